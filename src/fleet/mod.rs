@@ -1,0 +1,134 @@
+//! Regions, pools, instances and the targets their checks probe, as dense numbered tables.
+//!
+//! Names become numbers when a configuration is compiled; after that everything refers to a [`RegionId`],
+//! [`InstanceId`] or [`TargetId`]. Health, steering and probes index by them. This module owns data only: no policy, no
+//! state that changes while running.
+
+use std::net::IpAddr;
+
+use crate::geo::Coordinates;
+
+/// Index into [`Fleet::regions`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegionId(pub u16);
+/// Index into [`Fleet::pools`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolId(pub u32);
+/// Index into [`Fleet::instances`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId(pub u32);
+/// Index into the configuration's checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CheckId(pub u32);
+/// Index into [`Fleet::targets`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetId(pub u32);
+
+/// A place that holds instances.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Region {
+    /// As configured, `eu-west`.
+    pub name: String,
+    /// Where it is; without it never "nearest" and last in `"*"`.
+    pub location: Option<Coordinates>,
+    /// -99..=99: shrinks (positive) or grows its distance.
+    pub bias: i8,
+    /// Reached only where a list names it, never through `"*"`, nearest or any.
+    pub only_named: bool,
+}
+
+/// Named instances that are checked alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    /// As configured, `web`.
+    pub name: String,
+    /// In configured order.
+    pub instances: Vec<InstanceId>,
+    /// Checks that all must pass; none = always up.
+    pub checks: Vec<CheckId>,
+    /// Least share of the allowed weight that must be eligible for a region to be available, in 1/10 000.
+    pub up_threshold: u16,
+}
+
+/// One member of a pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// As configured, `eu-1`; unique within its pool.
+    pub name: String,
+    /// Its pool.
+    pub pool: PoolId,
+    /// Regions it belongs to, none when steering needs none.
+    pub regions: Vec<RegionId>,
+    /// 0..=1 000 000; 0 = never.
+    pub weight: u32,
+    /// At least one, in configured order.
+    pub addresses: Vec<Address>,
+}
+
+/// An address of an instance and what is probed for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Address {
+    /// Handed out in answers.
+    pub ip: IpAddr,
+    /// One target for each check of the pool, all must pass; empty = always up.
+    pub targets: Vec<TargetId>,
+}
+
+/// What a probe task probes; equal (check, address, port, host) of several instances is one target.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// How.
+    pub check: CheckId,
+    /// Where: the instance's address, or its `check-address`.
+    pub address: IpAddr,
+    /// Port; 0 for checks without one.
+    pub port: u16,
+    /// Host header and SNI; `None` = the address itself.
+    pub host: Option<String>,
+}
+
+/// All regions, pools, instances and targets of a configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fleet {
+    /// In configured order.
+    pub regions: Vec<Region>,
+    /// In configured order.
+    pub pools: Vec<Pool>,
+    /// Pool by pool, in configured order.
+    pub instances: Vec<Instance>,
+    /// Without duplicates, in order of first use.
+    pub targets: Vec<Target>,
+}
+
+impl Fleet {
+    /// The region of that number.
+    #[must_use]
+    pub fn region(&self, id: RegionId) -> &Region {
+        &self.regions[id.0 as usize]
+    }
+
+    /// The pool of that number.
+    #[must_use]
+    pub fn pool(&self, id: PoolId) -> &Pool {
+        &self.pools[id.0 as usize]
+    }
+
+    /// The instance of that number.
+    #[must_use]
+    pub fn instance(&self, id: InstanceId) -> &Instance {
+        &self.instances[id.0 as usize]
+    }
+
+    /// The target of that number.
+    #[must_use]
+    pub fn target(&self, id: TargetId) -> &Target {
+        &self.targets[id.0 as usize]
+    }
+
+    /// `web/eu-1`, as used in `instance/web/eu-1`.
+    #[must_use]
+    pub fn instance_path(&self, id: InstanceId) -> String {
+        let instance = self.instance(id);
+        format!("{}/{}", self.pool(instance.pool).name, instance.name)
+    }
+}

@@ -1,0 +1,185 @@
+//! The steered services and maps of a configuration, with names already turned into numbers (SPEC 1.5, 4, 5).
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::dns::Name;
+use crate::fleet::{PoolId, RegionId};
+use crate::geo::Code;
+
+/// Index into the configuration's services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId(pub u32);
+/// Index into the configuration's maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MapId(pub u32);
+
+/// A DNS name that is steered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Owner name, may be a wildcard.
+    pub name: Name,
+    /// Further owner names that answer alike.
+    pub aliases: Vec<Name>,
+    /// Where its instances are.
+    pub pool: PoolId,
+    /// Which region.
+    pub steer: Steer,
+    /// The map: what `geo` follows, fences for every other `steer`, `default` for `nearest`.
+    pub map: Option<MapId>,
+    /// Which instance.
+    pub balance: Balance,
+    /// Most addresses in one answer; 0 = all.
+    pub answers: u16,
+    /// Seconds.
+    pub ttl: u32,
+    /// What to answer when nothing works.
+    pub when_all_down: WhenAllDown,
+    /// How clients are grouped for everything that keeps a client where it is.
+    pub sticky: Sticky,
+    /// Whether ECS is looked at.
+    pub ecs: bool,
+}
+
+/// How the regions are ordered for a client.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Steer {
+    /// By the map entry that fits the client best.
+    Geo,
+    /// By distance; regions within this share (1/10 000) of the nearest are equals.
+    Nearest {
+        /// In 1/10 000 of the nearest distance.
+        tolerance: u16,
+    },
+    /// In this order.
+    Failover {
+        /// Regions that hold instances of the pool, most wanted first.
+        order: Vec<RegionId>,
+    },
+    /// At random by these shares.
+    Weighted {
+        /// Share of each region; one that is not named has 0 and comes last.
+        shares: Vec<(RegionId, u32)>,
+    },
+    /// All regions are one group.
+    Any,
+}
+
+/// How instances are picked inside the region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// Without replacement, probability by weight.
+    Weighted,
+    /// Smooth weighted round-robin, exact for each worker.
+    RoundRobin,
+    /// Weighted rendezvous hashing of the client prefix.
+    Sticky,
+    /// As weighted, all weights equal.
+    Random,
+}
+
+/// What is answered when no instance is eligible.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WhenAllDown {
+    /// As if the instances of the region that failed last were up.
+    ServeAll,
+    /// NOERROR without records.
+    Nodata,
+    /// SERVFAIL.
+    Servfail,
+    /// Ask another service.
+    Service(ServiceId),
+    /// These addresses.
+    Addresses(Vec<IpAddr>),
+}
+
+/// The mask that groups clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    /// Prefix length for IPv4 clients, 0..=32.
+    pub ipv4: u8,
+    /// Prefix length for IPv6 clients, 0..=128.
+    pub ipv6: u8,
+}
+
+/// Place of the client → ordered regions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Map {
+    /// As configured, `world`.
+    pub name: String,
+    /// Order inside a tier.
+    pub within: Within,
+    /// What fences say to clients of unknown place.
+    pub fence_unknown: FenceUnknown,
+    /// For clients that no entry fits.
+    pub default: List,
+    /// In configured order.
+    pub entries: Vec<MapEntry<List>>,
+    /// Hard limits, in configured order.
+    pub fences: Vec<MapEntry<Vec<RegionId>>>,
+}
+
+/// A selector and what it selects.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MapEntry<T> {
+    /// As written, for traces: `country:DE`.
+    pub text: String,
+    /// The same, parsed.
+    pub selector: Selector,
+    /// What clients it fits get.
+    pub value: T,
+}
+
+/// Conditions that must all hold of a client; at least one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Selector(pub Vec<Part>);
+
+/// One condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The client's prefix lies in it.
+    Network(IpNet),
+    /// Its autonomous system.
+    As(u32),
+    /// GeoNames id of its city.
+    City(u32),
+    /// ISO 3166-2, `US-CA`.
+    Subdivision(Box<str>),
+    /// Its country.
+    Country(Code),
+    /// Its continent.
+    Continent(Code),
+}
+
+/// An ordered list of a map.
+pub type List = Vec<Element>;
+
+/// An element of a [`List`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Element {
+    /// One region.
+    Region(RegionId),
+    /// Equals, ordered by the map's `within`.
+    Tier(Vec<RegionId>),
+    /// `"*"`: every region that the list does not name, nearest to the client first.
+    Rest,
+}
+
+/// Order inside a tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Within {
+    /// Nearest to the client first.
+    Nearest,
+    /// As listed.
+    Listed,
+}
+
+/// What a map's fences say to clients of unknown place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FenceUnknown {
+    /// Nothing: they go by `default`.
+    Default,
+    /// They get NODATA.
+    Nodata,
+}

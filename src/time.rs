@@ -1,0 +1,39 @@
+//! The only reader of clocks.
+//!
+//! Everything that decides (health, steering, group rules) takes time as an argument: a [`Tick`], monotonic, so that a
+//! wall clock that jumps changes no verdict. Wall-clock time serves display alone.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since the process began; monotonic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tick(pub u64);
+
+impl Tick {
+    /// The time `later` after this one; saturates.
+    #[must_use]
+    pub fn plus(self, later: Duration) -> Tick {
+        Tick(self.0.saturating_add(u64::try_from(later.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long it is since `earlier`; zero when `earlier` is in the future.
+    #[must_use]
+    pub fn since(self, earlier: Tick) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// The current tick. The first call in a process is tick 0 … a few; only differences mean anything.
+#[must_use]
+pub fn now() -> Tick {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let elapsed = START.get_or_init(Instant::now).elapsed();
+    Tick(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Seconds since the Unix epoch by the wall clock, 0 before it; for display only.
+#[must_use]
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
