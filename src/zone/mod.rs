@@ -1,5 +1,9 @@
 //! Authoritative data.
 
+mod authority;
+
+pub use authority::{Apex, Authority, Found, Node, Rrset, ZoneId};
+
 use crate::dns::{Name, RecordType};
 use crate::problem::Span;
 

@@ -1,0 +1,445 @@
+//! The query parser: one question, at most one OPT, nothing allocated (RFC 1035 §4.1, RFC 6891 §6, RFC 7871 §6).
+//!
+//! ```text
+//! +--------+----------------------+ - - - - - - +--------------------------------+
+//! | header | QNAME  QTYPE  QCLASS | (records)   | OPT: payload, version, options |
+//! +--------+----------------------+ - - - - - - +--------------------------------+
+//! 0        12                     question_end
+//! ```
+//! Parsing never fails up the stack: what is wrong with a message is an [`Parsed`] outcome.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::name::{MAX_LABEL, MAX_NAME};
+use super::types::{Class, RecordType};
+
+/// Octets of a message header.
+pub const HEADER: usize = 12;
+/// Header flag: response.
+pub const FLAG_QR: u16 = 0x8000;
+/// Header flag: authoritative answer.
+pub const FLAG_AA: u16 = 0x0400;
+/// Header flag: truncated.
+pub const FLAG_TC: u16 = 0x0200;
+/// Header flag: recursion desired.
+pub const FLAG_RD: u16 = 0x0100;
+/// Header flag: checking disabled (RFC 4035 §3.1.6: copied).
+pub const FLAG_CD: u16 = 0x0010;
+/// Header bits of the opcode.
+pub const MASK_OPCODE: u16 = 0x7800;
+
+/// EDNS option codes read here.
+const OPTION_NSID: u16 = 3;
+const OPTION_CLIENT_SUBNET: u16 = 8;
+/// Labels of the longest name: 127, and the root.
+pub const MAX_LABELS: usize = 128;
+
+/// Response codes (RFC 1035 §4.1.1, RFC 6891 §9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rcode(pub u16);
+
+#[allow(missing_docs)]
+impl Rcode {
+    pub const NOERROR: Rcode = Rcode(0);
+    pub const FORMERR: Rcode = Rcode(1);
+    pub const SERVFAIL: Rcode = Rcode(2);
+    pub const NXDOMAIN: Rcode = Rcode(3);
+    pub const NOTIMP: Rcode = Rcode(4);
+    pub const REFUSED: Rcode = Rcode(5);
+    pub const YXDOMAIN: Rcode = Rcode(6);
+    pub const BADVERS: Rcode = Rcode(16);
+}
+
+impl std::fmt::Display for Rcode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            0 => f.write_str("NOERROR"),
+            1 => f.write_str("FORMERR"),
+            2 => f.write_str("SERVFAIL"),
+            3 => f.write_str("NXDOMAIN"),
+            4 => f.write_str("NOTIMP"),
+            5 => f.write_str("REFUSED"),
+            6 => f.write_str("YXDOMAIN"),
+            16 => f.write_str("BADVERS"),
+            other => write!(f, "RCODE{other}"),
+        }
+    }
+}
+
+/// A lower-cased name on the stack, with the offset of each of its labels.
+#[derive(Clone)]
+pub struct LowerName {
+    octets: [u8; MAX_NAME],
+    length: u8,
+    offsets: [u8; MAX_LABELS],
+    labels: u8,
+}
+
+impl LowerName {
+    /// An empty buffer; only [`LowerName::set`] makes it a name.
+    #[must_use]
+    pub fn new() -> LowerName {
+        LowerName { octets: [0; MAX_NAME], length: 1, offsets: [0; MAX_LABELS], labels: 0 }
+    }
+
+    /// Takes the uncompressed name at the start of `wire`, lower-cased. `None` when it is cut short, too long, or holds
+    /// a pointer or an unknown label type.
+    pub fn set(&mut self, wire: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        let mut labels = 0;
+        loop {
+            let length = *wire.get(at)? as usize;
+            if length > MAX_LABEL || at + length + 1 > MAX_NAME {
+                return None;
+            }
+            if length == 0 {
+                break;
+            }
+            // At most 127 labels fit into 254 octets, so neither index can overflow.
+            self.offsets[labels] = at as u8;
+            labels += 1;
+            at += 1 + length;
+        }
+        at += 1;
+        let source = wire.get(..at)?;
+        // Label lengths are at most 63, below b'A', so lowering every octet leaves them alone.
+        for (to, from) in self.octets[..at].iter_mut().zip(source) {
+            *to = from.to_ascii_lowercase();
+        }
+        self.length = at as u8;
+        self.labels = labels as u8;
+        Some(at)
+    }
+
+    /// The whole name in wire format.
+    #[must_use]
+    pub fn as_wire(&self) -> &[u8] {
+        &self.octets[..self.length as usize]
+    }
+
+    /// How many labels, the root not counted.
+    #[must_use]
+    pub fn labels(&self) -> usize {
+        self.labels as usize
+    }
+
+    /// The name without its `skip` leftmost labels.
+    #[must_use]
+    pub fn suffix(&self, skip: usize) -> &[u8] {
+        let start = if skip < self.labels() { self.offsets[skip] as usize } else { self.length as usize - 1 };
+        &self.octets[start..self.length as usize]
+    }
+}
+
+impl Default for LowerName {
+    fn default() -> LowerName {
+        LowerName::new()
+    }
+}
+
+/// EDNS Client Subnet as received (RFC 7871 §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientSubnet {
+    /// As received: 1 = IPv4, 2 = IPv6, 0 only with a source of 0.
+    pub family: u16,
+    /// SOURCE PREFIX-LENGTH, at most 32 or 128.
+    pub source: u8,
+    /// The prefix, bits past `source` zero; unspecified when `source` is 0.
+    pub address: IpAddr,
+}
+
+/// What an OPT record said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Edns {
+    /// Payload size as received.
+    pub payload: u16,
+    /// EDNS version; only 0 is served.
+    pub version: u8,
+    /// DO.
+    pub dnssec_ok: bool,
+    /// NSID was asked for.
+    pub nsid: bool,
+    /// Client subnet, if one was sent.
+    pub client_subnet: Option<ClientSubnet>,
+}
+
+/// A well-formed query.
+pub struct Query {
+    /// Message id.
+    pub id: u16,
+    /// Header flags as received.
+    pub flags: u16,
+    /// Where the question ends in the message.
+    pub question_end: usize,
+    /// Type asked.
+    pub qtype: RecordType,
+    /// Class asked.
+    pub qclass: Class,
+    /// OPT, if there was one.
+    pub edns: Option<Edns>,
+}
+
+/// What a message is.
+pub enum Parsed {
+    /// To be ignored: a response, or shorter than a header.
+    Silence,
+    /// To be answered with this code; the question is echoed up to `question_end` when that is not 0.
+    Refuse {
+        /// Response code.
+        rcode: Rcode,
+        /// Message id.
+        id: u16,
+        /// Header flags as received.
+        flags: u16,
+        /// End of a well-formed question, or 0.
+        question_end: usize,
+        /// Whether the answer carries an OPT.
+        edns: Option<Edns>,
+    },
+    /// A query.
+    Query(Query),
+}
+
+fn u16_at(message: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]))
+}
+
+/// Parses `message`; the name asked is left in `qname`, lower-cased.
+pub fn parse(message: &[u8], qname: &mut LowerName) -> Parsed {
+    let (Some(header), true) = (message.first_chunk::<HEADER>(), message.len() >= HEADER) else {
+        return Parsed::Silence;
+    };
+    let count = |index: usize| u16::from_be_bytes([header[4 + 2 * index], header[5 + 2 * index]]);
+    let id = u16::from_be_bytes([header[0], header[1]]);
+    let flags = u16::from_be_bytes([header[2], header[3]]);
+    if flags & FLAG_QR != 0 {
+        return Parsed::Silence;
+    }
+    let refuse = |rcode, question_end, edns| Parsed::Refuse { rcode, id, flags, question_end, edns };
+    if flags & MASK_OPCODE != 0 {
+        return refuse(Rcode::NOTIMP, 0, None);
+    }
+    if count(0) != 1 {
+        return refuse(Rcode::FORMERR, 0, None);
+    }
+    let Some((question_end, qtype, qclass)) = question(message, qname) else {
+        return refuse(Rcode::FORMERR, 0, None);
+    };
+    // Queries have no answers; an authority record only comes with IXFR (RFC 1995 §3).
+    if count(1) != 0 || (count(2) != 0 && qtype != RecordType::IXFR) {
+        return refuse(Rcode::FORMERR, question_end, None);
+    }
+    match additional(message, question_end, count(2), count(3)) {
+        Err(edns) => refuse(Rcode::FORMERR, question_end, edns),
+        Ok(Some(edns)) if edns.version != 0 => refuse(Rcode::BADVERS, question_end, Some(edns)),
+        Ok(edns) => Parsed::Query(Query { id, flags, question_end, qtype, qclass, edns }),
+    }
+}
+
+/// The question right behind the header: its end, type and class.
+fn question(message: &[u8], qname: &mut LowerName) -> Option<(usize, RecordType, Class)> {
+    let name_end = HEADER + qname.set(&message[HEADER..])?;
+    Some((name_end + 4, RecordType(u16_at(message, name_end)?), Class(u16_at(message, name_end + 2)?)))
+}
+
+/// Walks the records behind the question and reads the OPT among the additional ones. `Err` is FORMERR, with what an
+/// OPT said when one was understood.
+fn additional(
+    message: &[u8],
+    start: usize,
+    authority: u16,
+    additional: u16,
+) -> Result<Option<Edns>, Option<Edns>> {
+    let mut at = start;
+    let mut edns: Option<Edns> = None;
+    for index in 0..u32::from(authority) + u32::from(additional) {
+        let owner_is_root = message.get(at) == Some(&0);
+        let fixed = skip_name(message, at).ok_or(edns)?;
+        let (Some(rtype), Some(length)) = (u16_at(message, fixed), u16_at(message, fixed + 8)) else {
+            return Err(edns);
+        };
+        let rdata_start = fixed + 10;
+        let rdata = message.get(rdata_start..rdata_start + length as usize).ok_or(edns)?;
+        if rtype == RecordType::OPT.0 {
+            if edns.is_some() || !owner_is_root || index < u32::from(authority) {
+                return Err(Some(edns.unwrap_or_default()));
+            }
+            edns = Some(opt(&message[fixed + 2..fixed + 8], rdata)?);
+        }
+        at = rdata_start + length as usize;
+    }
+    Ok(edns)
+}
+
+/// Where a name ends that may be compressed.
+fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match *message.get(at)? {
+            0 => return Some(at + 1),
+            length if length as usize <= MAX_LABEL => at += 1 + length as usize,
+            pointer if pointer & 0xc0 == 0xc0 => return Some(at + 2),
+            _ => return None,
+        }
+    }
+}
+
+/// Class, TTL and data of an OPT record. An unserved version hides the meaning of its options (RFC 6891 §6.1.3).
+fn opt(class_and_ttl: &[u8], options: &[u8]) -> Result<Edns, Option<Edns>> {
+    let mut edns = Edns {
+        payload: u16::from_be_bytes([class_and_ttl[0], class_and_ttl[1]]),
+        version: class_and_ttl[3],
+        dnssec_ok: class_and_ttl[4] & 0x80 != 0,
+        nsid: false,
+        client_subnet: None,
+    };
+    if edns.version != 0 {
+        return Ok(edns);
+    }
+    let mut rest = options;
+    while !rest.is_empty() {
+        let (Some(code), Some(length)) = (u16_at(rest, 0), u16_at(rest, 2)) else { return Err(Some(edns)) };
+        let Some(data) = rest.get(4..4 + length as usize) else { return Err(Some(edns)) };
+        rest = &rest[4 + length as usize..];
+        match code {
+            OPTION_NSID => edns.nsid = true,
+            OPTION_CLIENT_SUBNET if edns.client_subnet.is_some() => return Err(Some(edns)),
+            OPTION_CLIENT_SUBNET => edns.client_subnet = Some(client_subnet(data).ok_or(Some(edns))?),
+            _ => {}
+        }
+    }
+    Ok(edns)
+}
+
+/// RFC 7871 §6: FAMILY, SOURCE, SCOPE (0 in a query), as many octets as SOURCE needs, no bit set past it. Family 0 is
+/// what `dig +subnet=0` sends: no address at all.
+fn client_subnet(data: &[u8]) -> Option<ClientSubnet> {
+    let (&[family_high, family_low, source, scope], prefix) = data.split_first_chunk::<4>()?;
+    let family = u16::from_be_bytes([family_high, family_low]);
+    let longest = match family {
+        0 => 0,
+        1 => 32,
+        2 => 128,
+        _ => return None,
+    };
+    if scope != 0 || source > longest || prefix.len() != usize::from(source).div_ceil(8) {
+        return None;
+    }
+    if source % 8 != 0 && prefix[prefix.len() - 1] & (0xff >> (source % 8)) != 0 {
+        return None;
+    }
+    let mut octets = [0u8; 16];
+    octets[..prefix.len()].copy_from_slice(prefix);
+    let address = if family == 2 {
+        IpAddr::V6(Ipv6Addr::from(octets))
+    } else {
+        IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]))
+    };
+    Some(ClientSubnet { family, source, address })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// id 0x1234, RD, one question `www.Example.` A IN, then `tail` as additional records.
+    fn message(additional: u16, tail: &[u8]) -> Vec<u8> {
+        let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0];
+        message.extend_from_slice(&additional.to_be_bytes());
+        message.extend_from_slice(b"\x03www\x07Example\x00\x00\x01\x00\x01");
+        message.extend_from_slice(tail);
+        message
+    }
+
+    fn opt_record(options: &[u8]) -> Vec<u8> {
+        let mut record = vec![0, 0, 41, 0x10, 0, 0, 0, 0x80, 0];
+        record.extend_from_slice(&(options.len() as u16).to_be_bytes());
+        record.extend_from_slice(options);
+        record
+    }
+
+    fn rcode(message: &[u8]) -> Option<Rcode> {
+        match parse(message, &mut LowerName::new()) {
+            Parsed::Silence => None,
+            Parsed::Refuse { rcode, .. } => Some(rcode),
+            Parsed::Query(_) => Some(Rcode::NOERROR),
+        }
+    }
+
+    #[test]
+    fn reads_a_query() {
+        let mut qname = LowerName::new();
+        let subnet = [0, 8, 0, 7, 0, 1, 24, 0, 203, 0, 113];
+        let Parsed::Query(query) = parse(&message(1, &opt_record(&subnet)), &mut qname) else { panic!("a query") };
+        assert_eq!(qname.as_wire(), b"\x03www\x07example\x00");
+        assert_eq!((qname.labels(), qname.suffix(1), qname.suffix(2)), (2, &b"\x07example\x00"[..], &b"\x00"[..]));
+        assert_eq!((query.id, query.qtype, query.qclass), (0x1234, RecordType::A, Class::IN));
+        let edns = query.edns.expect("an OPT");
+        assert_eq!((edns.payload, edns.dnssec_ok, edns.nsid), (4096, true, false));
+        let subnet = edns.client_subnet.expect("a subnet");
+        assert_eq!((subnet.source, subnet.address), (24, "203.0.113.0".parse().expect("an address")));
+    }
+
+    #[test]
+    fn refuses_malformed_messages() {
+        let with_option = |option: &[u8]| message(1, &opt_record(option));
+        let two = [opt_record(&[]), opt_record(&[])].concat();
+        let mut opt_with_owner = vec![1, b'a'];
+        opt_with_owner.extend_from_slice(&opt_record(&[]));
+        let mut version_1 = opt_record(&[0, 8, 0, 1, 9]);
+        version_1[6] = 1;
+        let mut response = message(0, &[]);
+        response[2] |= 0x80;
+        let mut notify = message(0, &[]);
+        notify[2] |= 0x20;
+        let patched = |at: usize, value: u8| {
+            let mut message = message(0, &[]);
+            message[at] = value;
+            message
+        };
+        for (what, message, expected) in [
+            ("empty", vec![], None),
+            ("eleven octets", vec![0; 11], None),
+            ("a response", response, None),
+            ("NOTIFY", notify, Some(Rcode::NOTIMP)),
+            ("QDCOUNT 0", patched(5, 0), Some(Rcode::FORMERR)),
+            ("QDCOUNT 2", patched(5, 2), Some(Rcode::FORMERR)),
+            ("ANCOUNT 1", patched(7, 1), Some(Rcode::FORMERR)),
+            ("ARCOUNT beyond the end", patched(11, 1), Some(Rcode::FORMERR)),
+            ("a pointer in the name", patched(12, 0xc0), Some(Rcode::FORMERR)),
+            ("an unknown label type", patched(12, 0x40), Some(Rcode::FORMERR)),
+            ("two OPTs", message(2, &two), Some(Rcode::FORMERR)),
+            ("OPT with an owner", message(1, &opt_with_owner), Some(Rcode::FORMERR)),
+            ("EDNS version 1", message(1, &version_1), Some(Rcode::BADVERS)),
+            ("a cut option", with_option(&[0, 8, 0, 9, 0]), Some(Rcode::FORMERR)),
+            ("an unknown option", with_option(&[0, 99, 0, 1, 0]), Some(Rcode::NOERROR)),
+            ("ECS of family 3", with_option(&[0, 8, 0, 4, 0, 3, 0, 0]), Some(Rcode::FORMERR)),
+            ("ECS with source 33", with_option(&[0, 8, 0, 9, 0, 1, 33, 0, 1, 2, 3, 4, 0]), Some(Rcode::FORMERR)),
+            ("ECS with scope 1", with_option(&[0, 8, 0, 5, 0, 1, 8, 1, 10]), Some(Rcode::FORMERR)),
+            ("ECS one octet short", with_option(&[0, 8, 0, 6, 0, 1, 24, 0, 10, 0]), Some(Rcode::FORMERR)),
+            ("ECS one octet long", with_option(&[0, 8, 0, 6, 0, 1, 8, 0, 10, 0]), Some(Rcode::FORMERR)),
+            ("ECS with bits past the prefix", with_option(&[0, 8, 0, 5, 0, 1, 4, 0, 0x1f]), Some(Rcode::FORMERR)),
+            ("ECS with source 0", with_option(&[0, 8, 0, 4, 0, 1, 0, 0]), Some(Rcode::NOERROR)),
+            ("ECS with family 0 and source 0", with_option(&[0, 8, 0, 4, 0, 0, 0, 0]), Some(Rcode::NOERROR)),
+        ] {
+            assert_eq!(rcode(&message), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn bounds_names() {
+        let mut longest = vec![];
+        for length in [63u8, 63, 63, 61] {
+            longest.push(length);
+            longest.extend(vec![b'a'; length as usize]);
+        }
+        longest.push(0);
+        assert_eq!(LowerName::new().set(&longest), Some(255));
+        let mut longer = longest.clone();
+        longer[192] = 62;
+        longer.insert(193, b'a');
+        assert_eq!(LowerName::new().set(&longer), None);
+        let deepest: Vec<u8> = [1u8, b'a'].repeat(127).into_iter().chain([0]).collect();
+        let mut name = LowerName::new();
+        assert_eq!((name.set(&deepest), name.labels()), (Some(255), 127));
+    }
+}
