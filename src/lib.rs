@@ -1,12 +1,15 @@
 //! Waymark, an authoritative DNS server for global server load balancing. `ARCHITECTURE.md` is the map of this crate.
 
+pub mod answer;
 pub mod config;
 pub mod dns;
 pub mod fleet;
 pub mod geo;
 pub mod health;
+pub mod metrics;
 pub mod probe;
 pub mod problem;
+pub mod snapshot;
 pub mod steering;
 pub mod time;
 pub mod zone;

@@ -1,5 +1,9 @@
 //! Where an address is: places, the data that says so, and prefix tables compiled from it.
 
+mod database;
+
+pub use database::Database;
+
 use std::fmt;
 
 use ipnet::IpNet;
@@ -48,6 +52,8 @@ pub struct Network {
 pub struct Data {
     /// `[geo] networks`.
     pub networks: Vec<Network>,
+    /// `[geo] databases`, in configured order.
+    pub databases: Vec<Database>,
 }
 
 impl fmt::Display for Code {

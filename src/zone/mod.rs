@@ -1,8 +1,10 @@
 //! Authoritative data.
 
 mod authority;
+mod file;
 
 pub use authority::{Apex, Authority, Found, Node, Rrset, ZoneId};
+pub use file::parse;
 
 use crate::dns::{Name, RecordType};
 use crate::problem::Span;
