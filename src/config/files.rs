@@ -64,6 +64,7 @@ pub(super) fn read(path: &Path, sources: &mut Sources, findings: &mut Findings) 
         Err(error) => {
             let problem = Problem::placeless(format!("{}: {error}", path.display()));
             findings.syntax.push(problem.hint("name the configuration with `--config FILE`"));
+            sources.add(path, String::new());
             return document;
         }
     };

@@ -139,7 +139,7 @@ impl Table {
             value: Value::new(source, value),
         };
         let mut entries: Vec<Entry> = table.iter().map(entry).collect();
-        entries.sort_by_key(|entry| entry.key.range.start);
+        entries.sort_by_cached_key(Entry::first_place);
         Table { entries }
     }
 
@@ -149,6 +149,14 @@ impl Table {
 
     pub(super) fn get(&self, name: &str) -> Option<&Value> {
         self.entry(name).map(|entry| &entry.value)
+    }
+}
+
+impl Entry {
+    /// Where it begins: a table that is opened late may have parts that stand earlier, under headers of their own.
+    fn first_place(&self) -> usize {
+        let inner = self.value.table().and_then(|table| table.entries.first()).map_or(usize::MAX, Entry::first_place);
+        self.key.range.start.min(inner)
     }
 }
 
