@@ -77,7 +77,9 @@ fn check(fields: &Fields<'_>, name: &str, findings: &mut Findings) -> Placed {
         default_port: match kind_name.as_str() {
             "http" => Some(80),
             "https" => Some(443),
-            _ => None,
+            "tcp" => None,
+            // What is wrong with the type was said.
+            _ => Some(0),
         },
     }
 }

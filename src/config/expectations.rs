@@ -90,8 +90,9 @@ fn check_expectations(fields: &Fields<'_>, fleet: &Fleet, service: Option<&Place
     for value in fields.find("expect-instances").map(Value::elements).unwrap_or_default() {
         let Ok(name) = kinds::text(value) else { continue };
         if !names().any(|known| known == name) {
-            let what = format!("instance in pool \"{}\"", pool.name);
-            findings.cross.push(unknown_reference(value, &what, name, names()));
+            let problem = unknown_reference(value, "instance", name, names());
+            let message = format!("pool \"{}\" has no instance {}", pool.name, quoted(name));
+            findings.cross.push(Problem { message, ..problem });
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::files::Document;
 use super::findings::Findings;
-use super::keys::{Default, PERSONAL, Section};
+use super::keys::{self, Default, PERSONAL, Section};
 use super::kinds::{self, Kind, Read};
 use super::value::{Data, Entry, Table, Value, quoted};
 use crate::problem::{Problem, SourceId, Span};
@@ -89,15 +89,7 @@ impl<'d> Fields<'d> {
         let Some(own) = self.own else { return };
         for key in self.section.keys.iter().filter(|key| matches!(key.default, Default::Required)) {
             if self.find(key.name).is_none() {
-                let problem = Problem::error(self.place.clone(), format!("`{}` is missing", key.name));
-                // A misspelt key was given and has its own problem.
-                let misspelt = own.entries.iter().any(|entry| {
-                    !self.section.keys.iter().any(|known| known.name == entry.name)
-                        && super::text::nearest(&entry.name, [key.name]).is_some()
-                });
-                if !misspelt {
-                    findings.cross.push(problem.allowed(key.kind.describe()));
-                }
+                findings.cross.extend(keys::missing(self.section, key, own, self.place.clone()));
             }
         }
     }
@@ -124,7 +116,12 @@ impl<'d> Fields<'d> {
     }
 
     pub(super) fn text(&self, name: &str) -> Option<String> {
-        self.read(name, |value| kinds::text(value).ok().map(str::to_string))
+        let words = match self.section.key(name).kind {
+            Kind::Choice { words, .. } => Some(words),
+            _ => None,
+        };
+        let is_word = |text: &&str| words.is_none_or(|words| words.contains(text));
+        self.read(name, |value| kinds::text(value).ok().filter(is_word).map(str::to_string))
     }
 
     pub(super) fn duration(&self, name: &str) -> Option<Duration> {

@@ -6,8 +6,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
-use toml::de::DeTable;
-
 use super::findings::Findings;
 use super::keys::{self, DEFAULTS, EMPTY, PERSONAL, Shape, TOP};
 use super::kinds;
@@ -19,9 +17,6 @@ use crate::problem::{Problem, SourceId, Sources, Span};
 const MAX_FILE: u64 = 1 << 30;
 /// Most files that one configuration includes.
 const MAX_INCLUDED: usize = 10_000;
-
-/// For how many keys of a file that stand twice the first one is looked for.
-const MAX_SEARCHES: usize = 100;
 
 /// All files of a configuration, merged.
 #[derive(Default)]
@@ -121,52 +116,24 @@ pub(super) fn resolve(sources: &Sources, source: SourceId, named: &str) -> PathB
 
 /// Parses the text of `source`, keeps every syntax error.
 pub(super) fn parse(sources: &Sources, source: SourceId, findings: &mut Findings) -> Table {
-    let text = &sources.get(source).text;
-    let (root, errors) = DeTable::parse_recoverable(text);
-    let mut searches = 0..MAX_SEARCHES;
-    for error in errors {
-        let range = error.span().unwrap_or(text.len()..text.len());
-        let span = Span { source, range };
-        if error.message() == "duplicate key" {
-            findings.local.push(duplicate_key(text, span, searches.next().is_some()));
-        } else {
-            findings.syntax.push(Problem::error(span, format!("invalid TOML: {}", error.message())));
-        }
-    }
-    Table::new(source, root.get_ref())
-}
-
-/// The parser says only where the second one stands; the first is looked for in the text.
-fn duplicate_key(text: &str, span: Span, search: bool) -> Problem {
-    let key = text.get(span.range.clone()).unwrap_or_default();
-    let problem = Problem::error(span.clone(), format!("{key} is defined twice"));
-    if !search {
-        return problem;
-    }
-    let line_start = text[..span.range.start].rfind('\n').map_or(0, |newline| newline + 1);
-    let line = text[line_start..].lines().next().unwrap_or_default().trim();
-    let mut end = line_start;
-    for earlier in text[..line_start].lines().rev() {
-        let start = text[..end.saturating_sub(1)].rfind('\n').map_or(0, |newline| newline + 1);
-        end = start;
-        let trimmed = earlier.trim_start();
-        let found = match line.strip_prefix('[') {
-            Some(_) => trimmed.trim_end() == line,
-            None => trimmed.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')),
-        };
-        if found {
-            let first = start + (earlier.len() - trimmed.len());
-            let length = if line.starts_with('[') { trimmed.trim_end().len() } else { key.len() };
-            return problem.also(Span { source: span.source, range: first..first + length }, "first defined here");
-        }
-        if !line.starts_with('[') && trimmed.starts_with('[') {
-            break;
-        }
-    }
-    problem
+    let mut entries = Vec::new();
+    super::syntax::parse(&sources.get(source).text, source, findings, &mut |entry| entries.push(entry));
+    Table::in_order(entries)
 }
 
 impl Document {
+    /// `[services.www.example.com]` is no service `www`: what is said of it is that quotes are missing, nothing else.
+    fn drop_unquoted(&mut self, findings: &mut Findings) {
+        for group in ["zones", "services"] {
+            let Some(named) = self.named.get_mut(group) else { continue };
+            let (unquoted, entries): (Vec<Entry>, Vec<Entry>) =
+                std::mem::take(&mut named.entries).into_iter().partition(|entry| unquoted_name(group, entry).is_some());
+            findings.local.extend(unquoted.iter().filter_map(|entry| unquoted_name(group, entry)));
+            named.index = entries.iter().enumerate().map(|(index, entry)| (entry.name.clone(), index)).collect();
+            named.entries = entries;
+        }
+    }
+
     /// Merges a file's tables in; what is no known section is a problem.
     fn take(&mut self, root: Table, findings: &mut Findings, is_main: bool) {
         for entry in root.entries {
@@ -253,7 +220,8 @@ fn unknown_section(entry: &Entry) -> Problem {
 }
 
 /// Checks all keys and values one by one, before anything is compiled.
-pub(super) fn check_values(document: &Document, findings: &mut Findings) {
+pub(super) fn check_values(document: &mut Document, findings: &mut Findings) {
+    document.drop_unquoted(findings);
     let problems = &mut findings.local;
     for (name, shape) in TOP {
         match shape {
@@ -280,10 +248,6 @@ pub(super) fn check_values(document: &Document, findings: &mut Findings) {
 
 fn check_named(group: &str, section: &'static keys::Section, entry: &Entry, problems: &mut Vec<Problem>) {
     if matches!(group, "zones" | "services") {
-        if let Some(problem) = unquoted_name(group, entry) {
-            problems.push(problem);
-            return;
-        }
         if let Err(message) = kinds::domain_name_of(&entry.name) {
             problems.push(Problem::error(entry.key.clone(), message));
         }

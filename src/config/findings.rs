@@ -3,6 +3,8 @@
 //! After a syntax error parts of a file are missing from what was read. What is said of a single value still holds, but
 //! "missing" and "there is no such region" would be guesses: those are kept back until the syntax is in order.
 
+use std::collections::HashSet;
+
 use crate::problem::{Problem, Severity, Sources};
 
 /// Most problems that are reported at once.
@@ -25,7 +27,10 @@ impl Findings {
         let line = |problem: &Problem| problem.span.as_ref().map(|span| (span.source, sources.position(span).0));
         if !self.syntax.is_empty() {
             self.cross.clear();
-            let broken: Vec<_> = self.syntax.iter().map(line).collect();
+            // Lines are counted from the beginning of a file, so what will not be shown is cut off first.
+            self.syntax.truncate(MAX_PROBLEMS);
+            self.local.truncate(MAX_PROBLEMS);
+            let broken: HashSet<_> = self.syntax.iter().map(line).collect();
             self.local.retain(|problem| !broken.contains(&line(problem)));
         }
         let mut problems = self.syntax;

@@ -49,10 +49,13 @@ fn check_names(services: &[Placed], statics: &Statics<'_>, findings: &mut Findin
     for placed in services {
         let own = std::iter::once((&placed.service.name, &placed.name));
         for (name, span) in own.chain(placed.service.aliases.iter().zip(&placed.aliases)) {
+            if name.is_root() {
+                continue;
+            }
             if let Some(first) = seen.insert(name, span) {
                 let problem = Problem::error(span.clone(), format!("{} is steered twice", name.to_plain()));
                 findings.cross.push(problem.also(first.clone(), "first here"));
-            } else if !name.is_root() {
+            } else {
                 findings.cross.extend(statics.problems(name, span));
             }
         }
@@ -90,12 +93,7 @@ fn check_instances_have_regions(placed: &Placed, around: &Surroundings<'_>, find
     for id in &around.fleet.pool(placed.service.pool).instances {
         let instance = around.fleet.instance(*id);
         let span = &around.places.instances[id.0 as usize];
-        // An unknown region has its own problem.
-        let is_told = findings.cross.iter().any(|problem| {
-            problem.span.as_ref().is_some_and(|at| at.source == span.source && at.range.start > span.range.start)
-                && problem.message.starts_with("there is no region")
-        });
-        if instance.regions.is_empty() && !is_told {
+        if instance.regions.is_empty() && !around.places.names_region[id.0 as usize] {
             let message = format!("instance \"{}\" has no region", instance.name);
             findings.cross.push(
                 Problem::error(span.clone(), message)
@@ -194,25 +192,25 @@ pub(super) fn warn_of_long_prefixes(
     }
     let in_networks =
         networks.data.networks.iter().zip(&networks.networks).map(|(network, span)| (network.prefix, span));
-    warn(ecs, "networks", in_networks, findings);
+    warn(ecs, in_networks, findings);
     let of_entry = |(entry, span)| -> Vec<(IpNet, &Span)> {
         let entry: &crate::steering::MapEntry<List> = entry;
         let prefix = |part: &Part| if let Part::Network(prefix) = part { Some((*prefix, span)) } else { None };
         entry.selector.0.iter().filter_map(prefix).collect()
     };
     let in_maps = maps.iter().flat_map(|map| map.map.entries.iter().zip(&map.entries).flat_map(of_entry));
-    warn(ecs, "map entries", in_maps, findings);
+    warn(ecs, in_maps, findings);
     for placed in services {
         let Some(span) = &placed.sticky else { continue };
         let sticky = placed.service.sticky;
         if placed.service.ecs && (sticky.ipv4 > ecs.ipv4 || sticky.ipv6 > ecs.ipv6) {
-            let message = format!("longer than [ecs] lets see: /{} and /{}", ecs.ipv4, ecs.ipv6);
+            let message = format!("longer than what [ecs] looks at: /{}, IPv6 /{}", ecs.ipv4, ecs.ipv6);
             findings.cross.push(Problem::warning(span.clone(), message).hint("clients are grouped by what is seen"));
         }
     }
 }
 
-fn warn<'a>(ecs: &Ecs, what: &str, prefixes: impl Iterator<Item = (IpNet, &'a Span)>, findings: &mut Findings) {
+fn warn<'a>(ecs: &Ecs, prefixes: impl Iterator<Item = (IpNet, &'a Span)>, findings: &mut Findings) {
     let is_long = |prefix: &IpNet| match prefix {
         IpNet::V4(net) => net.prefix_len() > ecs.ipv4,
         IpNet::V6(net) => net.prefix_len() > ecs.ipv6,
@@ -220,8 +218,8 @@ fn warn<'a>(ecs: &Ecs, what: &str, prefixes: impl Iterator<Item = (IpNet, &'a Sp
     let mut long = prefixes.filter(|(prefix, _)| is_long(prefix));
     let Some((prefix, span)) = long.next() else { return };
     let others = long.count();
-    let of_others = if others > 0 { format!(" (and {others} other {what})") } else { String::new() };
-    let message = format!("{prefix}{of_others} is longer than [ecs] lets see: /{} and /{}", ecs.ipv4, ecs.ipv6);
+    let of_others = if others > 0 { format!(" (and {others} more)") } else { String::new() };
+    let message = format!("{prefix}{of_others} is longer than what [ecs] looks at: /{}, IPv6 /{}", ecs.ipv4, ecs.ipv6);
     let hint = "clients behind a resolver that sends ECS do not match it; raise `ipv4` or `ipv6` in [ecs]";
     findings.cross.push(Problem::warning(span.clone(), message).hint(hint));
 }

@@ -6,12 +6,14 @@ use std::sync::LazyLock;
 use super::kinds::{self, Kind};
 use super::value::{Entry, Table, Value};
 use super::{checks, maps, pools, regions, services};
-use crate::problem::{Problem, SourceId};
+use crate::problem::{Problem, SourceId, Span};
 
 /// A table of fixed keys.
 pub(super) struct Section {
     /// As written: `[checks.NAME]`.
     pub(super) title: &'static str,
+    /// In messages: `a check`.
+    pub(super) noun: &'static str,
     pub(super) meaning: &'static str,
     pub(super) keys: &'static [Key],
     /// Keys that are no fixed words, as selectors are.
@@ -60,8 +62,8 @@ const fn later(name: &'static str, default: Default, meaning: &'static str, hint
     Key { name, kind, default, meaning, later: Some(hint) }
 }
 
-const fn section(title: &'static str, meaning: &'static str, keys: &'static [Key]) -> Section {
-    Section { title, meaning, keys, open: None }
+const fn section(title: &'static str, noun: &'static str, meaning: &'static str, keys: &'static [Key]) -> Section {
+    Section { title, noun, meaning, keys, open: None }
 }
 
 const SECOND: u64 = 1_000;
@@ -115,6 +117,7 @@ pub(super) const PERSONAL: &[&str] = &["extends", "aliases"];
 
 pub(super) static SERVER: Section = section(
     "[server]",
+    "[server]",
     "The process: where it listens and what it is called.",
     &[
         key("listen", Kind::Sockets, Is(r#"["0.0.0.0:53", "[::]:53"]"#), "UDP and TCP on each."),
@@ -147,6 +150,7 @@ pub(super) static SERVER: Section = section(
 
 pub(super) static ADMIN: Section = section(
     "[admin]",
+    "[admin]",
     "API, metrics and status page.",
     &[
         key("listen", Kind::Socket, Is(r#""127.0.0.1:8053""#), "Where; a loopback address."),
@@ -156,6 +160,7 @@ pub(super) static ADMIN: Section = section(
 
 pub(super) static ZONE: Section = section(
     "[zones.\"NAME\"]",
+    "a zone",
     "A zone and its static records.",
     &[
         key("file", Kind::Path, Required, "Zone file."),
@@ -169,6 +174,7 @@ pub(super) static ZONE: Section = section(
 const ZONES_ARE_FILES: &str = "zones are loaded from `file`; transfers and updates come later";
 
 pub(super) static GEO: Section = section(
+    "[geo]",
     "[geo]",
     "Where clients are.",
     &[
@@ -184,6 +190,7 @@ pub(super) static GEO: Section = section(
 
 pub(super) static NETWORK: Section = section(
     "networks file, \"PREFIX\" = { … }",
+    "a network",
     "A network and its place; what is not given comes from the data bases.",
     &[
         key(
@@ -213,6 +220,7 @@ pub(super) static NETWORK: Section = section(
 
 pub(super) static ECS: Section = section(
     "[ecs]",
+    "[ecs]",
     "EDNS Client Subnet.",
     &[
         key("enabled", Kind::Boolean, Is("true"), "Whether it is looked at, at all."),
@@ -229,6 +237,7 @@ pub(super) static ECS: Section = section(
 
 pub(super) static REGION: Section = section(
     "[regions.NAME]",
+    "a region",
     "A place that holds instances.",
     &[
         key(
@@ -254,6 +263,7 @@ pub(super) static REGION: Section = section(
 
 pub(super) static LOCATION: Section = section(
     "[regions.NAME] location",
+    "a location",
     "Coordinates.",
     &[
         key("latitude", Kind::Number { min: -90.0, max: 90.0 }, Required, "Degrees, north positive."),
@@ -263,6 +273,7 @@ pub(super) static LOCATION: Section = section(
 
 pub(super) static MAP: Section = Section {
     title: "[maps.NAME]",
+    noun: "a map",
     meaning: "Place of the client → ordered regions. The most specific entry wins: longest prefix, as, city, \
               subdivision, country, continent, `default`.",
     keys: &[
@@ -303,6 +314,7 @@ pub(super) static MAP: Section = Section {
 
 pub(super) static CHECK: Section = section(
     "[checks.NAME]",
+    "a check",
     "A reusable health check.",
     &[
         key("extends", Kind::Reference("check"), Words("none"), "Takes what is not given from that check."),
@@ -389,6 +401,7 @@ pub(super) static CHECK: Section = section(
 
 pub(super) static WINDOW: Section = section(
     "[checks.NAME] window",
+    "a window",
     "Failures among the last probes.",
     &[
         key("failures", Kind::Integer { min: 1, max: 64 }, Required, "That many failures; at most `of`."),
@@ -398,6 +411,7 @@ pub(super) static WINDOW: Section = section(
 
 pub(super) static POOL: Section = section(
     "[pools.NAME]",
+    "a pool",
     "Named instances that are checked alike.",
     &[
         key("extends", Kind::Reference("pool"), Words("none"), "Takes what is not given from that pool."),
@@ -444,6 +458,7 @@ pub(super) static POOL: Section = section(
 
 pub(super) static INSTANCE: Section = section(
     "[pools.NAME.instances] NAME = { … }",
+    "an instance",
     "One member of a pool.",
     &[
         key("region", Kind::References("region"), Words("none: only for `steer = \"any\"`"), "Where it is."),
@@ -465,6 +480,7 @@ pub(super) static INSTANCE: Section = section(
 
 pub(super) static SERVICE: Section = section(
     "[services.\"NAME\"]",
+    "a service",
     "A domain name that is steered; `*` may be its first label.",
     &[
         key(
@@ -535,6 +551,7 @@ pub(super) static SERVICE: Section = section(
 
 pub(super) static STICKY: Section = section(
     "[services.\"NAME\"] sticky",
+    "`sticky`",
     "The mask that groups clients.",
     &[
         key("by", Kind::Choice { words: &["client"], later: &["label"] }, Is(r#""client""#), "By what."),
@@ -546,6 +563,7 @@ pub(super) static STICKY: Section = section(
 
 pub(super) static GUARD: Section = section(
     "[guard]",
+    "[guard]",
     "Limits of what a reload or checks may change.",
     &[
         later("max-shift", Is(r#""50%""#), "Most clients that a reload may move.", "available: \"50%\", the default"),
@@ -555,6 +573,7 @@ pub(super) static GUARD: Section = section(
 
 pub(super) static TEST: Section = section(
     "[[tests]]",
+    "a test",
     "An expectation, run by `waymark check` and before every reload.",
     &[
         key("name", Kind::DomainName, Required, "Name of a service."),
@@ -616,9 +635,20 @@ pub(super) fn check_whole_table(section: &Section, value: &Value, problems: &mut
     check_table(section, table, problems);
     for key in section.keys {
         if matches!(key.default, Default::Required) && table.get(key.name).is_none() {
-            problems.push(Problem::error(value.span.clone(), format!("`{}` is missing", key.name)));
+            problems.extend(missing(section, key, table, value.span.clone()));
         }
     }
+}
+
+/// The problem of a required key that is not there; none when it is there but misspelt, for that has its own problem.
+pub(super) fn missing(section: &Section, key: &Key, table: &Table, place: Span) -> Option<Problem> {
+    let is_known = |name: &str| section.keys.iter().any(|known| known.name == name);
+    let is_meant = |name: &str| super::text::nearest(name, [key.name]).is_some();
+    if table.entries.iter().any(|entry| !is_known(&entry.name) && is_meant(&entry.name)) {
+        return None;
+    }
+    let problem = Problem::error(place, format!("`{}` is missing in {}", key.name, section.noun));
+    Some(problem.hint(format!("add `{}`: {}", key.name, key.kind.describe())))
 }
 
 fn check_later(section: &Section, entry: &Entry, hint: &str, problems: &mut Vec<Problem>) {
@@ -636,7 +666,7 @@ fn unknown_key(section: &Section, entry: &Entry) -> Problem {
     if let Some(open) = &section.open {
         allowed = format!("{allowed}, {}", open.describe);
     }
-    let message = format!("unknown key {} in {}", super::value::quoted(&entry.name), section.title);
+    let message = format!("unknown key {} in {}", super::value::quoted(&entry.name), section.noun);
     unknown(Problem::error(entry.key.clone(), message).allowed(allowed), &entry.name, &names)
 }
 

@@ -15,6 +15,7 @@ use crate::problem::Problem;
 /// A value, or what is wrong with it.
 pub(super) type Read<T> = Result<T, Box<Problem>>;
 
+const SOCKET_FORMS: &str = "\"192.0.2.1:53\" or \"[2001:db8::1]:53\"";
 /// Longest text of a value, in octets.
 const MAX_TEXT: usize = 255;
 /// Longest array of a value.
@@ -79,9 +80,7 @@ impl Kind {
             Kind::Number { min, max } => format!("number, {min} to {max}"),
             Kind::Text => "text".into(),
             Kind::Texts => "array of texts".into(),
-            Kind::Choice { words, .. } => {
-                words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ")
-            }
+            Kind::Choice { words, .. } => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", "),
             Kind::Duration { min_ms, max_ms } => format!("duration, {}", duration_range(*min_ms, *max_ms)),
             Kind::Share { max } => format!("share, 0% to {}", text::show_share(*max)),
             Kind::Address => "address".into(),
@@ -174,6 +173,7 @@ pub(super) fn boolean(value: &Value) -> Read<bool> {
 pub(super) fn integer(value: &Value, min: i128, max: i128) -> Read<i128> {
     match value.data {
         Data::Integer(number) if (min..=max).contains(&number) => Ok(number),
+        Data::Integer(i128::MAX | i128::MIN) => Err(out_of_range(value, "this number", &format!("{min} to {max}"))),
         Data::Integer(number) => Err(out_of_range(value, &number.to_string(), &format!("{min} to {max}"))),
         _ => Err(wrong_type(value, "an integer")),
     }
@@ -293,10 +293,12 @@ pub(super) fn address(value: &Value) -> Read<IpAddr> {
 }
 
 pub(super) fn socket(value: &Value) -> Read<SocketAddr> {
-    let Data::Text(found) = &value.data else { return Err(wrong_type(value, "an address with a port")) };
+    let Data::Text(found) = &value.data else {
+        return Err(Box::new(wrong_type(value, "an address with a port").allowed(SOCKET_FORMS)));
+    };
     found.parse().map_err(|_| {
         let problem = Problem::error(value.span.clone(), format!("{} is not an address with a port", quoted(found)))
-            .allowed("\"192.0.2.1:53\" or \"[2001:db8::1]:53\"");
+            .allowed(SOCKET_FORMS);
         Box::new(match found.parse::<IpAddr>() {
             Ok(IpAddr::V4(v4)) => problem.hint(format!("add the port: \"{v4}:53\"")),
             Ok(IpAddr::V6(v6)) => problem.hint(format!("add the port: \"[{v6}]:53\"")),

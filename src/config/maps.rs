@@ -112,7 +112,9 @@ fn fences(fields: &Fields<'_>, regions: &Index<'_>, findings: &mut Findings) -> 
 }
 
 fn region(value: &Value, regions: &Index<'_>, findings: &mut Findings) -> Option<RegionId> {
-    regions.resolve(value, findings).and_then(|number| u16::try_from(number).ok()).map(RegionId)
+    // Where "*" is out of place it was said.
+    let named = Some(value).filter(|value| value.text() != Some("*"))?;
+    regions.resolve(named, findings).and_then(|number| u16::try_from(number).ok()).map(RegionId)
 }
 
 fn list(value: &Value, regions: &Index<'_>, findings: &mut Findings) -> List {

@@ -2,7 +2,7 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | files to one document of values with places, `include` | `files`, `value` |
+//! | files to one document of values with places, `include` | `files`, `syntax`, `value` |
 //! | keys and values one by one, against the table of all keys | `keys`, `kinds`, `text`, `selectors` |
 //! | what is given, inherited or default | `fields` |
 //! | each section, names turned into numbers | `server` `zones` `networks` `regions` `checks` `pools` `maps` `services` `expectations` |
@@ -27,6 +27,7 @@ mod regions;
 mod selectors;
 mod server;
 mod services;
+mod syntax;
 mod text;
 mod value;
 mod zones;
@@ -159,8 +160,8 @@ pub struct Loaded {
 pub fn load(path: &Path) -> Loaded {
     let mut sources = Sources::default();
     let mut findings = findings::Findings::default();
-    let document = files::read(path, &mut sources, &mut findings);
-    files::check_values(&document, &mut findings);
+    let mut document = files::read(path, &mut sources, &mut findings);
+    files::check_values(&mut document, &mut findings);
     let configuration = compile(&document, &mut sources, &mut findings);
     let problems = findings.finish(&sources);
     let is_refused = problems.iter().any(|problem| problem.severity == Severity::Error);

@@ -10,6 +10,7 @@ use super::findings::Findings;
 use super::keys;
 use super::kinds;
 use super::selectors;
+use super::syntax;
 use super::value::{Entry, Value, quoted};
 use crate::geo::{Coordinates, Data, Database, Network, Place};
 use crate::problem::{Problem, SourceId, Sources, Span};
@@ -64,16 +65,19 @@ fn read_networks(value: &Value, named: &str, sources: &mut Sources, findings: &m
     };
     let source = sources.add(&path, text);
     let mut first: HashMap<IpNet, Span> = HashMap::new();
-    for entry in &files::parse(sources, source, findings).entries {
-        let Some(network) = network(entry, findings) else { continue };
+    let mut found = Findings::default();
+    // One entry after the other: there may be a million of them.
+    syntax::parse(&sources.get(source).text, source, findings, &mut |entry| {
+        let Some(network) = network(&entry, &mut found) else { return };
         if let Some(first) = first.insert(network.prefix, entry.key.clone()) {
             let message = format!("{} is the same network as one before", quoted(&entry.name));
-            findings.local.push(Problem::error(entry.key.clone(), message).also(first, "first written here"));
-            continue;
+            found.local.push(Problem::error(entry.key.clone(), message).also(first, "first written here"));
+            return;
         }
         placed.networks.push(entry.key.clone());
         placed.data.networks.push(network);
-    }
+    });
+    findings.local.append(&mut found.local);
 }
 
 fn network(entry: &Entry, findings: &mut Findings) -> Option<Network> {

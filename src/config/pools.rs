@@ -28,6 +28,8 @@ const LATER_DURATIONS: &[(&str, &str)] = &[
 pub(super) struct Places {
     pub(super) pools: Vec<Span>,
     pub(super) instances: Vec<Span>,
+    /// Whether an instance names a region, be it one that does not exist.
+    pub(super) names_region: Vec<bool>,
 }
 
 /// Compiles all pools, in configured order.
@@ -168,6 +170,7 @@ impl Builder<'_> {
         let weight = fields.integer("weight").unwrap_or(1);
         self.fleet.instances.push(Instance { name: entry.name.clone(), pool, regions, weight, addresses });
         self.places.instances.push(entry.key.clone());
+        self.places.names_region.push(fields.own("region").is_some_and(|value| !value.elements().is_empty()));
     }
 
     fn instance_regions(&self, fields: &Fields<'_>, findings: &mut Findings) -> Vec<RegionId> {
@@ -222,7 +225,7 @@ impl Builder<'_> {
                 let part = show_share(u32::try_from(rest * 10_000 / total).unwrap_or_default());
                 findings.cross.push(
                     Problem::warning(self.places.instances[heaviest.0 as usize].clone(), message).hint(format!(
-                        "what is left has {part} of the weight: when this one fails, the region is left"
+                        "what is left has {part} of the weight: when this one fails, clients go to the next region"
                     )),
                 );
             }

@@ -46,6 +46,7 @@ pub(super) fn check_location(value: &Value, problems: &mut Vec<Problem>) {
             let hint = "write it as { latitude = 53.3, longitude = -6.3 }";
             problems.push(*kinds::not_available(value, &what, hint));
         }
-        _ => keys::check_whole_table(&keys::LOCATION, value, problems),
+        Data::Table(_) => keys::check_whole_table(&keys::LOCATION, value, problems),
+        _ => problems.push(kinds::wrong_type(value, "a location").allowed("{ latitude = 53.3, longitude = -6.3 }")),
     }
 }

@@ -125,8 +125,9 @@ impl Placed {
 fn steer(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findings) -> (Steer, Vec<Span>) {
     let kind = fields.text("steer").unwrap_or_default();
     let with = format!("`steer = \"{kind}\"`");
+    let is_known = fields.find("steer").is_none_or(|value| value.text() == Some(&kind));
     for (key, of) in [("order", "failover"), ("shares", "weighted"), ("tolerance", "nearest")] {
-        if kind != of {
+        if kind != of && is_known {
             refuse_unused(fields, &[key], &with, findings);
         }
     }

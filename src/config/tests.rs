@@ -257,7 +257,7 @@ fn is_whole_or_refused(text: &str) {
     let loaded = load_text(text);
     let errors = loaded.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
     assert_eq!(loaded.configuration.is_none(), errors > 0);
-    render(&loaded.problems, &loaded.sources, true);
+    assert_eq!(render(&loaded.problems, &loaded.sources, true).is_empty(), loaded.problems.is_empty());
 }
 
 proptest! {

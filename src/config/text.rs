@@ -130,6 +130,10 @@ pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) 
     if lower.len() > 255 {
         return None;
     }
+    let names: Vec<&str> = names.into_iter().collect();
+    if let Some(longer) = names.iter().find(|name| lower.len() >= 3 && name.starts_with(&lower)) {
+        return Some(longer);
+    }
     let scored =
         names.into_iter().map(|candidate| (strsim::osa_distance(&lower, &candidate.to_lowercase()), candidate));
     let (distance, candidate) = scored.min_by_key(|(distance, _)| *distance)?;
@@ -227,6 +231,7 @@ mod tests {
         let keys = ["interval", "timeout", "fall", "rise"];
         assert_eq!(nearest("intervall", keys), Some("interval"));
         assert_eq!(nearest("Timeout", keys), Some("timeout"));
+        assert_eq!(nearest("time", keys), Some("timeout"));
         assert_eq!(nearest("retries", keys), None);
         assert_eq!(nearest("x", ["y"]), None);
     }

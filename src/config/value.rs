@@ -4,7 +4,7 @@
 //! could not read is [`Data::Broken`]: its problem has been reported, nothing more is to be said of it.
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use crate::problem::{SourceId, Span};
 
@@ -133,12 +133,11 @@ impl Table {
     /// Takes over a parsed table of file `source`; the parser moves tables that are opened again, so the order of
     /// appearance is told by the keys' places.
     pub(super) fn new(source: SourceId, table: &DeTable<'_>) -> Table {
-        let entry = |(key, value): (&Spanned<std::borrow::Cow<'_, str>>, &Spanned<DeValue<'_>>)| Entry {
-            name: key.get_ref().to_string(),
-            key: Span { source, range: key.span() },
-            value: Value::new(source, value),
-        };
-        let mut entries: Vec<Entry> = table.iter().map(entry).collect();
+        Table::in_order(table.iter().map(|(key, value)| entry(source, key, value)).collect())
+    }
+
+    /// Puts entries in order of appearance.
+    pub(super) fn in_order(mut entries: Vec<Entry>) -> Table {
         entries.sort_by_cached_key(Entry::first_place);
         Table { entries }
     }
@@ -150,6 +149,11 @@ impl Table {
     pub(super) fn get(&self, name: &str) -> Option<&Value> {
         self.entry(name).map(|entry| &entry.value)
     }
+}
+
+/// Takes over a key and its value of file `source`.
+pub(super) fn entry(source: SourceId, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Entry {
+    Entry { name: key.get_ref().to_string(), key: Span { source, range: key.span() }, value: Value::new(source, value) }
 }
 
 impl Entry {
