@@ -57,11 +57,8 @@ fn push_section(out: &mut String, section: &Section) {
         push_row(out, key);
     }
     if let Some(open) = &section.open {
-        out.push_str(&format!(
-            "| {} | list | | {} |\n",
-            open.describe.replace('"', "`\"`").replace("`\"``\"`", "`\"`"),
-            open.meaning
-        ));
+        let forms: Vec<String> = open.describe.split(", ").map(|form| format!("`{form}`")).collect();
+        out.push_str(&format!("| {} | list | | {} |\n", forms.join(", "), open.meaning));
     }
 }
 

@@ -220,9 +220,8 @@ fn fallback(value: &Value, entries: &[Entry], names: &[Name], findings: &mut Fin
 pub(super) fn check_when_all_down(value: &Value, problems: &mut Vec<Problem>) {
     const FORMS: &str = "\"serve-all\", \"nodata\", \"servfail\", { service = \"…\" }, { address = [\"…\"] }";
     let Some(table) = value.table() else {
-        match kinds::choice(value, WHEN_ALL_DOWN, &[]) {
-            Err(problem) => problems.push(problem.allowed(FORMS)),
-            Ok(_) => {}
+        if let Err(problem) = kinds::choice(value, WHEN_ALL_DOWN, &[]) {
+            problems.push(problem.allowed(FORMS));
         }
         return;
     };

@@ -54,12 +54,12 @@ fn where_lost(text: &str, errors: &[Error]) -> Option<usize> {
 /// Beginning of the line with which something that was not closed begins to swallow what follows.
 fn where_unclosed(text: &str, errors: &[Error]) -> Option<usize> {
     errors.iter().find(|error| error.message().starts_with("unclosed"))?;
-    let mut starts = errors.iter().filter_map(|error| Some(error.span()?.start.min(text.len())));
+    let starts = errors.iter().filter_map(|error| Some(error.span()?.start.min(text.len())));
     let begins_line = |at: &usize| {
         let line = line_start(text, *at);
         line > 0 && matches!(text[line..*at].trim(), "" | "[" | "[[") && looks_like_a_statement(&text[line..])
     };
-    starts.find(begins_line).map(|at| line_start(text, at))
+    starts.filter(begins_line).min().map(|at| line_start(text, at))
 }
 
 /// Whether a line is a header or begins `key =`.
