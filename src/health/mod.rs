@@ -1,5 +1,9 @@
 //! Pure health: observations in, verdicts out (`machine`), and which regions can serve (`group`).
 
+pub mod group;
+
+pub use group::{Candidate, Standing};
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,6 +1,11 @@
 //! Counters: one set per thread, written by that thread alone, summed at scrape.
 
+mod answers;
+
+pub use answers::{AnswerCounters, Labels, RCODES, TRANSPORTS, TYPES, Tallies, Tally};
+
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A counter with one writer; anybody may read it.
 #[derive(Debug, Default)]
@@ -38,4 +43,31 @@ pub struct Counters {
     pub tcp_sent: Counter,
     /// Messages whose answering panicked; each cost its sender one answer.
     pub panics: Counter,
+    /// What answering itself counts.
+    pub answering: AnswerCounters,
+}
+
+/// The counters of all threads.
+#[derive(Debug, Default)]
+pub struct Registry {
+    threads: Mutex<Vec<Arc<Counters>>>,
+    /// Answers by service and region.
+    pub tallies: Tallies,
+}
+
+impl Registry {
+    /// A set for one more thread.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        let counters = Arc::new(Counters::default());
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&counters));
+        counters
+    }
+
+    /// What all threads counted with one of their counters: `registry.sum(|counters| &counters.udp_sent)`.
+    #[must_use]
+    pub fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
+        let all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().fold(0, |sum, counters| sum.wrapping_add(counter(counters).get()))
+    }
 }
