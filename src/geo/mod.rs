@@ -1,8 +1,10 @@
 //! Where an address is: places, the data that says so, and prefix tables compiled from it.
 
 mod database;
+mod range_map;
 
 pub use database::Database;
+pub use range_map::RangeMap;
 
 use std::fmt;
 
