@@ -10,7 +10,9 @@
 //! A space of many runs carries an index: by the top 16 bits, and, where many runs share these (IPv6: all of a registry
 //! lies in one /12), by as many of the next bits as the number of runs there warrants.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -23,17 +25,17 @@ const TOP_BITS: u32 = 16;
 /// Most bits of an address that choose a slot of the second level.
 const MAX_SPLIT_BITS: u32 = 16;
 
-/// A value for every IPv4 and every IPv6 address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A value for every IPv4 and every IPv6 address; cheap to copy.
+#[derive(Clone, PartialEq, Eq)]
 pub struct RangeMap<V> {
-    v4: Runs<u32, V>,
-    v6: Runs<u128, V>,
+    v4: Arc<Runs<u32, V>>,
+    v6: Arc<Runs<u128, V>>,
 }
 
 impl<V: Copy + Eq> RangeMap<V> {
     /// The same value everywhere.
     pub fn uniform(value: V) -> RangeMap<V> {
-        RangeMap { v4: Runs::uniform(value), v6: Runs::uniform(value) }
+        RangeMap::new(Runs::uniform(value), Runs::uniform(value))
     }
 
     /// What the longest prefix around an address says, in any order of input; of equal prefixes the last one counts.
@@ -45,22 +47,22 @@ impl<V: Copy + Eq> RangeMap<V> {
                 IpNet::V6(net) => v6.push((u128::from(net.network()), u128::from(net.broadcast()), value)),
             }
         }
-        RangeMap { v4: Runs::from_nested(default, v4), v6: Runs::from_nested(default, v6) }
+        RangeMap::new(Runs::from_nested(default, v4), Runs::from_nested(default, v6))
     }
 
     /// Takes runs as they come; each family in ascending order.
     pub(super) fn from_runs(v4: Builder<u32, V>, v6: Builder<u128, V>) -> RangeMap<V> {
-        RangeMap { v4: v4.finish(), v6: v6.finish() }
+        RangeMap::new(v4.finish(), v6.finish())
     }
 
     /// Combines two maps address by address; `f` is called once for each stretch in which neither changes.
     pub fn zip<B: Copy + Eq, C: Copy + Eq>(&self, other: &RangeMap<B>, mut f: impl FnMut(V, B) -> C) -> RangeMap<C> {
-        RangeMap { v4: self.v4.zip(&other.v4, &mut f), v6: self.v6.zip(&other.v6, &mut f) }
+        RangeMap::new(self.v4.zip(&other.v4, &mut f), self.v6.zip(&other.v6, &mut f))
     }
 
     /// Replaces each value; `f` is called once for each run.
     pub fn map<C: Copy + Eq>(&self, mut f: impl FnMut(V) -> C) -> RangeMap<C> {
-        RangeMap { v4: self.v4.map(&mut f), v6: self.v6.map(&mut f) }
+        RangeMap::new(self.v4.map(&mut f), self.v6.map(&mut f))
     }
 
     /// The value at an address, and the length of the widest prefix around it in which every address has this value:
@@ -87,6 +89,19 @@ impl<V: Copy + Eq> RangeMap<V> {
         values.sort_unstable();
         values.dedup();
         values.into_iter()
+    }
+}
+
+impl<V> RangeMap<V> {
+    fn new(v4: Runs<u32, V>, v6: Runs<u128, V>) -> RangeMap<V> {
+        RangeMap { v4: Arc::new(v4), v6: Arc::new(v6) }
+    }
+}
+
+/// Counts only: a city data base has millions of runs.
+impl<V> fmt::Debug for RangeMap<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RangeMap({} IPv4 runs, {} IPv6 runs)", self.v4.starts.len(), self.v6.starts.len())
     }
 }
 
@@ -409,10 +424,10 @@ mod tests {
     }
 
     /// With an index even where there are few runs.
-    fn indexed(mut map: RangeMap<u8>) -> RangeMap<u8> {
-        map.v4.index = Some(Index::new(&map.v4.starts));
-        map.v6.index = Some(Index::new(&map.v6.starts));
-        map
+    fn indexed(map: &RangeMap<u8>) -> RangeMap<u8> {
+        let v4 = Runs { index: Some(Index::new(&map.v4.starts)), ..(*map.v4).clone() };
+        let v6 = Runs { index: Some(Index::new(&map.v6.starts)), ..(*map.v6).clone() };
+        RangeMap::new(v4, v6)
     }
 
     proptest! {
@@ -454,8 +469,11 @@ mod tests {
         #[test]
         fn an_index_changes_nothing(list in prefixes(1500)) {
             let bare = RangeMap::from_prefixes(9, list.iter().copied());
-            let plain = RangeMap { v4: Runs { index: None, ..bare.v4.clone() }, v6: Runs { index: None, ..bare.v6.clone() } };
-            let indexed = indexed(bare);
+            let plain = RangeMap::new(
+                Runs { index: None, ..(*bare.v4).clone() },
+                Runs { index: None, ..(*bare.v6).clone() },
+            );
+            let indexed = indexed(&bare);
             for address in probes(&list) {
                 prop_assert_eq!(indexed.lookup(address), plain.lookup(address), "{}", address);
             }
