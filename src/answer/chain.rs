@@ -145,8 +145,7 @@ fn dname(reply: &mut Reply<'_>, node: &Node, labels: usize, current: &mut Curren
     name[..kept].copy_from_slice(&current.lower.as_wire()[..kept]);
     name[kept..kept + target.len()].copy_from_slice(target);
     let name = &name[..kept + target.len()];
-    let written =
-        reply.records(Section::Answer, current.owner(), RecordType::CNAME, rrset.ttl, std::iter::once(name));
+    let written = reply.records(Section::Answer, current.owner(), RecordType::CNAME, rrset.ttl, std::iter::once(name));
     if written && reply.query.qtype != RecordType::CNAME && current.follow(name) { Link::Next } else { Link::End }
 }
 

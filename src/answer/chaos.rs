@@ -40,8 +40,7 @@ pub(super) fn answer(reply: &mut Reply<'_>, qname: &LowerName) {
     rdata[1..=length].copy_from_slice(&text[..length]);
     let mark = reply.writer.mark();
     let rdata = &rdata[..=length];
-    let written =
-        reply.writer.record_of_class(Section::Answer, Owner::Question, RecordType::TXT, Class::CH, 0, rdata);
+    let written = reply.writer.record_of_class(Section::Answer, Owner::Question, RecordType::TXT, Class::CH, 0, rdata);
     if written.is_err() {
         reply.writer.rewind(mark);
         reply.truncate();

@@ -105,7 +105,11 @@ pub fn respond(
     let (length, rcode) = match query::parse(query, &mut worker.qname) {
         Parsed::Silence => {
             let reason = &counters.answering;
-            if query.len() < HEADER { reason.silent_short.add(1) } else { reason.silent_responses.add(1) }
+            if query.len() < HEADER {
+                reason.silent_short.add(1)
+            } else {
+                reason.silent_responses.add(1)
+            }
             return 0;
         }
         Parsed::Refuse { rcode, id, flags, question_end, edns } => {
@@ -160,7 +164,7 @@ fn answer(
         _ => reply.refuse(Rcode::REFUSED),
     }
     let Reply { writer, rcode, scope, extended_error, .. } = reply;
-    worker.qname = qname;
     let length = extension.with_error(extended_error).finish(writer, rcode, scope);
+    worker.qname = qname;
     (length, rcode)
 }

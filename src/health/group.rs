@@ -106,11 +106,8 @@ impl Judge<'_> {
         for &id in members {
             self.sort_in(&mut standing, id, family, hash(id));
         }
-        let counted = if self.grace_over {
-            standing.allowed.weight
-        } else {
-            standing.allowed.weight - standing.unknown.weight
-        };
+        let counted =
+            if self.grace_over { standing.allowed.weight } else { standing.allowed.weight - standing.unknown.weight };
         let enough = standing.eligible.weight * 10_000 >= u64::from(up_threshold) * counted;
         standing.available = !standing.eligible.is_empty() && enough;
         standing.lost_at = match before {
@@ -237,7 +234,9 @@ mod tests {
     #[test]
     fn families_are_judged_apart() {
         let mut fleet = fleet(&[1]);
-        fleet.instances[0].addresses.push(Address { ip: "2001:db8::1".parse().expect("ip"), targets: vec![TargetId(1)] });
+        fleet.instances[0]
+            .addresses
+            .push(Address { ip: "2001:db8::1".parse().expect("ip"), targets: vec![TargetId(1)] });
         let verdicts = [Verdict::Down, Verdict::Up];
         let judge = Judge { fleet: &fleet, verdicts: &verdicts, down: &[], grace_over: true, now: Tick(0), serial: 0 };
         let of = |family| judge.judge(&[InstanceId(0)], family, 5000, |_| 0, None);

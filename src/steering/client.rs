@@ -229,7 +229,10 @@ mod tests {
             let source: IpAddr = source.parse().expect("ip");
             let client = policy().client(source, Some(&subnet("81.2.69.0/24")), false);
             assert_eq!((client.address.to_string().as_str(), client.scope(24)), (address, 0), "{source}");
-            assert_eq!(EcsPolicy { enabled: false, ..policy() }.client(source, Some(&subnet("81.2.69.0/24")), true), client);
+            assert_eq!(
+                EcsPolicy { enabled: false, ..policy() }.client(source, Some(&subnet("81.2.69.0/24")), true),
+                client
+            );
         }
     }
 

@@ -6,7 +6,7 @@ use super::trace::Trace;
 use crate::fleet::{Fleet, RegionId};
 
 /// The regions this client may be sent to: all matching fences intersected; `None` = any.
-pub fn allowed<T: Trace>(
+pub(super) fn allowed<T: Trace>(
     map: &Map,
     client: Whereabouts<'_>,
     fleet: &Fleet,
@@ -30,7 +30,7 @@ pub fn allowed<T: Trace>(
 
 /// `eu-west, us-east`.
 #[must_use]
-pub fn names(fleet: &Fleet, regions: &[RegionId]) -> String {
+pub(super) fn names(fleet: &Fleet, regions: &[RegionId]) -> String {
     let names: Vec<&str> = regions.iter().map(|&region| fleet.region(region).name.as_str()).collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }

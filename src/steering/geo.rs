@@ -9,7 +9,7 @@ use crate::fleet::{Fleet, RegionId};
 use crate::geo::Coordinates;
 
 /// The order of `present` regions for a client.
-pub fn order<T: Trace>(
+pub(super) fn order<T: Trace>(
     map: &Map,
     client: Whereabouts<'_>,
     fleet: &Fleet,
@@ -32,7 +32,7 @@ pub fn order<T: Trace>(
 }
 
 /// A list for a client at `client`, reduced to the regions that are `present`.
-pub fn resolve(
+pub(super) fn resolve(
     list: &List,
     within: Within,
     client: Option<Coordinates>,
@@ -92,7 +92,7 @@ mod tests {
         let sydney = Some(Coordinates { latitude: -33.9, longitude: 151.2 });
         for (list, within, client, expected) in [
             ("us-east *", Within::Nearest, dublin, "us-east, eu-west, eu-central, ap-south, nowhere"),
-            ("*", Within::Nearest, sydney, "ap-south, eu-central, us-east, eu-west, nowhere"),
+            ("*", Within::Nearest, sydney, "ap-south, us-east, eu-central, eu-west, nowhere"),
             ("ap-south *", Within::Nearest, None, "ap-south, eu-central, eu-west, us-east, nowhere"),
             ("*", Within::Nearest, None, "eu-west, eu-central, us-east, ap-south, nowhere"),
             ("us-east+eu-west ap-south", Within::Nearest, dublin, "eu-west, us-east, ap-south"),

@@ -58,10 +58,9 @@ mod tests {
         assert_eq!(key, client_key(service, "203.0.113.0".parse().expect("ip"), 24));
         let scores: Vec<u32> = ["web/eu-1", "web/eu-2"].map(|name| score(key, of_name(name) as u32)).into();
         let key6 = client_key(service, "2001:db8:1::5".parse().expect("ip"), 56);
-        insta::assert_snapshot!(
-            format!("{service:016x} {key:016x} {key6:016x} {scores:08x?} {:.12}", rank(scores[0], 3)),
-            @""
-        );
+        assert_eq!((service, key, key6), (0x6130_1279_97a3_553e, 0xa50d_0899_3303_705d, 0x0f87_20f4_c682_f4e1));
+        assert_eq!(scores, [0x6aa9_2c43, 0x840d_1145]);
+        assert_eq!(rank(scores[0], 3).to_bits(), 4_598_928_962_647_657_439);
     }
 
     #[test]

@@ -8,12 +8,12 @@ use crate::geo::{Coordinates, Place, distance_km};
 
 /// Where a client is: its coordinates, else the middle of its country.
 #[must_use]
-pub fn position(place: &Place) -> Option<Coordinates> {
+pub(super) fn position(place: &Place) -> Option<Coordinates> {
     place.coordinates_or_centroid()
 }
 
 /// The order of `present` regions for a client and how many of its first are equals.
-pub fn order<T: Trace>(
+pub(super) fn order<T: Trace>(
     map: Option<&Map>,
     tolerance: u16,
     place: &Place,
@@ -53,7 +53,7 @@ pub fn order<T: Trace>(
 
 /// Regions by distance from a point, those without location last, in the order given among equals.
 #[must_use]
-pub fn by_distance(fleet: &Fleet, regions: &[RegionId], from: Option<Coordinates>) -> Vec<RegionId> {
+pub(super) fn by_distance(fleet: &Fleet, regions: &[RegionId], from: Option<Coordinates>) -> Vec<RegionId> {
     let Some(from) = from else { return regions.to_vec() };
     let distance = |region: RegionId| match fleet.region(region).location {
         Some(location) => distance_km(from, location),
@@ -82,10 +82,8 @@ mod tests {
     fn the_nearest_come_first() {
         let mut fleet = world();
         let all: Vec<RegionId> = (0..fleet.regions.len() as u16).map(RegionId).collect();
-        let at = |latitude, longitude| Place {
-            coordinates: Some(Coordinates { latitude, longitude }),
-            ..Place::default()
-        };
+        let at =
+            |latitude, longitude| Place { coordinates: Some(Coordinates { latitude, longitude }), ..Place::default() };
         let country = |code| Place { country: crate::geo::Code::parse(code), ..Place::default() };
         let default = map(&fleet, "ap-south us-east", &[]);
         for (map, tolerance, place, bias, expected, equals) in [

@@ -268,7 +268,9 @@ impl Compiler<'_> {
         let fleet = self.fleet;
         let follows_place = match service.steer {
             Steer::Geo | Steer::Nearest { .. } => true,
-            Steer::Failover { .. } | Steer::Weighted { .. } | Steer::Any => map.is_some_and(|map| !map.fences.is_empty()),
+            Steer::Failover { .. } | Steer::Weighted { .. } | Steer::Any => {
+                map.is_some_and(|map| !map.fences.is_empty())
+            }
         };
         if !follows_place {
             let client = Whereabouts { place: self.atlas.place(PlaceId(0)), networks: &[] };

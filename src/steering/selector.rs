@@ -9,23 +9,23 @@ use crate::geo::Place;
 
 /// Where a client is, as far as selectors can ask.
 #[derive(Clone, Copy, Debug)]
-pub struct Whereabouts<'a> {
+pub(super) struct Whereabouts<'a> {
     /// What geo data say.
-    pub place: &'a Place,
+    pub(super) place: &'a Place,
     /// Those of the map's own networks that hold the client.
-    pub networks: &'a [IpNet],
+    pub(super) networks: &'a [IpNet],
 }
 
 impl Selector {
     /// Whether all conditions hold.
     #[must_use]
-    pub fn fits(&self, client: Whereabouts<'_>) -> bool {
+    pub(super) fn fits(&self, client: Whereabouts<'_>) -> bool {
         self.0.iter().all(|part| part.fits(client))
     }
 
     /// More specific is greater: the most specific part decides, then more parts, then the parts that follow.
     #[must_use]
-    pub fn specificity(&self, other: &Selector) -> Ordering {
+    pub(super) fn specificity(&self, other: &Selector) -> Ordering {
         let (mine, theirs) = (self.ranks(), other.ranks());
         let first = mine.first().cmp(&theirs.first());
         first.then(mine.len().cmp(&theirs.len())).then_with(|| mine.cmp(&theirs))
@@ -39,7 +39,7 @@ impl Selector {
     }
 
     /// The networks it names.
-    pub fn networks(&self) -> impl Iterator<Item = IpNet> {
+    pub(super) fn networks(&self) -> impl Iterator<Item = IpNet> {
         self.0.iter().filter_map(|part| match part {
             Part::Network(network) => Some(*network),
             _ => None,
@@ -75,11 +75,13 @@ impl Part {
 
 /// The most specific entry that fits; of equals the one that stands first.
 #[must_use]
-pub fn most_specific<'m, T>(entries: &'m [MapEntry<T>], client: Whereabouts<'_>) -> Option<&'m MapEntry<T>> {
+pub(super) fn most_specific<'m, T>(entries: &'m [MapEntry<T>], client: Whereabouts<'_>) -> Option<&'m MapEntry<T>> {
     let fitting = entries.iter().filter(|entry| entry.selector.fits(client));
-    fitting.reduce(|best, entry| {
-        if entry.selector.specificity(&best.selector) == Ordering::Greater { entry } else { best }
-    })
+    fitting.reduce(
+        |best, entry| {
+            if entry.selector.specificity(&best.selector) == Ordering::Greater { entry } else { best }
+        },
+    )
 }
 
 #[cfg(test)]

@@ -188,7 +188,11 @@ impl<'a> Walk<'a, '_> {
             local.ranked.clear();
             local.ranked.extend(sequence[..order.equals as usize].iter().map(|&at| {
                 let group = &groups[at as usize];
-                let rank = if group.weight == 0 { f64::INFINITY } else { hash::rank(hash::score(key, group.hash), group.weight) };
+                let rank = if group.weight == 0 {
+                    f64::INFINITY
+                } else {
+                    hash::rank(hash::score(key, group.hash), group.weight)
+                };
                 (rank, at)
             }));
             local.ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -256,9 +260,11 @@ impl<'a> Walk<'a, '_> {
     ) -> impl Iterator<Item = Serving<'a>> + 's {
         let groups = &self.steering.layout(steered.layout).groups;
         let fenced = self.fences.is_any();
-        sequence.iter().map(|&at| at as usize).filter(move |&at| !fenced || self.fences.allow(&groups[at])).map(
-            move |group| Serving { group, standing: &standings[group][family as usize] },
-        )
+        sequence
+            .iter()
+            .map(|&at| at as usize)
+            .filter(move |&at| !fenced || self.fences.allow(&groups[at]))
+            .map(move |group| Serving { group, standing: &standings[group][family as usize] })
     }
 
     /// Passes 1 and 2.
@@ -297,19 +303,13 @@ impl<'a> Walk<'a, '_> {
         let latest = open().filter_map(|serving| serving.standing.lost_at).max();
         match latest {
             None => open().next(),
-            Some(latest) => open().find(|serving| {
-                serving.standing.lost_at.is_some_and(|lost| latest.since(lost) <= SAME_LOSS)
-            }),
+            Some(latest) => {
+                open().find(|serving| serving.standing.lost_at.is_some_and(|lost| latest.since(lost) <= SAME_LOSS))
+            }
         }
     }
 
-    fn describe<T: Trace>(
-        &self,
-        steered: &Steered,
-        standings: &[[Standing; 2]],
-        sequence: &[u32],
-        trace: &mut T,
-    ) {
+    fn describe<T: Trace>(&self, steered: &Steered, standings: &[[Standing; 2]], sequence: &[u32], trace: &mut T) {
         for &at in sequence {
             trace.note("region", || {
                 let standing = &standings[at as usize][self.family as usize];

@@ -5,7 +5,7 @@ use crate::fleet::{Fleet, RegionId};
 
 /// The regions that are `present`, those with a share first, and the shares of all.
 #[must_use]
-pub fn order(fleet: &Fleet, shares: &[(RegionId, u32)], present: &[RegionId]) -> (Vec<RegionId>, Vec<u32>) {
+pub(super) fn order(fleet: &Fleet, shares: &[(RegionId, u32)], present: &[RegionId]) -> (Vec<RegionId>, Vec<u32>) {
     let share = |region: RegionId| shares.iter().find(|(named, _)| *named == region).map_or(0, |&(_, share)| share);
     let named = |region: RegionId| shares.iter().any(|&(named, _)| named == region);
     let mut order: Vec<RegionId> =
@@ -17,7 +17,7 @@ pub fn order(fleet: &Fleet, shares: &[(RegionId, u32)], present: &[RegionId]) ->
 
 /// Puts `order` into a random order: each next one by its share among those left; shares of 0 keep their place at the
 /// end. `shares` belongs to `order` and is shuffled along.
-pub fn shuffle(order: &mut [u32], shares: &mut [u32], random: &mut Random) {
+pub(super) fn shuffle(order: &mut [u32], shares: &mut [u32], random: &mut Random) {
     for at in 0..order.len() {
         let total: u64 = shares[at..].iter().map(|&share| u64::from(share)).sum();
         if total == 0 {

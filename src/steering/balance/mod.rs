@@ -58,7 +58,12 @@ pub fn pick<T: Trace>(
     trace.note("balance", || {
         let chosen = local.ranked[..count].iter().map(|&(_, at)| {
             let candidate = &candidates.list[at as usize];
-            format!("{} (weight {} of {})", fleet.instance(candidate.instance).name, candidate.weight, candidates.weight)
+            format!(
+                "{} (weight {} of {})",
+                fleet.instance(candidate.instance).name,
+                candidate.weight,
+                candidates.weight
+            )
         });
         format!("{}: {}", kind(steered.service.balance), chosen.collect::<Vec<_>>().join(", "))
     });

@@ -8,14 +8,7 @@ use super::super::local::Local;
 use crate::health::group::Candidates;
 
 /// Ranks the `count` best for this client first in `local.ranked`.
-pub(super) fn rank(
-    service: u64,
-    client: IpAddr,
-    bits: u8,
-    candidates: &Candidates,
-    count: usize,
-    local: &mut Local,
-) {
+pub(super) fn rank(service: u64, client: IpAddr, bits: u8, candidates: &Candidates, count: usize, local: &mut Local) {
     let key = hash::client_key(service, client, bits);
     local.ranked.clear();
     let first = candidates.list[0].weight;
