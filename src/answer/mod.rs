@@ -81,11 +81,7 @@ fn labels(steering: &Steering) -> Labels {
     let mut labels = Vec::new();
     for steered in &steering.services {
         for group in &steering.layout(steered.layout).groups {
-            let region = match group.regions[..] {
-                [region] => steering.fleet.region(region).name.as_str().into(),
-                _ => "any".into(),
-            };
-            labels.push((Arc::clone(&steered.name), region));
+            labels.push((Arc::clone(&steered.name), group.label(&steering.fleet).into()));
         }
     }
     labels.into()

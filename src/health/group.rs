@@ -145,7 +145,13 @@ impl Judge<'_> {
     #[must_use]
     pub fn verdict(&self, address: &Address) -> Verdict {
         let of = |target: &TargetId| self.verdicts.get(target.0 as usize).copied().unwrap_or_default();
-        address.targets.iter().map(of).fold(Verdict::Up, |all, one| match (all, one) {
+        Judge::all(address.targets.iter().map(of))
+    }
+
+    /// All must pass; none = up.
+    #[must_use]
+    pub fn all(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
+        verdicts.fold(Verdict::Up, |all, one| match (all, one) {
             (Verdict::Down, _) | (_, Verdict::Down) => Verdict::Down,
             (Verdict::Unknown, _) | (_, Verdict::Unknown) => Verdict::Unknown,
             (Verdict::Up, Verdict::Up) => Verdict::Up,

@@ -79,6 +79,12 @@ fn resolver(source: IpAddr, origin: Origin) -> Client {
 }
 
 impl Client {
+    /// A client that is known by a packet's source alone.
+    #[must_use]
+    pub fn of_resolver(source: IpAddr) -> Client {
+        resolver(source, Origin::Resolver)
+    }
+
     /// What a scope found for [`Client::address`] is in the answer's ECS option; 0 stays 0.
     #[must_use]
     pub fn scope(&self, found: u8) -> u8 {

@@ -103,6 +103,17 @@ pub struct Group {
     pub weight: u64,
 }
 
+impl Group {
+    /// Its region's name, `any` where it stands for several.
+    #[must_use]
+    pub fn label(&self, fleet: &Fleet) -> String {
+        match self.regions[..] {
+            [region] => fleet.region(region).name.clone(),
+            _ => "any".into(),
+        }
+    }
+}
+
 /// Prefix → order.
 #[derive(Debug)]
 pub struct Orders {

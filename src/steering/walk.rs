@@ -353,3 +353,19 @@ fn pass_of(standing: &Standing, candidates: &Candidates) -> u64 {
 pub fn sticky_bits(sticky: Sticky, address: IpAddr) -> u8 {
     if address.is_ipv4() { sticky.ipv4 } else { sticky.ipv6 }
 }
+
+/// Whether some client of a service gets an answer of the third pass now: the service fails open, or has nothing left.
+#[must_use]
+pub fn is_all_down(steering: &Steering, standings: &[Standings], steered: &Steered, family: Family) -> bool {
+    if !steering.layout(steered.layout).serves[family as usize] {
+        return false;
+    }
+    let client = Client::of_resolver(IpAddr::from([0, 0, 0, 0]));
+    let walk = Walk { steering, standings, client: &client, family, fences: Fences::default(), scope: 0 };
+    let standings = &standings[steered.layout.0 as usize];
+    steered.orders.orders.iter().any(|order| {
+        let allowed = walk.open(steered, standings, &order.groups, family).any(|one| !one.standing.allowed.is_empty());
+        let alive = |family| walk.alive(steered, standings, &order.groups, family).is_some();
+        allowed && !alive(family) && !(family == Family::V6 && alive(Family::V4))
+    })
+}
