@@ -11,6 +11,7 @@ mod distance;
 mod place;
 mod places;
 mod range_map;
+mod record;
 
 pub use atlas::{Atlas, Data, Network, Source};
 pub use countries::{centroid_of, continent_of};
@@ -19,3 +20,8 @@ pub use distance::distance_km;
 pub use place::{Code, Coordinates, Place};
 pub use places::PlaceId;
 pub use range_map::RangeMap;
+
+#[cfg(test)]
+#[allow(unreachable_pub)]
+#[path = "../../tests/support/mmdb.rs"]
+mod mmdb;
