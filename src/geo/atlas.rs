@@ -64,6 +64,8 @@ impl Atlas {
         let mut interner = Interner::new();
         let mut known: NumberMap<PlaceId> = NumberMap::default();
         let map = self.map.zip(&below.map, |upper, lower| {
+            // Most pairs add nothing to the upper place; they need not be told apart.
+            let lower = if self.place(upper).gains_from(below.place(lower)) { lower } else { PlaceId::UNKNOWN };
             *known
                 .entry(u64::from(upper.0) << 32 | u64::from(lower.0))
                 .or_insert_with(|| interner.intern(self.place(upper).over(below.place(lower))))
@@ -304,6 +306,8 @@ mod tests {
                 let expected = layers.iter().map(|layer| longest(layer, address)).reduce(|above, below| above.over(&below));
                 let (id, scope) = atlas.lookup(address);
                 prop_assert_eq!(atlas.place(id), &expected.unwrap());
+                let source = data.sources(address).into_iter().flat_map(|source| source.used).count();
+                prop_assert_eq!(source, atlas.place(id).parts().len());
                 let around = IpNet::new(address, scope).unwrap().trunc();
                 prop_assert_eq!(atlas.lookup(around.broadcast()), (id, scope));
             }

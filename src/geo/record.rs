@@ -76,9 +76,11 @@ fn positive(number: f64) -> Option<u32> {
     ((1.0..=f64::from(u32::MAX)).contains(&number) && number.fract() == 0.0).then_some(number as u32)
 }
 
+/// To a ten-thousandth of a degree (11 m): some publishers write 32-bit floats, whose 37.751 is 37.750999450683594.
+/// Adding zero turns -0 into 0, which must be the same place.
 fn coordinates((latitude, longitude): (f64, f64)) -> Option<Coordinates> {
-    // Adding zero turns -0 into 0, which must be the same place.
-    let point = Coordinates { latitude: latitude + 0.0, longitude: longitude + 0.0 };
+    let rounded = |degrees: f64| (degrees * 10_000.0).round() / 10_000.0 + 0.0;
+    let point = Coordinates { latitude: rounded(latitude), longitude: rounded(longitude) };
     (point.is_valid() && (latitude, longitude) != (0.0, 0.0)).then_some(point)
 }
 
@@ -313,6 +315,7 @@ mod tests {
                 r#"{"country_code":"US","region_code":"US-NY","latitude":40,"longitude":-74}"#,
                 "continent NA, country US, subdivision US-NY, at 40 -74",
             ),
+            (r#"{"latitude":37.750999450683594,"longitude":-0.00000001}"#, "at 37.751 0"),
             (r#"{"as_number":64500}"#, "as 64500"),
             (r#"{"asn":{"asn":64500,"name":"Example"}}"#, "as 64500"),
             (r#"{"country_code":"GB","geoname_id":2635167}"#, "continent EU, country GB"),
