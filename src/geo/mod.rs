@@ -22,6 +22,5 @@ pub use places::PlaceId;
 pub use range_map::RangeMap;
 
 #[cfg(test)]
-#[allow(unreachable_pub)]
 #[path = "../../tests/support/mmdb.rs"]
 mod mmdb;

@@ -8,6 +8,9 @@
 //! metadata      a map
 //! ```
 
+// Each test binary that includes this file uses a part of it.
+#![allow(dead_code, unreachable_pub)]
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
