@@ -1,9 +1,9 @@
 //! One map of all addresses, compiled from everything that says where clients are.
 //!
-//! Layers, each over the next: the operator's networks (the longest match alone speaks), then the data bases in order. What
-//! a layer leaves open the next one adds (SPEC 1.5 `[geo]`); a layer that names a country and no continent speaks for the
-//! country's continent as well. Of a lower layer that means another country or continent only the autonomous system is
-//! used.
+//! Layers, each over the next: the operator's networks (the longest match alone speaks), then the data bases in order.
+//! What a layer leaves open the next one adds (SPEC 1.5 `[geo]`); a layer that names a country and no continent speaks
+//! for the country's continent as well. Of a lower layer that means another country or continent only the autonomous
+//! system is used.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -288,7 +288,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn compiles_what_the_layers_say(networks in layer(), below in prop::collection::vec(layer(), 0..3), noise in any::<u32>()) {
+        fn compiles_what_the_layers_say(
+            networks in layer(),
+            below in prop::collection::vec(layer(), 0..3),
+            noise in any::<u32>(),
+        ) {
             let useful = |layer: &Vec<(IpNet, Place)>| layer.iter().any(|(_, place)| !place.is_unknown());
             let below: Vec<_> = below.into_iter().filter(useful).collect();
             let databases = below.iter().map(|layer| {
@@ -297,13 +301,14 @@ mod tests {
             });
             let data = Data {
                 databases: databases.collect(),
-                networks: networks.iter().map(|(prefix, place)| Network { prefix: *prefix, place: place.clone() }).collect(),
+                networks: networks.iter().cloned().map(|(prefix, place)| Network { prefix, place }).collect(),
             };
             let atlas = Atlas::compile(&data);
             let layers: Vec<_> = std::iter::once(&networks).chain(&below).collect();
             let edges = layers.iter().flat_map(|layer| layer.iter().flat_map(|(p, _)| [p.network(), p.broadcast()]));
             for address in edges.chain([std::net::Ipv4Addr::from(0x0a00_0000 | noise >> 8).into()]) {
-                let expected = layers.iter().map(|layer| longest(layer, address)).reduce(|above, below| above.over(&below));
+                let said = layers.iter().map(|layer| longest(layer, address));
+                let expected = said.reduce(|above, below| above.over(&below));
                 let (id, scope) = atlas.lookup(address);
                 prop_assert_eq!(atlas.place(id), &expected.unwrap());
                 let source = data.sources(address).into_iter().flat_map(|source| source.used).count();

@@ -1,16 +1,16 @@
 //! MaxMind DB files, read into memory (never mapped: a mapped file truncated in place is a SIGBUS).
 //!
-//! A file is read once, wholly, when it is loaded: its tree is walked in the order of addresses and each record it points
-//! to is decoded once, so that whatever is wrong with it is found before anyone is answered by it. What is left is a
-//! [`RangeMap`] of places; the octets are dropped. `maxminddb` reads metadata and records; the walk is our own, as that
-//! crate's takes any network that shares its record with the IPv4 ones for an alias of them.
+//! A file is read once, wholly, when it is loaded: its tree is walked in the order of addresses and each record it
+//! points to is decoded once, so that whatever is wrong with it is found before anyone is answered by it. What is left
+//! is a [`RangeMap`] of places; the octets are dropped. `maxminddb` reads metadata and records; the walk is our own,
+//! as that crate's takes any network that shares its record with the IPv4 ones for an alias of them.
 //!
 //! ```text
 //! node    record 0 | record 1     24, 28 or 32 bits each; 28: the middle octet holds the top four bits of both
 //! record  < node_count another node, = node_count nothing known, > node_count a value
 //! ```
-//! In a version 6 tree IPv4 networks lie at `::/96`. Where `2002::/16` and its like lead to the same node (6to4, Teredo and
-//! mapped addresses) they are skipped: SPEC 4.1 reads such addresses as the IPv4 inside.
+//! In a version 6 tree IPv4 networks lie at `::/96`. Where `2002::/16` and its like lead to the same node (6to4,
+//! Teredo and mapped addresses) they are skipped: SPEC 4.1 reads such addresses as the IPv4 inside.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -403,7 +403,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn noise_never_panics(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), size in 0..3usize) {
+        fn noise_never_panics(
+            flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            size in 0..3usize,
+        ) {
             let mut octets = Writer { record_size: [24, 28, 32][size], ..sample() }.write();
             let length = octets.len();
             for (at, octet) in flips {

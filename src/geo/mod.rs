@@ -1,8 +1,8 @@
 //! Where an address is: places, the data that says so, and one map of all addresses compiled from it.
 //!
-//! [`Data`] (networks and data bases) compiles to an [`Atlas`]: address → [`PlaceId`] → [`Place`]. What follows from a place
-//! is computed once for each place, not for each network, and laid over the addresses with [`RangeMap::map`], where equal
-//! neighbours merge and so widen the ECS scope (SPEC 7.5). No file is opened here.
+//! [`Data`] (networks and data bases) compiles to an [`Atlas`]: address → [`PlaceId`] → [`Place`]. What follows from a
+//! place is computed once for each place, not for each network, and laid over the addresses with [`RangeMap::map`],
+//! where equal neighbours merge and so widen the ECS scope (SPEC 7.5). No file is opened here.
 
 mod atlas;
 mod countries;

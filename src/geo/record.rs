@@ -1,7 +1,8 @@
 //! What one record of a data base says of a place, whichever publisher wrote it.
 //!
-//! Schemas are told by content. A record is read in one pass that stops at the known names and skips the rest; nothing is
-//! allocated but the place. What makes no sense (latitude 900, country `??`, the 0/0 that stands for "don't know") is absent.
+//! Schemas are told by content. A record is read in one pass that stops at the known names and skips the rest; nothing
+//! is allocated but the place. What makes no sense (latitude 900, country `??`, the 0/0 that stands for "don't know")
+//! is absent.
 //!
 //! ```text
 //! nested (MaxMind, DB-IP)                          flat (IPinfo, ip-location-db, and others)
@@ -10,7 +11,7 @@
 //! subdivisions[0].iso_code                         subdivision_code, region_code, state_code, subdivision
 //! city.geoname_id                                  city_geoname_id, geoname_id beside a city
 //! location.latitude, location.longitude            latitude or lat, longitude or lng or lon; numbers or text
-//! autonomous_system_number (or inside traits)      asn, as_number, as_asn, asn.asn …; 64500 or "AS64500"
+//! autonomous_system_number (or inside traits)      asn, as, as_number, asn.asn, as.number; 64500 or "AS64500"
 //! ```
 
 use std::fmt;

@@ -1,4 +1,5 @@
-//! Writes MaxMind DB files (format 2.0) for tests: prefixes and what is said of them, as any publisher would lay them out.
+//! Writes MaxMind DB files (format 2.0) for tests: prefixes and what is said of them, as any publisher would lay them
+//! out.
 //!
 //! ```text
 //! search tree   two records a node: another node, node_count = nothing, or node_count + 16 + offset of a value
