@@ -1,8 +1,8 @@
 //! The countries: their continents, and the points that stand for clients of which only the country is known.
 //!
-//! ISO 3166-1 alpha-2 and `XK`, which registries use for Kosovo. Continents are those of GeoNames (Russia and Cyprus in
-//! Europe, Turkey in Asia). A centroid is the middle of the land, in places moved to where its land mostly is; good to about a
-//! degree, which is all that choosing between regions needs.
+//! ISO 3166-1 alpha-2 and `XK`, which registries use for Kosovo. Continents are those of GeoNames (Russia and Cyprus
+//! in Europe, Turkey in Asia), as most publishers have them. A centroid is the middle of the land, in places moved to
+//! where most of it is; good to about a degree, which is all that choosing between regions needs.
 
 use super::{Code, Coordinates};
 

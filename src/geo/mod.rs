@@ -1,8 +1,8 @@
 //! Where an address is: places, the data that says so, and one map of all addresses compiled from it.
 //!
-//! [`Data`] (networks and data bases) compiles to an [`Atlas`]: address → [`PlaceId`] → [`Place`]. What follows from a place
-//! is computed once for each place, not for each network, and laid over the addresses with [`RangeMap::map`], where equal
-//! neighbours merge and so widen the ECS scope (SPEC 7.5). No file is opened here.
+//! [`Data`] (networks and data bases) compiles to an [`Atlas`]: address → [`PlaceId`] → [`Place`]. What follows from a
+//! place is computed once for each place, not for each network, and laid over the addresses with [`RangeMap::map`],
+//! where equal neighbours merge and so widen the ECS scope (SPEC 7.5). No file is opened here.
 
 mod atlas;
 mod countries;
@@ -11,6 +11,7 @@ mod distance;
 mod place;
 mod places;
 mod range_map;
+mod record;
 
 pub use atlas::{Atlas, Data, Network, Source};
 pub use countries::{centroid_of, continent_of};
@@ -19,3 +20,7 @@ pub use distance::distance_km;
 pub use place::{Code, Coordinates, Place};
 pub use places::PlaceId;
 pub use range_map::RangeMap;
+
+#[cfg(test)]
+#[path = "../../tests/support/mmdb.rs"]
+mod mmdb;

@@ -97,6 +97,17 @@ impl Place {
         place
     }
 
+    /// Whether [`Place::over`] makes more of it.
+    pub(super) fn gains_from(&self, below: &Place) -> bool {
+        let apart = differ(self.country, below.country) || differ(self.continent, below.continent);
+        let geography = self.continent.is_none() && below.continent.is_some()
+            || self.country.is_none() && below.country.is_some()
+            || self.subdivision.is_none() && below.subdivision.is_some()
+            || self.city.is_none() && below.city.is_some()
+            || self.coordinates.is_none() && below.coordinates.is_some();
+        self.as_number.is_none() && below.as_number.is_some() || !apart && geography
+    }
+
     /// What it says, in the words of `networks.toml`: `continent`, `country`, …, `coordinates`.
     pub(super) fn parts(&self) -> Vec<&'static str> {
         let given = [
@@ -183,6 +194,7 @@ mod tests {
         let french = Place { country: Code::parse("FR"), ..Place::UNKNOWN }.with_continent();
         assert_eq!(french.over(&below), Place { as_number: Some(64500), ..french.clone() });
         assert_eq!(Place::UNKNOWN.over(&below), below);
+        assert!(french.gains_from(&below) && !below.gains_from(&french) && !below.gains_from(&below));
         let numbered = Place { as_number: Some(64501), ..Place::UNKNOWN };
         assert_eq!(numbered.over(&below), Place { as_number: Some(64501), ..below });
     }

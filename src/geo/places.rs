@@ -59,6 +59,11 @@ impl Interner {
         id
     }
 
+    /// Number of places, the unknown one included.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
     pub(super) fn finish(self) -> Places {
         Places(self.places.into())
     }

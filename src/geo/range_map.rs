@@ -317,6 +317,8 @@ pub(super) trait Bits: Copy + Ord {
     fn from_slice(bits: usize, count: u32) -> Self;
     /// How many leading bits two different addresses share.
     fn common_bits(self, other: Self) -> u8;
+    /// With the bit after the first `skip` ones set; `None` if there is none.
+    fn with_bit(self, skip: u32) -> Option<Self>;
     fn successor(self) -> Option<Self>;
     fn predecessor(self) -> Option<Self>;
 }
@@ -335,6 +337,9 @@ macro_rules! bits {
             #[inline]
             fn common_bits(self, other: $number) -> u8 {
                 (self ^ other).leading_zeros() as u8
+            }
+            fn with_bit(self, skip: u32) -> Option<$number> {
+                Some(self | (<$number>::MAX ^ <$number>::MAX >> 1).checked_shr(skip)?)
             }
             fn successor(self) -> Option<$number> {
                 self.checked_add(1)
