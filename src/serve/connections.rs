@@ -71,6 +71,11 @@ impl Connections {
         (Seat { connections: Arc::clone(self), id, state }, evicted)
     }
 
+    /// Takes a seat from whoever finished nothing for longest, so that its descriptor becomes free; how many it took.
+    pub(super) fn make_room(&self) -> u64 {
+        self.table().evict(|_| true)
+    }
+
     /// How long a connection may be silent, as things are.
     pub(super) fn idle(&self) -> Duration {
         let pressed = self.table().seats.len() > self.limits.connections / 2;
@@ -199,6 +204,15 @@ mod tests {
         assert_eq!(v6.each_ref().map(was_evicted), [false; 3]);
         let _newcomer = admit(&connections, "2001:db8:0:3::1", 5);
         assert_eq!(v6.each_ref().map(was_evicted), [true, false, false]);
+    }
+
+    #[test]
+    fn room_is_made_while_there_is_anyone() {
+        let connections = connections(3, 3);
+        let seats = [2, 1].map(|now| admit(&connections, "192.0.2.1", now));
+        assert_eq!(connections.make_room(), 1);
+        assert_eq!(seats.each_ref().map(was_evicted), [false, true]);
+        assert_eq!((connections.make_room(), connections.make_room()), (1, 0));
     }
 
     #[test]

@@ -47,6 +47,8 @@ const BURST: usize = 16 * 1024;
 const OUT: usize = BURST + LENGTH + MESSAGE;
 /// How long to wait after a connection could not be accepted by want of descriptors or memory.
 const ACCEPT_WAIT: Duration = Duration::from_millis(50);
+/// The same when another one is being closed for it.
+const EVICTION_WAIT: Duration = Duration::from_millis(1);
 /// How often an idle thread looks for a newer snapshot.
 const REFRESH: Duration = Duration::from_secs(1);
 /// How long stopping waits for clients to take their answers.
@@ -119,7 +121,7 @@ async fn accept(
                     let connection = Connection::new(stream, client.ip(), Rc::clone(&desk));
                     tasks.spawn_local(connection.run(seat, stopped.clone()));
                 }
-                Err(error) => accept_failed(&desk, &error).await,
+                Err(error) => accept_failed(&desk, &connections, &error).await,
             },
         }
     }
@@ -134,16 +136,19 @@ async fn stopping(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-/// Some errors are those of one connection. Others may last; a loop must not spin on them.
-async fn accept_failed(desk: &RefCell<Desk>, error: &io::Error) {
+/// Some errors are those of one connection. Others are a want of descriptors or memory, which closing a connection
+/// helps, and which the loop must not spin on.
+async fn accept_failed(desk: &RefCell<Desk>, connections: &Connections, error: &io::Error) {
     if matches!(
         error.raw_os_error(),
         Some(libc::ECONNABORTED | libc::ECONNRESET | libc::EPROTO | libc::EPERM | libc::EINTR)
     ) {
         return;
     }
+    let evicted = connections.make_room();
     count(desk, |counters| &counters.tcp_accept_failed, 1);
-    tokio::time::sleep(ACCEPT_WAIT).await;
+    count(desk, |counters| &counters.tcp_closed_for_newcomer, evicted);
+    tokio::time::sleep(if evicted > 0 { EVICTION_WAIT } else { ACCEPT_WAIT }).await;
 }
 
 fn count(desk: &RefCell<Desk>, counter: impl Fn(&Counters) -> &Counter, count: u64) {
