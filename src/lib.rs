@@ -9,6 +9,7 @@ pub mod health;
 pub mod metrics;
 pub mod probe;
 pub mod problem;
+pub mod serve;
 pub mod snapshot;
 pub mod steering;
 pub mod time;
