@@ -92,27 +92,6 @@ impl Registry {
     }
 }
 
-/// The counters of all threads.
-#[derive(Debug, Default)]
-pub struct Registry(Mutex<Vec<Arc<Counters>>>);
-
-impl Registry {
-    /// A set for one more thread.
-    #[must_use]
-    pub fn counters(&self) -> Arc<Counters> {
-        let counters = Arc::new(Counters::default());
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&counters));
-        counters
-    }
-
-    /// What all threads counted with one of their counters: `registry.sum(|counters| &counters.udp_sent)`.
-    #[must_use]
-    pub fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().fold(0, |sum, counters| sum.wrapping_add(counter(counters).get()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

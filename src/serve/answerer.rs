@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_panic_costs_one_answer() {
         mute_panics();
-        let mut answerer = Answerer::new(&published(), Worker::new(Arc::default(), 1), echo);
+        let mut answerer = Answerer::new(&published(), Worker::new(&Arc::default(), 1), echo);
         let mut out = [0; 512];
         let mut batch = answerer.begin();
         assert_eq!(batch.answer(b"panic, please", CLIENT, Transport::Udp, &mut out), 0);
@@ -152,7 +152,7 @@ mod tests {
     fn a_batch_sees_the_newest_snapshot() {
         let published = published();
         let serial: Respond = |snapshot, _, _, _, _, _| snapshot.serial as usize;
-        let mut answerer = Answerer::new(&published, Worker::new(Arc::default(), 1), serial);
+        let mut answerer = Answerer::new(&published, Worker::new(&Arc::default(), 1), serial);
         let mut out = [0; 512];
         assert_eq!(answerer.begin().answer(b"", CLIENT, Transport::Udp, &mut out), 0);
         published.store(Arc::new(snapshot(7)));

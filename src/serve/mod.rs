@@ -75,7 +75,7 @@ impl Default for Limits {
 impl Listeners {
     /// Starts to answer from what is `published`. Each thread counts in a set of `registry` and draws its random state
     /// from `seed`. Fails when a thread cannot be started.
-    pub fn serve(self, published: &Published, registry: &Registry, seed: u64) -> io::Result<Running> {
+    pub fn serve(self, published: &Published, registry: &Arc<Registry>, seed: u64) -> io::Result<Running> {
         self.serve_with(published, registry, seed, Limits::default(), answer::respond)
     }
 
@@ -83,7 +83,7 @@ impl Listeners {
     pub fn serve_with(
         self,
         published: &Published,
-        registry: &Registry,
+        registry: &Arc<Registry>,
         seed: u64,
         limits: Limits,
         respond: Respond,
@@ -94,7 +94,7 @@ impl Listeners {
         // SplitMix64's increment: neighbouring threads get unlike seeds.
         let mut seeds = (0u64..).map(|thread| seed.wrapping_add(thread.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         let mut answerer = || {
-            let worker = Worker::new(registry.counters(), seeds.next().unwrap_or(seed));
+            let worker = Worker::new(registry, seeds.next().unwrap_or(seed));
             Answerer::new(published, worker, respond)
         };
         let connections = Arc::new(Connections::new(limits));

@@ -38,7 +38,6 @@ pub(super) fn echo(
     query.len()
 }
 
-#[allow(clippy::needless_update)] // a snapshot is to have more than its serial
 pub(super) fn snapshot(serial: u64) -> Snapshot {
     Snapshot { serial, ..Snapshot::default() }
 }
@@ -59,7 +58,7 @@ pub(super) fn query(id: u16) -> (Vec<u8>, Vec<u8>) {
 /// A server that runs.
 pub(super) struct Server {
     pub(super) addresses: Vec<SocketAddr>,
-    pub(super) registry: Registry,
+    pub(super) registry: Arc<Registry>,
     pub(super) running: Option<Running>,
 }
 
@@ -68,7 +67,7 @@ impl Server {
         let listen: Vec<SocketAddr> = listen.iter().map(|address| address.parse().expect("an address")).collect();
         let listeners = Listeners::bind(&listen, workers).expect("free ports");
         let addresses = listeners.local_addresses().to_vec();
-        let registry = Registry::default();
+        let registry: Arc<Registry> = Arc::default();
         let running = listeners.serve_with(&published(), &registry, 1, limits, respond).expect("threads");
         Server { addresses, registry, running: Some(running) }
     }

@@ -10,7 +10,7 @@ use crate::steering::{EcsPolicy, Standings, Steering};
 use crate::zone::Authority;
 
 /// All that the data plane knows at one moment; never changed, only replaced.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Snapshot {
     /// Counts up with each publish.
     pub serial: u64,
@@ -25,7 +25,7 @@ pub struct Snapshot {
 }
 
 /// What of `[server]` and `[ecs]` shapes answers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Whose address decides.
     pub ecs: EcsPolicy,

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::dns::ClientSubnet;
 
 /// `[ecs]` as steering needs it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct EcsPolicy {
     /// Whether it is looked at, at all.
     pub enabled: bool,

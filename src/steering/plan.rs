@@ -28,7 +28,7 @@ use crate::geo::{Atlas, PlaceId, RangeMap};
 pub struct LayoutId(pub u32);
 
 /// All that steering needs beside health; unchanged until the configuration or geo data change.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Steering {
     /// Different for each compilation in a process: rotations begin anew with it.
     pub epoch: u64,
