@@ -1,7 +1,43 @@
-//! Configuration: text → spec → problems → compiled.
+//! Configuration: text → document → problems → compiled (SPEC 1).
+//!
+//! | step | module |
+//! |---|---|
+//! | files to one document of values with places, `include` | `files`, `value` |
+//! | keys and values one by one, against the table of all keys | `keys`, `kinds`, `text`, `selectors` |
+//! | what is given, inherited or default | `fields` |
+//! | each section, names turned into numbers | `server` `zones` `networks` `regions` `checks` `pools` `maps` `services` `expectations` |
+//! | whether they fit each other | `fit` |
+//!
+//! Nothing stops at the first problem: every step goes on with what is in order, and a configuration comes out only when
+//! no problem was an error.
+
+mod checks;
+mod expectations;
+mod fields;
+mod files;
+mod findings;
+mod fit;
+mod keys;
+mod kinds;
+mod maps;
+mod networks;
+mod pools;
+mod reference;
+mod regions;
+mod selectors;
+mod server;
+mod services;
+mod text;
+mod value;
+mod zones;
+
+#[cfg(test)]
+mod tests;
+
+pub use reference::reference;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -9,6 +45,7 @@ use ipnet::IpNet;
 use crate::dns::{Name, RecordType};
 use crate::fleet::Fleet;
 use crate::probe::Check;
+use crate::problem::{Problem, Severity, Sources};
 use crate::steering::{Map, Service};
 use crate::zone::Record;
 
@@ -52,6 +89,8 @@ pub struct Server {
     pub max_udp_payload: u16,
     /// Longest wait for the first observations before listening.
     pub startup_grace: Duration,
+    /// Whether `id.server` and `version.bind` (class CHAOS) are answered; else REFUSED.
+    pub identity: bool,
 }
 
 /// `[admin]`.
@@ -102,4 +141,63 @@ pub struct Test {
     pub expect_region: Option<String>,
     /// Instances that may be answered, exactly these: `eu-1`.
     pub expect_instances: Option<Vec<String>>,
+}
+
+/// What came of loading.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration; `None` when a problem is an error.
+    pub configuration: Option<Configuration>,
+    /// All problems, in order of place; without errors among them these are warnings.
+    pub problems: Vec<Problem>,
+    /// The files that were read, for rendering the problems.
+    pub sources: Sources,
+}
+
+/// Reads a configuration and every file it names: included files, zones, networks, data bases.
+#[must_use]
+pub fn load(path: &Path) -> Loaded {
+    let mut sources = Sources::default();
+    let mut findings = findings::Findings::default();
+    let document = files::read(path, &mut sources, &mut findings);
+    files::check_values(&document, &mut findings);
+    let configuration = compile(&document, &mut sources, &mut findings);
+    let problems = findings.finish(&sources);
+    let is_refused = problems.iter().any(|problem| problem.severity == Severity::Error);
+    Loaded { configuration: (!is_refused).then_some(configuration), problems, sources }
+}
+
+fn compile(document: &files::Document, sources: &mut Sources, findings: &mut findings::Findings) -> Configuration {
+    let server = server::server(document, sources, findings);
+    let admin = server::admin(document, findings);
+    let ecs = server::ecs(document);
+    let zones = zones::compile(document, sources, findings);
+    let networks = networks::compile(document, sources, findings);
+    let regions = regions::compile(document, findings);
+    let checks = checks::compile(document, findings);
+    let (fleet, places) = pools::compile(document, regions, &checks, findings);
+    let references = services::References {
+        pools: fields::Index::new("pool", document.named("pools")),
+        maps: fields::Index::new("map", document.named("maps")),
+        regions: fields::Index::new("region", document.named("regions")),
+    };
+    let maps = maps::compile(document, &references.regions, findings);
+    let mut services = services::compile(document, &references, findings);
+    let statics = zones::Statics::new(&zones);
+    let around = fit::Surroundings { fleet: &fleet, places: &places, maps: &maps, statics: &statics };
+    fit::check(&mut services, &around, findings);
+    fit::warn_of_long_prefixes(&ecs, &networks, &maps, &services, findings);
+    let tests = expectations::compile(document, sources, &fleet, &services, findings);
+    Configuration {
+        server,
+        admin,
+        ecs,
+        checks: checks.into_iter().map(|placed| placed.check).collect(),
+        fleet,
+        maps: maps.into_iter().map(|placed| placed.map).collect(),
+        services: services.into_iter().map(|placed| placed.service).collect(),
+        zones,
+        geo: networks.data,
+        tests,
+    }
 }

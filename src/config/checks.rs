@@ -1,0 +1,306 @@
+//! `[checks]`.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::fields::{Fields, entries};
+use super::files::Document;
+use super::findings::Findings;
+use super::keys;
+use super::kinds::{self, Read};
+use super::text::show_duration;
+use super::value::{Data, Value, quoted};
+use crate::health::Policy;
+use crate::probe::{BodyMatch, Check, Http, Kind};
+use crate::problem::{Problem, Span};
+
+/// Keys that only `http` and `https` use.
+const HTTP_KEYS: &[&str] = &["method", "path", "host", "headers", "expect-status", "expect-body", "verify"];
+/// Most headers, and most ranges of statuses.
+const MAX_LIST: usize = 64;
+
+/// A check, and what pools need of it.
+pub(super) struct Placed {
+    pub(super) check: Check,
+    pub(super) name: Span,
+    /// Port that it names.
+    pub(super) port: Option<u16>,
+    pub(super) host: Host,
+    /// Port of its type.
+    pub(super) default_port: Option<u16>,
+}
+
+/// Where Host header and SNI come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Host {
+    /// The check's own.
+    Named(String),
+    /// `host = "address"`.
+    Address,
+    /// The pool's; one is needed to verify a certificate.
+    Pool { needed: bool },
+    /// The type has none.
+    Unused,
+}
+
+/// Compiles all checks, in configured order.
+pub(super) fn compile(document: &Document, findings: &mut Findings) -> Vec<Placed> {
+    let mut checks = Vec::new();
+    for entry in document.named("checks") {
+        let fields = Fields::of(document, "checks", "check", &keys::CHECK, entry, findings);
+        fields.require(findings);
+        checks.push(check(&fields, &entry.name, findings));
+    }
+    checks
+}
+
+fn check(fields: &Fields<'_>, name: &str, findings: &mut Findings) -> Placed {
+    let kind_name = fields.text("type").unwrap_or_default();
+    let tls = kind_name == "https";
+    let verify = fields.boolean("verify");
+    let kind = if kind_name == "tcp" { Kind::Tcp } else { Kind::Http(http(fields, tls, verify)) };
+    if kind_name == "tcp" {
+        refuse_unused(fields, HTTP_KEYS, "`type = \"tcp\"`", findings);
+    } else if kind_name == "http" {
+        refuse_unused(fields, &["verify"], "`type = \"http\"`", findings);
+    }
+    Placed {
+        check: Check {
+            name: name.to_string(),
+            policy: policy(fields, findings),
+            kind,
+            source: fields.address("source"),
+        },
+        name: fields.place.clone(),
+        port: fields.integer("port"),
+        host: host(fields, &kind_name, tls && verify),
+        default_port: match kind_name.as_str() {
+            "http" => Some(80),
+            "https" => Some(443),
+            _ => None,
+        },
+    }
+}
+
+fn host(fields: &Fields<'_>, kind: &str, needed: bool) -> Host {
+    match fields.text("host").as_deref() {
+        _ if kind == "tcp" => Host::Unused,
+        Some("address") => Host::Address,
+        Some(name) => Host::Named(name.to_string()),
+        None => Host::Pool { needed },
+    }
+}
+
+/// Keys that a table gives itself although nothing reads them.
+pub(super) fn refuse_unused(fields: &Fields<'_>, names: &[&str], where_: &str, findings: &mut Findings) {
+    for name in names {
+        if let Some(entry) = fields.own.and_then(|table| table.entry(name)) {
+            findings.cross.push(Problem::error(entry.key.clone(), format!("`{name}` has no meaning with {where_}")));
+        }
+    }
+}
+
+fn http(fields: &Fields<'_>, tls: bool, verify: bool) -> Http {
+    let headers = fields.find("headers").map(entries).unwrap_or_default();
+    Http {
+        tls,
+        verify,
+        method: fields.text("method").unwrap_or_default(),
+        path: fields.text("path").unwrap_or_default(),
+        headers: headers
+            .iter()
+            .filter_map(|entry| Some((entry.name.clone(), entry.value.text()?.to_string())))
+            .collect(),
+        expect_status: fields.each("expect-status", status).into_iter().map(|(range, _)| range).collect(),
+        expect_body: fields.custom("expect-body", |value| body(value).ok()),
+    }
+}
+
+fn policy(fields: &Fields<'_>, findings: &mut Findings) -> Policy {
+    let interval = fields.duration("interval").unwrap_or_default();
+    let timeout = fields.duration("timeout").unwrap_or_default();
+    let fast_interval = fields.duration("fast-interval");
+    if timeout >= interval {
+        findings.cross.push(not_less(fields, interval, timeout));
+    }
+    if let Some(fast) = fast_interval
+        && fast > interval
+    {
+        let message =
+            format!("fast-interval {} is longer than interval {}", show_duration(fast), show_duration(interval));
+        findings.cross.push(Problem::error(fields.at("fast-interval"), message));
+    }
+    Policy {
+        interval,
+        timeout,
+        fall: fields.integer("fall").unwrap_or(3),
+        rise: fields.integer("rise").unwrap_or(3),
+        window: fields.custom("window", window).flatten(),
+        fast_interval: fast_interval.unwrap_or_else(|| (interval / 2).max(timeout)),
+        hold_down: fields.duration("hold-down").unwrap_or_default(),
+    }
+}
+
+fn not_less(fields: &Fields<'_>, interval: Duration, timeout: Duration) -> Problem {
+    let message = format!("timeout {} is not less than interval {}", show_duration(timeout), show_duration(interval));
+    let at = if fields.find("timeout").is_some() { "timeout" } else { "interval" };
+    let problem = Problem::error(fields.at(at), message).hint("a probe must have ended when the next one begins");
+    match (fields.find("timeout"), fields.find("interval")) {
+        (Some(_), Some(interval)) => problem.also(interval.span.clone(), "the interval"),
+        (Some(_), None) => problem.allowed("interval is 5s by default"),
+        _ => problem.allowed("timeout is 2s by default"),
+    }
+}
+
+fn window(value: &Value) -> Option<Option<(u32, u32)>> {
+    if value.text() == Some("off") {
+        return Some(None);
+    }
+    let fields = Fields::alone(&keys::WINDOW, value.span.clone(), value.table()?);
+    let (failures, of) = (fields.integer("failures")?, fields.integer("of")?);
+    (failures <= of).then_some(Some((failures, of)))
+}
+
+/// Checks `window`.
+pub(super) fn check_window(value: &Value, problems: &mut Vec<Problem>) {
+    match &value.data {
+        Data::Text(text) if text == "off" => {}
+        Data::Table(_) => {
+            let before = problems.len();
+            keys::check_whole_table(&keys::WINDOW, value, problems);
+            if problems.len() == before && window(value).is_none() {
+                problems.push(Problem::error(value.span.clone(), "more failures than probes").allowed("failures ≤ of"));
+            }
+        }
+        _ => problems.push(kinds::wrong_type(value, "a window").allowed("{ failures = 6, of = 20 } or \"off\"")),
+    }
+}
+
+fn is_token(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    !text.is_empty() && text.chars().all(allowed)
+}
+
+/// Checks `method`.
+pub(super) fn check_method(value: &Value, problems: &mut Vec<Problem>) {
+    check_text(value, problems, |text| {
+        if is_token(text) && text == text.to_uppercase() {
+            return None;
+        }
+        let problem = Problem::error(value.span.clone(), format!("{} is not a request method", quoted(text)));
+        Some(problem.allowed("GET, HEAD, POST, OPTIONS …"))
+    });
+}
+
+/// Checks `path`.
+pub(super) fn check_path(value: &Value, problems: &mut Vec<Problem>) {
+    check_text(value, problems, |text| {
+        if text.starts_with('/') && text.bytes().all(|octet| octet.is_ascii_graphic() && octet != b'#') {
+            return None;
+        }
+        let problem = Problem::error(value.span.clone(), format!("{} is not a path", quoted(text)));
+        let hint = "begin with \"/\"; write %20 for a space, %23 for # and so on";
+        Some(problem.hint(hint))
+    });
+}
+
+/// Checks `host`.
+pub(super) fn check_host(value: &Value, problems: &mut Vec<Problem>) {
+    check_text(value, problems, |text| {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let is_host = text.chars().all(is_part) && kinds::domain_name_of(text).is_ok();
+        if is_host || text.parse::<std::net::IpAddr>().is_ok() {
+            return None;
+        }
+        let problem = Problem::error(value.span.clone(), format!("{} is not a host name", quoted(text)));
+        let hint = if text.contains(':') {
+            "a host without scheme and port; ports have keys of their own"
+        } else {
+            "www.example.com"
+        };
+        Some(problem.hint(hint))
+    });
+}
+
+fn check_text(value: &Value, problems: &mut Vec<Problem>, wrong: impl Fn(&str) -> Option<Problem>) {
+    match kinds::text(value) {
+        Ok(text) => problems.extend(wrong(text)),
+        Err(problem) => problems.push(*problem),
+    }
+}
+
+/// Checks `headers`.
+pub(super) fn check_headers(value: &Value, problems: &mut Vec<Problem>) {
+    let Some(table) = value.table() else {
+        problems.push(kinds::wrong_type(value, "a table of headers").allowed("{ Authorization = \"…\" }"));
+        return;
+    };
+    if table.entries.len() > MAX_LIST {
+        problems.push(Problem::error(value.span.clone(), "too many headers").allowed(format!("at most {MAX_LIST}")));
+    }
+    for entry in &table.entries {
+        if !is_token(&entry.name) {
+            let message = format!("{} is not a header name", quoted(&entry.name));
+            problems.push(Problem::error(entry.key.clone(), message));
+        } else if entry.name.eq_ignore_ascii_case("host") {
+            problems.push(
+                Problem::error(entry.key.clone(), "the Host header has a key of its own").hint("write host = \"…\""),
+            );
+        }
+        check_text(&entry.value, problems, |text| {
+            let is_plain = text.bytes().all(|octet| (0x20..0x7f).contains(&octet));
+            (!is_plain).then(|| Problem::error(entry.value.span.clone(), "a header may hold printable ASCII only"))
+        });
+    }
+}
+
+fn status(value: &Value) -> Read<RangeInclusive<u16>> {
+    let wrong = || {
+        let problem = Problem::error(value.span.clone(), format!("{} is not a status or a range", value.shown()));
+        Box::new(problem.allowed("\"200\", \"200-299\"; 100 to 599"))
+    };
+    let (from, to) = match &value.data {
+        Data::Integer(number) => (u16::try_from(*number).ok(), u16::try_from(*number).ok()),
+        Data::Text(text) => {
+            let (from, to) = text.split_once('-').unwrap_or((text, text));
+            (from.trim().parse().ok(), to.trim().parse().ok())
+        }
+        _ => return Err(wrong()),
+    };
+    match (from, to) {
+        (Some(from), Some(to)) if 100 <= from && from <= to && to <= 599 => Ok(from..=to),
+        _ => Err(wrong()),
+    }
+}
+
+/// Checks `expect-status`.
+pub(super) fn check_statuses(value: &Value, problems: &mut Vec<Problem>) {
+    let statuses = value.elements();
+    if statuses.is_empty() || statuses.len() > MAX_LIST {
+        let problem = Problem::error(value.span.clone(), format!("{} statuses", statuses.len()));
+        problems.push(problem.allowed(format!("1 to {MAX_LIST}")));
+    }
+    for element in statuses {
+        kinds::report(status(element), element, problems);
+    }
+}
+
+fn body(value: &Value) -> Read<BodyMatch> {
+    let text = kinds::text(value)?;
+    let Some(pattern) =
+        text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')).filter(|inner| !inner.is_empty())
+    else {
+        return Ok(BodyMatch::Contains(text.to_string()));
+    };
+    let compiled = regex::bytes::RegexBuilder::new(pattern).size_limit(1 << 20).build();
+    compiled.map(BodyMatch::Regex).map_err(|error| {
+        let text = error.to_string();
+        let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        Box::new(Problem::error(value.span.clone(), format!("bad regular expression: {reason}")))
+    })
+}
+
+/// Checks `expect-body`.
+pub(super) fn check_body(value: &Value, problems: &mut Vec<Problem>) {
+    kinds::report(body(value), value, problems);
+}

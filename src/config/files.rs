@@ -1,0 +1,390 @@
+//! Reading the configuration's files into one document: TOML with all syntax errors, `include` and its globs, and one
+//! name defined twice (SPEC 1.1).
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+
+use toml::de::DeTable;
+
+use super::findings::Findings;
+use super::keys::{self, DEFAULTS, EMPTY, PERSONAL, Shape, TOP};
+use super::kinds;
+use super::text;
+use super::value::{Data, Entry, Table, Value, quoted};
+use crate::problem::{Problem, SourceId, Sources, Span};
+
+/// Largest file that is read, in octets.
+const MAX_FILE: u64 = 1 << 30;
+/// Most files that one configuration includes.
+const MAX_INCLUDED: usize = 10_000;
+
+/// For how many keys of a file that stand twice the first one is looked for.
+const MAX_SEARCHES: usize = 100;
+
+/// All files of a configuration, merged.
+#[derive(Default)]
+pub(super) struct Document {
+    singles: HashMap<&'static str, Table>,
+    named: HashMap<&'static str, Named>,
+    /// `[[tests]]`.
+    pub(super) tests: Vec<Value>,
+}
+
+#[derive(Default)]
+struct Named {
+    entries: Vec<Entry>,
+    index: HashMap<String, usize>,
+}
+
+impl Document {
+    /// `[server]` and such; empty when not there.
+    pub(super) fn single(&self, name: &str) -> &Table {
+        self.singles.get(name).unwrap_or(&EMPTY)
+    }
+
+    /// `[regions.…]` and such, in configured order.
+    pub(super) fn named(&self, name: &str) -> &[Entry] {
+        self.named.get(name).map_or(&[], |named| &named.entries)
+    }
+
+    /// One of them by its name.
+    pub(super) fn find(&self, section: &str, name: &str) -> Option<&Entry> {
+        let named = self.named.get(section)?;
+        named.index.get(name).map(|&index| &named.entries[index])
+    }
+}
+
+/// Reads `path` and what it includes.
+pub(super) fn read(path: &Path, sources: &mut Sources, findings: &mut Findings) -> Document {
+    let mut document = Document::default();
+    let text = match read_text(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let problem = Problem::placeless(format!("{}: {error}", path.display()));
+            findings.syntax.push(problem.hint("name the configuration with `--config FILE`"));
+            sources.add(path, String::new());
+            return document;
+        }
+    };
+    let source = sources.add(path, text);
+    let root = parse(sources, source, findings);
+    let included = included_files(&root, path, findings);
+    document.take(root, findings, true);
+    for (path, span) in included {
+        match read_text(&path) {
+            Ok(text) => {
+                let source = sources.add(&path, text);
+                let root = parse(sources, source, findings);
+                document.take(root, findings, false);
+            }
+            Err(error) => findings.local.push(unreadable(span, &path, &error)),
+        }
+    }
+    document
+}
+
+/// The problem of a file that is named at `span`.
+pub(super) fn unreadable(span: Span, path: &Path, error: &io::Error) -> Problem {
+    let problem = Problem::error(span, format!("{}: {error}", path.display()));
+    match error.kind() {
+        io::ErrorKind::NotFound => problem.hint("relative paths are relative to the file that names them"),
+        _ => problem,
+    }
+}
+
+/// Reads a text file.
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read_octets(path)?).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..at].iter().filter(|octet| **octet == b'\n').count() + 1;
+        io::Error::new(io::ErrorKind::InvalidData, format!("not UTF-8 text (line {line})"))
+    })
+}
+
+/// Reads a file of bounded size.
+pub(super) fn read_octets(path: &Path) -> io::Result<Vec<u8>> {
+    let mut octets = Vec::new();
+    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut octets)?;
+    if octets.len() as u64 > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {MAX_FILE} octets")));
+    }
+    Ok(octets)
+}
+
+/// A path named in file `source`.
+pub(super) fn resolve(sources: &Sources, source: SourceId, named: &str) -> PathBuf {
+    let base = sources.get(source).path.parent().unwrap_or(Path::new(""));
+    base.join(named)
+}
+
+/// Parses the text of `source`, keeps every syntax error.
+pub(super) fn parse(sources: &Sources, source: SourceId, findings: &mut Findings) -> Table {
+    let text = &sources.get(source).text;
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let mut searches = 0..MAX_SEARCHES;
+    for error in errors {
+        let range = error.span().unwrap_or(text.len()..text.len());
+        let span = Span { source, range };
+        if error.message() == "duplicate key" {
+            findings.local.push(duplicate_key(text, span, searches.next().is_some()));
+        } else {
+            findings.syntax.push(Problem::error(span, format!("invalid TOML: {}", error.message())));
+        }
+    }
+    Table::new(source, root.get_ref())
+}
+
+/// The parser says only where the second one stands; the first is looked for in the text.
+fn duplicate_key(text: &str, span: Span, search: bool) -> Problem {
+    let key = text.get(span.range.clone()).unwrap_or_default();
+    let problem = Problem::error(span.clone(), format!("{key} is defined twice"));
+    if !search {
+        return problem;
+    }
+    let line_start = text[..span.range.start].rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text[line_start..].lines().next().unwrap_or_default().trim();
+    let mut end = line_start;
+    for earlier in text[..line_start].lines().rev() {
+        let start = text[..end.saturating_sub(1)].rfind('\n').map_or(0, |newline| newline + 1);
+        end = start;
+        let trimmed = earlier.trim_start();
+        let found = match line.strip_prefix('[') {
+            Some(_) => trimmed.trim_end() == line,
+            None => trimmed.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')),
+        };
+        if found {
+            let first = start + (earlier.len() - trimmed.len());
+            let length = if line.starts_with('[') { trimmed.trim_end().len() } else { key.len() };
+            return problem.also(Span { source: span.source, range: first..first + length }, "first defined here");
+        }
+        if !line.starts_with('[') && trimmed.starts_with('[') {
+            break;
+        }
+    }
+    problem
+}
+
+impl Document {
+    /// Merges a file's tables in; what is no known section is a problem.
+    fn take(&mut self, root: Table, findings: &mut Findings, is_main: bool) {
+        for entry in root.entries {
+            let Some((name, shape)) = TOP.iter().find(|(name, _)| *name == entry.name) else {
+                findings.local.push(unknown_section(&entry));
+                continue;
+            };
+            match shape {
+                Shape::Include if is_main => {}
+                Shape::Include => findings.local.push(
+                    Problem::error(entry.key, "`include` in an included file")
+                        .hint("only the main configuration file includes others"),
+                ),
+                Shape::Single(_) => self.take_single(name, entry, findings),
+                Shape::Named(_) | Shape::Defaults => self.take_named(name, entry, findings),
+                Shape::Several(_) => self.take_several(entry, findings),
+                Shape::Later(hint) => {
+                    let message = format!("[{name}] is not available in this version of Waymark");
+                    findings.local.push(Problem::error(entry.key, message).hint(*hint));
+                }
+            }
+        }
+    }
+
+    fn take_single(&mut self, name: &'static str, entry: Entry, findings: &mut Findings) {
+        let Some(table) = into_table(entry, findings) else { return };
+        let merged = self.singles.entry(name).or_default();
+        for entry in table.entries {
+            match merged.entry(&entry.name) {
+                Some(first) => findings.local.push(twice(&entry, first)),
+                None => merged.entries.push(entry),
+            }
+        }
+    }
+
+    fn take_named(&mut self, name: &'static str, entry: Entry, findings: &mut Findings) {
+        let Some(table) = into_table(entry, findings) else { return };
+        let named = self.named.entry(name).or_default();
+        for entry in table.entries {
+            match named.index.get(&entry.name) {
+                Some(&index) => findings.local.push(twice(&entry, &named.entries[index])),
+                None => {
+                    named.index.insert(entry.name.clone(), named.entries.len());
+                    named.entries.push(entry);
+                }
+            }
+        }
+    }
+
+    fn take_several(&mut self, entry: Entry, findings: &mut Findings) {
+        match entry.value.data {
+            Data::Array(values) => self.tests.extend(values),
+            _ => {
+                let message = format!("expected an array of tables, found {}", entry.value.type_name());
+                findings
+                    .local
+                    .push(Problem::error(entry.key, message).hint(format!("write [[{}]] in two brackets", entry.name)));
+            }
+        }
+    }
+}
+
+fn into_table(entry: Entry, findings: &mut Findings) -> Option<Table> {
+    match entry.value.data {
+        Data::Table(table) => Some(table),
+        Data::Broken => None,
+        _ => {
+            findings.local.push(*kinds::wrong_type(&entry.value, "a table"));
+            None
+        }
+    }
+}
+
+fn twice(second: &Entry, first: &Entry) -> Problem {
+    Problem::error(second.key.clone(), format!("{} is defined twice", quoted(&second.name)))
+        .also(first.key.clone(), "first defined here")
+}
+
+fn unknown_section(entry: &Entry) -> Problem {
+    let names: Vec<&str> = TOP.iter().map(|(name, _)| *name).collect();
+    let what = if entry.value.table().is_some() { "section" } else { "key" };
+    let problem = Problem::error(entry.key.clone(), format!("unknown {what} {}", quoted(&entry.name)));
+    keys::unknown(problem.allowed(names.join(", ")), &entry.name, &names)
+}
+
+/// Checks all keys and values one by one, before anything is compiled.
+pub(super) fn check_values(document: &Document, findings: &mut Findings) {
+    let problems = &mut findings.local;
+    for (name, shape) in TOP {
+        match shape {
+            Shape::Single(section) => keys::check_table(section, document.single(name), problems),
+            Shape::Named(section) => {
+                for entry in document.named(name) {
+                    check_named(name, section, entry, problems);
+                }
+            }
+            Shape::Several(section) => {
+                for value in &document.tests {
+                    keys::check_whole_table(section, value, problems);
+                }
+            }
+            Shape::Defaults => {
+                for entry in document.named(name) {
+                    check_defaults(entry, problems);
+                }
+            }
+            Shape::Include | Shape::Later(_) => {}
+        }
+    }
+}
+
+fn check_named(group: &str, section: &'static keys::Section, entry: &Entry, problems: &mut Vec<Problem>) {
+    if matches!(group, "zones" | "services") {
+        if let Some(problem) = unquoted_name(group, entry) {
+            problems.push(problem);
+            return;
+        }
+        if let Err(message) = kinds::domain_name_of(&entry.name) {
+            problems.push(Problem::error(entry.key.clone(), message));
+        }
+    } else if !text::is_name(&entry.name) {
+        problems.push(bad_name(entry));
+    }
+    kinds::check(&kinds::Kind::Table(section), &entry.value, problems);
+}
+
+/// A name that cannot be one of a region, check, pool, map or instance.
+pub(super) fn bad_name(entry: &Entry) -> Problem {
+    Problem::error(entry.key.clone(), format!("{} cannot be a name", quoted(&entry.name)))
+        .allowed("letters, digits, \"-\", \"_\", \".\"; at most 63; begins with a letter, digit or \"_\"")
+}
+
+/// `[services.www.example.com]` nests tables; the name must be quoted.
+fn unquoted_name(group: &str, entry: &Entry) -> Option<Problem> {
+    let mut full = entry.name.clone();
+    let mut table = entry.value.table()?;
+    while let [Entry { name, value: Value { data: Data::Table(inner), .. }, .. }] = &table.entries[..] {
+        if keys::is_key(group, name) {
+            break;
+        }
+        full = format!("{full}.{name}");
+        table = inner;
+    }
+    (full != entry.name).then(|| {
+        Problem::error(entry.key.clone(), "a domain name without quotes")
+            .hint(format!("write [{group}.\"{full}\"]: in TOML a dot outside quotes opens a table inside"))
+    })
+}
+
+fn check_defaults(entry: &Entry, problems: &mut Vec<Problem>) {
+    let Some((_, section)) = DEFAULTS.iter().find(|(name, _)| *name == entry.name) else {
+        let names: Vec<&str> = DEFAULTS.iter().map(|(name, _)| *name).collect();
+        let problem = Problem::error(entry.key.clone(), format!("unknown key {} in [defaults]", quoted(&entry.name)));
+        problems.push(keys::unknown(problem.allowed(names.join(", ")), &entry.name, &names));
+        return;
+    };
+    kinds::check(&kinds::Kind::Table(section), &entry.value, problems);
+    let Some(table) = entry.value.table() else { return };
+    for given in table.entries.iter().filter(|given| PERSONAL.contains(&given.name.as_str())) {
+        let message = format!("`{}` in [defaults.{}]", given.name, entry.name);
+        problems.push(Problem::error(given.key.clone(), message).hint(format!("give it in each {}", entry.name)));
+    }
+}
+
+/// What `include` names, in order, each with the place that names it.
+fn included_files(root: &Table, main: &Path, findings: &mut Findings) -> Vec<(PathBuf, Span)> {
+    let Some(value) = root.get("include") else { return Vec::new() };
+    let base = main.parent().unwrap_or(Path::new(""));
+    let mut seen = vec![main.to_path_buf()];
+    let mut files = Vec::new();
+    for element in value.elements() {
+        let pattern = match kinds::text(element) {
+            Ok(pattern) => pattern,
+            Err(problem) => {
+                kinds::report::<()>(Err(problem), element, &mut findings.local);
+                continue;
+            }
+        };
+        if pattern.contains("**") {
+            let problem = Problem::error(element.span.clone(), "`**` in a pattern");
+            findings.local.push(problem.hint("name each folder: \"services/*/*.toml\""));
+            continue;
+        }
+        for path in expand(base, pattern) {
+            if !seen.contains(&path) && files.len() < MAX_INCLUDED {
+                seen.push(path.clone());
+                files.push((path, element.span.clone()));
+            }
+        }
+    }
+    files
+}
+
+/// The files that a pattern names, sorted; a pattern without wildcard names one, whether it exists or not.
+fn expand(base: &Path, pattern: &str) -> Vec<PathBuf> {
+    let mut found = vec![base.to_path_buf()];
+    for component in Path::new(pattern).components() {
+        found = match component {
+            Component::Normal(part) if text::is_glob(&part.to_string_lossy()) => {
+                found.iter().flat_map(|folder| matching(folder, &part.to_string_lossy())).collect()
+            }
+            other => found.iter().map(|path| path.join(other)).collect(),
+        };
+    }
+    if text::is_glob(pattern) {
+        found.retain(|path| path.is_file());
+    }
+    found.sort();
+    found
+}
+
+/// Entries of a folder that match; hidden ones only when the pattern begins with a dot.
+fn matching(folder: &Path, pattern: &str) -> Vec<PathBuf> {
+    let listed = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let Ok(entries) = std::fs::read_dir(listed) else { return Vec::new() };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names
+        .filter(|name| text::glob_matches(pattern, name) && (pattern.starts_with('.') || !name.starts_with('.')))
+        .map(|name| folder.join(name))
+        .collect()
+}

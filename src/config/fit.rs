@@ -1,0 +1,227 @@
+//! Whether services fit their maps, pools, zones and each other (SPEC 1.2).
+
+use std::collections::{BTreeSet, HashMap};
+
+use ipnet::IpNet;
+
+use super::Ecs;
+use super::findings::Findings;
+use super::maps;
+use super::networks;
+use super::pools::Places;
+use super::services::Placed;
+use super::zones::Statics;
+use crate::dns::Name;
+use crate::fleet::{Fleet, RegionId};
+use crate::problem::{Problem, Span};
+use crate::steering::{Element, List, Part, Steer, WhenAllDown};
+
+/// All that services are held against.
+pub(super) struct Surroundings<'c> {
+    pub(super) fleet: &'c Fleet,
+    pub(super) places: &'c Places,
+    pub(super) maps: &'c [maps::Placed],
+    pub(super) statics: &'c Statics<'c>,
+}
+
+/// Checks all services, and completes those whose order of regions is not given.
+pub(super) fn check(services: &mut [Placed], around: &Surroundings<'_>, findings: &mut Findings) {
+    check_names(services, around.statics, findings);
+    for service in services.iter_mut().filter(|service| service.has_pool) {
+        let present = regions_of_pool(service, around.fleet);
+        let named_alone = |region: &RegionId| around.fleet.region(*region).only_named;
+        service.complete_order(present.iter().copied().filter(|region| !named_alone(region)));
+        check_regions(service, &present, around, findings);
+        check_instances_have_regions(service, around, findings);
+        check_map(service, &present, around, findings);
+    }
+    check_fallbacks(services, findings);
+}
+
+fn regions_of_pool(service: &Placed, fleet: &Fleet) -> BTreeSet<RegionId> {
+    let instances = &fleet.pool(service.service.pool).instances;
+    instances.iter().flat_map(|id| fleet.instance(*id).regions.iter().copied()).collect()
+}
+
+/// Every name is steered once, stands in a zone and hides nothing.
+fn check_names(services: &[Placed], statics: &Statics<'_>, findings: &mut Findings) {
+    let mut seen: HashMap<&Name, &Span> = HashMap::new();
+    for placed in services {
+        let own = std::iter::once((&placed.service.name, &placed.name));
+        for (name, span) in own.chain(placed.service.aliases.iter().zip(&placed.aliases)) {
+            if let Some(first) = seen.insert(name, span) {
+                let problem = Problem::error(span.clone(), format!("{} is steered twice", name.to_plain()));
+                findings.cross.push(problem.also(first.clone(), "first here"));
+            } else if !name.is_root() {
+                findings.cross.extend(statics.problems(name, span));
+            }
+        }
+    }
+}
+
+/// `order` and `shares` name only regions in which the pool has instances.
+fn check_regions(placed: &Placed, present: &BTreeSet<RegionId>, around: &Surroundings<'_>, findings: &mut Findings) {
+    let named: Vec<RegionId> = match &placed.service.steer {
+        Steer::Failover { order } => order.clone(),
+        Steer::Weighted { shares } => shares.iter().map(|(region, _)| *region).collect(),
+        _ => return,
+    };
+    for (region, span) in named.iter().zip(&placed.regions) {
+        if !present.contains(region) {
+            let pool = &around.fleet.pool(placed.service.pool).name;
+            let message =
+                format!("pool \"{pool}\" has no instance in region \"{}\"", around.fleet.region(*region).name);
+            let problem = Problem::error(span.clone(), message).allowed(name_regions(present, around.fleet));
+            findings.cross.push(problem.also(placed.name.clone(), "the service"));
+        }
+    }
+}
+
+fn name_regions(regions: &BTreeSet<RegionId>, fleet: &Fleet) -> String {
+    let names: Vec<&str> = regions.iter().take(20).map(|region| fleet.region(*region).name.as_str()).collect();
+    if names.is_empty() { "none: its instances have no region".to_string() } else { names.join(", ") }
+}
+
+/// Everything but `any` finds instances by their regions.
+fn check_instances_have_regions(placed: &Placed, around: &Surroundings<'_>, findings: &mut Findings) {
+    if placed.service.steer == Steer::Any {
+        return;
+    }
+    for id in &around.fleet.pool(placed.service.pool).instances {
+        let instance = around.fleet.instance(*id);
+        let span = &around.places.instances[id.0 as usize];
+        // An unknown region has its own problem.
+        let is_told = findings.cross.iter().any(|problem| {
+            problem.span.as_ref().is_some_and(|at| at.source == span.source && at.range.start > span.range.start)
+                && problem.message.starts_with("there is no region")
+        });
+        if instance.regions.is_empty() && !is_told {
+            let message = format!("instance \"{}\" has no region", instance.name);
+            findings.cross.push(
+                Problem::error(span.clone(), message)
+                    .hint("add region = \"…\"; only `steer = \"any\"` does without")
+                    .also(placed.steer.clone(), "a service that steers by region"),
+            );
+        }
+    }
+}
+
+/// A map entry must lead somewhere.
+fn check_map(placed: &Placed, present: &BTreeSet<RegionId>, around: &Surroundings<'_>, findings: &mut Findings) {
+    let Some(map) = placed.service.map.map(|id| &around.maps[id.0 as usize]) else { return };
+    let is_geo = placed.service.steer == Steer::Geo;
+    if present.is_empty() || !(is_geo || matches!(placed.service.steer, Steer::Nearest { .. })) {
+        return;
+    }
+    match &map.default {
+        Some(span) => check_list(&map.map.default, "default", span, placed, present, around, findings),
+        None if is_geo => findings.cross.push(
+            Problem::error(map.name.clone(), format!("map \"{}\" has no `default`", map.map.name))
+                .hint("add default = [\"*\"] for clients that no entry fits")
+                .also(placed.map.clone(), "a service steers by it"),
+        ),
+        None => {}
+    }
+    if is_geo {
+        for (entry, span) in map.map.entries.iter().zip(&map.entries) {
+            check_list(&entry.value, &entry.text, span, placed, present, around, findings);
+        }
+    }
+}
+
+fn check_list(
+    list: &List,
+    text: &str,
+    span: &Span,
+    placed: &Placed,
+    present: &BTreeSet<RegionId>,
+    around: &Surroundings<'_>,
+    findings: &mut Findings,
+) {
+    let reaches = |element: &Element| match element {
+        Element::Region(region) => present.contains(region),
+        Element::Tier(tier) => tier.iter().any(|region| present.contains(region)),
+        Element::Rest => present.iter().any(|region| !around.fleet.region(*region).only_named),
+    };
+    if list.is_empty() || list.iter().any(reaches) {
+        return;
+    }
+    let pool = &around.fleet.pool(placed.service.pool).name;
+    let service = placed.service.name.to_plain();
+    let message = format!("\"{text}\" leads {service} nowhere: pool \"{pool}\" has no instance in these regions");
+    findings.cross.push(
+        Problem::error(span.clone(), message)
+            .allowed(format!("at least one of {}, or \"*\"", name_regions(present, around.fleet)))
+            .also(placed.map.clone(), "the service that uses this map"),
+    );
+}
+
+/// Fallbacks end somewhere. Each circle is told once, at its first service.
+fn check_fallbacks(services: &[Placed], findings: &mut Findings) {
+    let next = |at: usize| match services[at].service.when_all_down {
+        WhenAllDown::Service(id) => Some(id.0 as usize),
+        _ => None,
+    };
+    for start in 0..services.len() {
+        let mut path = vec![start];
+        while let Some(at) = path.last().copied().and_then(next).filter(|at| !path.contains(at)) {
+            path.push(at);
+        }
+        let closes = path.last().copied().and_then(next) == Some(start);
+        if !closes || path.iter().any(|at| *at < start) {
+            continue;
+        }
+        let names: Vec<String> = path.iter().chain([&start]).map(|at| services[*at].service.name.to_plain()).collect();
+        let message = format!("`when-all-down` goes round in a circle: {}", names.join(" → "));
+        let mut problem = Problem::error(services[start].when_all_down.clone(), message);
+        for at in &path[1..] {
+            problem = problem.also(services[*at].when_all_down.clone(), "and from here");
+        }
+        findings.cross.push(problem);
+    }
+}
+
+/// Warns of prefixes longer than what ECS lets see (SPEC 1.5 `[ecs]`), once for each kind of place.
+pub(super) fn warn_of_long_prefixes(
+    ecs: &Ecs,
+    networks: &networks::Placed,
+    maps: &[maps::Placed],
+    services: &[Placed],
+    findings: &mut Findings,
+) {
+    if !ecs.enabled {
+        return;
+    }
+    let in_networks =
+        networks.data.networks.iter().zip(&networks.networks).map(|(network, span)| (network.prefix, span));
+    warn(ecs, "networks", in_networks, findings);
+    let of_entry = |(entry, span)| -> Vec<(IpNet, &Span)> {
+        let entry: &crate::steering::MapEntry<List> = entry;
+        let prefix = |part: &Part| if let Part::Network(prefix) = part { Some((*prefix, span)) } else { None };
+        entry.selector.0.iter().filter_map(prefix).collect()
+    };
+    let in_maps = maps.iter().flat_map(|map| map.map.entries.iter().zip(&map.entries).flat_map(of_entry));
+    warn(ecs, "map entries", in_maps, findings);
+    for placed in services {
+        let Some(span) = &placed.sticky else { continue };
+        let sticky = placed.service.sticky;
+        if placed.service.ecs && (sticky.ipv4 > ecs.ipv4 || sticky.ipv6 > ecs.ipv6) {
+            let message = format!("longer than [ecs] lets see: /{} and /{}", ecs.ipv4, ecs.ipv6);
+            findings.cross.push(Problem::warning(span.clone(), message).hint("clients are grouped by what is seen"));
+        }
+    }
+}
+
+fn warn<'a>(ecs: &Ecs, what: &str, prefixes: impl Iterator<Item = (IpNet, &'a Span)>, findings: &mut Findings) {
+    let is_long = |prefix: &IpNet| match prefix {
+        IpNet::V4(net) => net.prefix_len() > ecs.ipv4,
+        IpNet::V6(net) => net.prefix_len() > ecs.ipv6,
+    };
+    let mut long = prefixes.filter(|(prefix, _)| is_long(prefix));
+    let Some((prefix, span)) = long.next() else { return };
+    let others = long.count();
+    let of_others = if others > 0 { format!(" (and {others} other {what})") } else { String::new() };
+    let message = format!("{prefix}{of_others} is longer than [ecs] lets see: /{} and /{}", ecs.ipv4, ecs.ipv6);
+    let hint = "clients behind a resolver that sends ECS do not match it; raise `ipv4` or `ipv6` in [ecs]";
+    findings.cross.push(Problem::warning(span.clone(), message).hint(hint));
+}

@@ -1,0 +1,660 @@
+//! Every key there is: name, kind, default and a line of meaning. This is the one place that says so: the check for
+//! unknown keys, the readers' defaults and the reference are made from these tables (SPEC 1.3, 1.5).
+
+use std::sync::LazyLock;
+
+use super::kinds::{self, Kind};
+use super::value::{Entry, Table, Value};
+use super::{checks, maps, pools, regions, services};
+use crate::problem::{Problem, SourceId};
+
+/// A table of fixed keys.
+pub(super) struct Section {
+    /// As written: `[checks.NAME]`.
+    pub(super) title: &'static str,
+    pub(super) meaning: &'static str,
+    pub(super) keys: &'static [Key],
+    /// Keys that are no fixed words, as selectors are.
+    pub(super) open: Option<Open>,
+}
+
+/// Keys of a free form.
+pub(super) struct Open {
+    /// For the reference and for messages.
+    pub(super) describe: &'static str,
+    pub(super) meaning: &'static str,
+    /// Whether a key is meant to be one of these.
+    pub(super) is_meant: fn(&str) -> bool,
+    pub(super) check: fn(&Entry, &mut Vec<Problem>),
+}
+
+/// One key.
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) default: Default,
+    pub(super) meaning: &'static str,
+    /// Only its default is accepted, a later version brings the rest; what is available instead.
+    pub(super) later: Option<&'static str>,
+}
+
+/// What holds when a key is not given.
+pub(super) enum Default {
+    /// This value, in TOML.
+    Value(&'static str),
+    /// What these words say.
+    Words(&'static str),
+    /// Nothing: it must be given.
+    Required,
+}
+
+use Default::{Required, Value as Is, Words};
+
+const fn key(name: &'static str, kind: Kind, default: Default, meaning: &'static str) -> Key {
+    Key { name, kind, default, meaning, later: None }
+}
+
+/// A key of a later version; `hint` names what is available.
+const fn later(name: &'static str, default: Default, meaning: &'static str, hint: &'static str) -> Key {
+    let kind = Kind::Custom { describe: "later version", check: |_, _| {} };
+    Key { name, kind, default, meaning, later: Some(hint) }
+}
+
+const fn section(title: &'static str, meaning: &'static str, keys: &'static [Key]) -> Section {
+    Section { title, meaning, keys, open: None }
+}
+
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+
+const PORT: Kind = Kind::Integer { min: 1, max: 65_535 };
+/// Largest weight and share.
+pub(super) const MAX_WEIGHT: i128 = 1_000_000;
+
+/// What stands at the top of a file.
+pub(super) enum Shape {
+    /// One table.
+    Single(&'static Section),
+    /// A table of named tables.
+    Named(&'static Section),
+    /// An array of tables.
+    Several(&'static Section),
+    /// `[defaults.check]` and so on.
+    Defaults,
+    /// `include`.
+    Include,
+    /// A section of a later version, and what is available instead.
+    Later(&'static str),
+}
+
+/// The sections, in the order of the reference.
+pub(super) static TOP: &[(&str, Shape)] = &[
+    ("include", Shape::Include),
+    ("server", Shape::Single(&SERVER)),
+    ("admin", Shape::Single(&ADMIN)),
+    ("zones", Shape::Named(&ZONE)),
+    ("geo", Shape::Single(&GEO)),
+    ("ecs", Shape::Single(&ECS)),
+    ("regions", Shape::Named(&REGION)),
+    ("maps", Shape::Named(&MAP)),
+    ("checks", Shape::Named(&CHECK)),
+    ("pools", Shape::Named(&POOL)),
+    ("services", Shape::Named(&SERVICE)),
+    ("defaults", Shape::Defaults),
+    ("guard", Shape::Single(&GUARD)),
+    ("tests", Shape::Several(&TEST)),
+    ("tls", Shape::Later("queries are answered over UDP and TCP")),
+    ("keys", Shape::Later("zones are loaded from files; transfers and updates come later")),
+];
+
+/// `[defaults.…]` by kind.
+pub(super) static DEFAULTS: &[(&str, &Section)] = &[("check", &CHECK), ("pool", &POOL), ("service", &SERVICE)];
+/// What `[defaults.…]` and `extends` never hand on: it belongs to one thing only.
+pub(super) const PERSONAL: &[&str] = &["extends", "aliases"];
+
+pub(super) static SERVER: Section = section(
+    "[server]",
+    "The process: where it listens and what it is called.",
+    &[
+        key("listen", Kind::Sockets, Is(r#"["0.0.0.0:53", "[::]:53"]"#), "UDP and TCP on each."),
+        key("node", Kind::Text, Words("the host name"), "Name of this node: NSID, metrics."),
+        key("state-dir", Kind::Path, Is(r#""state""#), "Overrides, last-good health, control socket, lock."),
+        key("workers", Kind::Integer { min: 1, max: 1024 }, Words("one per core"), "UDP threads."),
+        key(
+            "max-udp-payload",
+            Kind::Integer { min: 512, max: 4096 },
+            Is("1232"),
+            "Largest answer over UDP, in octets.",
+        ),
+        key(
+            "startup-grace",
+            Kind::Duration { min_ms: 0, max_ms: 5 * MINUTE },
+            Is(r#""5s""#),
+            "Longest wait for the first observations before listening.",
+        ),
+        key(
+            "identity",
+            Kind::Boolean,
+            Is("true"),
+            "Answer `id.server` and `version.bind` (class CHAOS); false: REFUSED.",
+        ),
+        later("canaries", Is("[]"), "Checks that tell whether this node sees the world.", "leave it out"),
+        later("resolvers", Is("[]"), "Resolvers for targets and probes by name.", "instances have addresses"),
+        later("watch", Is("false"), "Reload when a named file changes.", "reload with SIGHUP"),
+    ],
+);
+
+pub(super) static ADMIN: Section = section(
+    "[admin]",
+    "API, metrics and status page.",
+    &[
+        key("listen", Kind::Socket, Is(r#""127.0.0.1:8053""#), "Where; a loopback address."),
+        key("hosts", Kind::Texts, Is("[]"), "Host names accepted beside its addresses, localhost and `node`."),
+    ],
+);
+
+pub(super) static ZONE: Section = section(
+    "[zones.\"NAME\"]",
+    "A zone and its static records.",
+    &[
+        key("file", Kind::Path, Required, "Zone file."),
+        later("primaries", Words("none"), "Primaries of a secondary zone.", ZONES_ARE_FILES),
+        later("key", Words("none"), "TSIG key of transfers, notifies and updates.", ZONES_ARE_FILES),
+        later("transfer-to", Is("[]"), "Who may transfer the zone.", ZONES_ARE_FILES),
+        later("notify", Is("[]"), "Who is told of changes.", ZONES_ARE_FILES),
+        later("update-from", Is("[]"), "Who may update `_acme-challenge`.", ZONES_ARE_FILES),
+    ],
+);
+const ZONES_ARE_FILES: &str = "zones are loaded from `file`; transfers and updates come later";
+
+pub(super) static GEO: Section = section(
+    "[geo]",
+    "Where clients are.",
+    &[
+        key("databases", Kind::Paths, Is("[]"), "MaxMind DB files, asked in order; what one lacks, the next adds."),
+        key(
+            "networks",
+            Kind::Path,
+            Words("none"),
+            "TOML file of networks and their places; it comes before the data bases.",
+        ),
+    ],
+);
+
+pub(super) static NETWORK: Section = section(
+    "networks file, \"PREFIX\" = { … }",
+    "A network and its place; what is not given comes from the data bases.",
+    &[
+        key(
+            "continent",
+            Kind::Custom { describe: "AF AN AS EU NA OC SA", check: maps::check_continent },
+            Words("that of the country"),
+            "Continent.",
+        ),
+        key(
+            "country",
+            Kind::Custom { describe: "ISO 3166-1 code", check: maps::check_country },
+            Words("none"),
+            "Country.",
+        ),
+        key(
+            "subdivision",
+            Kind::Custom { describe: "ISO 3166-2 code, `US-CA`", check: maps::check_subdivision },
+            Words("none"),
+            "Subdivision.",
+        ),
+        key("city", Kind::Integer { min: 1, max: u32::MAX as i128 }, Words("none"), "GeoNames id of the city."),
+        key("as", Kind::Integer { min: 1, max: u32::MAX as i128 }, Words("none"), "Autonomous system."),
+        key("latitude", Kind::Number { min: -90.0, max: 90.0 }, Words("none"), "Degrees, north positive."),
+        key("longitude", Kind::Number { min: -180.0, max: 180.0 }, Words("none"), "Degrees, east positive."),
+    ],
+);
+
+pub(super) static ECS: Section = section(
+    "[ecs]",
+    "EDNS Client Subnet.",
+    &[
+        key("enabled", Kind::Boolean, Is("true"), "Whether it is looked at, at all."),
+        key("ipv4", Kind::Integer { min: 0, max: 32 }, Is("24"), "Most bits of an IPv4 prefix that are looked at."),
+        key("ipv6", Kind::Integer { min: 0, max: 128 }, Is("56"), "Most bits of an IPv6 prefix that are looked at."),
+        key(
+            "trusted",
+            Kind::Prefixes,
+            Is(r#"["127.0.0.0/8", "::1/128"]"#),
+            "Packet sources whose ECS may name addresses that are not global unicast.",
+        ),
+    ],
+);
+
+pub(super) static REGION: Section = section(
+    "[regions.NAME]",
+    "A place that holds instances.",
+    &[
+        key(
+            "location",
+            Kind::Custom { describe: "`{ latitude = …, longitude = … }`", check: regions::check_location },
+            Words("none: never nearest, last in `\"*\"`"),
+            "Where it is.",
+        ),
+        key(
+            "bias",
+            Kind::Integer { min: -99, max: 99 },
+            Is("0"),
+            "Positive: draws clients from farther away; negative: from less far.",
+        ),
+        key(
+            "only-named",
+            Kind::Boolean,
+            Is("false"),
+            "Reached only where a list names it, never through `\"*\"`, nearest or any.",
+        ),
+    ],
+);
+
+pub(super) static LOCATION: Section = section(
+    "[regions.NAME] location",
+    "Coordinates.",
+    &[
+        key("latitude", Kind::Number { min: -90.0, max: 90.0 }, Required, "Degrees, north positive."),
+        key("longitude", Kind::Number { min: -180.0, max: 180.0 }, Required, "Degrees, east positive."),
+    ],
+);
+
+pub(super) static MAP: Section = Section {
+    title: "[maps.NAME]",
+    meaning: "Place of the client → ordered regions. The most specific entry wins: longest prefix, as, city, \
+              subdivision, country, continent, `default`.",
+    keys: &[
+        key("extends", Kind::Reference("map"), Words("none"), "Takes what is not given from that map, entry by entry."),
+        key(
+            "within",
+            Kind::Choice { words: &["nearest", "listed"], later: &["latency"] },
+            Is(r#""nearest""#),
+            "Order inside a tier.",
+        ),
+        key(
+            "fence-unknown",
+            Kind::Choice { words: &["default", "nodata"], later: &[] },
+            Is(r#""default""#),
+            "What clients of unknown place get where fences exist.",
+        ),
+        key(
+            "default",
+            Kind::Custom { describe: "list", check: maps::check_list },
+            Words("required where a service steers by `geo`"),
+            "Regions for clients that no entry fits.",
+        ),
+        key(
+            "fences",
+            Kind::Custom { describe: "table: selector = array of regions", check: maps::check_fences },
+            Words("none"),
+            "Hard limits: clients in it reach these regions only.",
+        ),
+    ],
+    open: Some(Open {
+        describe: "\"continent:EU\", \"country:DE\", \"subdivision:US-CA\", \"city:2643743\", \"as:64500\", \"192.0.2.0/24\"",
+        meaning: "A list: regions in order, an array inside is a tier of equals, `\"*\"` is all others, nearest first. \
+                  Selectors joined with `,` must all hold.",
+        is_meant: |name| name.contains([':', '/', ',']) || name.contains('.') || name.is_empty(),
+        check: maps::check_entry,
+    }),
+};
+
+pub(super) static CHECK: Section = section(
+    "[checks.NAME]",
+    "A reusable health check.",
+    &[
+        key("extends", Kind::Reference("check"), Words("none"), "Takes what is not given from that check."),
+        key(
+            "type",
+            Kind::Choice { words: &["http", "https", "tcp"], later: &["tls", "icmp", "dns", "grpc", "exec", "push"] },
+            Required,
+            "What a probe does.",
+        ),
+        later("address", Words("none"), "What a canary probes.", "checks probe the addresses of instances"),
+        key("port", PORT, Words("the instance's port, else 80 or 443"), "Port that is probed."),
+        key(
+            "method",
+            Kind::Custom { describe: "HTTP method", check: checks::check_method },
+            Is(r#""GET""#),
+            "Request method.",
+        ),
+        key(
+            "path",
+            Kind::Custom { describe: "path, begins with `/`", check: checks::check_path },
+            Is(r#""/""#),
+            "Path and query.",
+        ),
+        key(
+            "host",
+            Kind::Custom { describe: "host name, or `\"address\"`", check: checks::check_host },
+            Words("the pool's host"),
+            "Host header and SNI; `\"address\"` is the address itself.",
+        ),
+        key(
+            "headers",
+            Kind::Custom { describe: "table of texts", check: checks::check_headers },
+            Is("{}"),
+            "Further request headers.",
+        ),
+        key(
+            "expect-status",
+            Kind::Custom { describe: "array of statuses and ranges, 100 to 599", check: checks::check_statuses },
+            Is(r#"["200-299"]"#),
+            "Statuses that pass.",
+        ),
+        key(
+            "expect-body",
+            Kind::Custom { describe: "text, or `\"/regular expression/\"`", check: checks::check_body },
+            Words("anything"),
+            "What the first 64 KiB of the body must hold.",
+        ),
+        key("verify", Kind::Boolean, Is("true"), "Whether the certificate must be valid for the host."),
+        key(
+            "interval",
+            Kind::Duration { min_ms: 100, max_ms: HOUR },
+            Is(r#""5s""#),
+            "Time between probes of one target.",
+        ),
+        key(
+            "timeout",
+            Kind::Duration { min_ms: 10, max_ms: HOUR },
+            Is(r#""2s""#),
+            "Longest probe; less than `interval`.",
+        ),
+        key("fall", Kind::Integer { min: 1, max: 100 }, Is("3"), "Consecutive failures that take a target down."),
+        key("rise", Kind::Integer { min: 1, max: 100 }, Is("3"), "Consecutive passes that bring it up."),
+        key(
+            "window",
+            Kind::Custom { describe: "`{ failures = …, of = … }` or `\"off\"`", check: checks::check_window },
+            Is("{ failures = 6, of = 20 }"),
+            "Also down when that many of the last probes failed.",
+        ),
+        key(
+            "fast-interval",
+            Kind::Duration { min_ms: 50, max_ms: HOUR },
+            Words("max(interval / 2, timeout)"),
+            "Time between probes while an up target has a running failure; at most `interval`.",
+        ),
+        key(
+            "hold-down",
+            Kind::Duration { min_ms: 0, max_ms: 5 * MINUTE },
+            Is(r#""30s""#),
+            "The n-th time down within 10 minutes lasts at least this × (n − 1), at most 5m.",
+        ),
+        key("source", Kind::Address, Words("the system chooses"), "Address that probes come from."),
+    ],
+);
+
+pub(super) static WINDOW: Section = section(
+    "[checks.NAME] window",
+    "Failures among the last probes.",
+    &[
+        key("failures", Kind::Integer { min: 1, max: 64 }, Required, "That many failures; at most `of`."),
+        key("of", Kind::Integer { min: 1, max: 64 }, Required, "Among that many probes."),
+    ],
+);
+
+pub(super) static POOL: Section = section(
+    "[pools.NAME]",
+    "Named instances that are checked alike.",
+    &[
+        key("extends", Kind::Reference("pool"), Words("none"), "Takes what is not given from that pool."),
+        key("check", Kind::References("check"), Is("[]"), "All must pass; none: always up."),
+        key(
+            "host",
+            Kind::Custom { describe: "host name", check: checks::check_host },
+            Words("none"),
+            "Host for checks that name none.",
+        ),
+        key(
+            "up-threshold",
+            Kind::Share { max: 10_000 },
+            Is(r#""50%""#),
+            "Least share of the weight that must work for a region to be available.",
+        ),
+        key(
+            "ramp",
+            Kind::Duration { min_ms: 0, max_ms: 24 * HOUR },
+            Is(r#""0s""#),
+            "Growth of a returning instance's weight; takes effect in a later version.",
+        ),
+        key(
+            "return-after",
+            Kind::Duration { min_ms: 0, max_ms: 24 * HOUR },
+            Is(r#""30s""#),
+            "Wait of a returning region; takes effect in a later version.",
+        ),
+        key(
+            "region-ramp",
+            Kind::Duration { min_ms: 0, max_ms: 24 * HOUR },
+            Is(r#""2m""#),
+            "Growth of a returning region's share; takes effect in a later version.",
+        ),
+        later("failback", Is(r#""auto""#), "Whether a region returns by itself.", "available: auto"),
+        key(
+            "instances",
+            Kind::Custom { describe: "table: name = instance", check: pools::check_instances },
+            Required,
+            "Its instances, see [pools.NAME.instances].",
+        ),
+    ],
+);
+
+pub(super) static INSTANCE: Section = section(
+    "[pools.NAME.instances] NAME = { … }",
+    "One member of a pool.",
+    &[
+        key("region", Kind::References("region"), Words("none: only for `steer = \"any\"`"), "Where it is."),
+        key(
+            "address",
+            Kind::Custom { describe: "address or array of them", check: pools::check_addresses },
+            Required,
+            "Handed out in answers, and probed.",
+        ),
+        key("port", PORT, Words("the check's"), "Port that is probed."),
+        key("weight", Kind::Integer { min: 0, max: MAX_WEIGHT }, Is("1"), "Its part of the clients; 0: never."),
+        key("check-address", Kind::Address, Words("its addresses"), "Probed instead of its addresses."),
+        key("check-port", PORT, Words("the check's `port`, else `port`"), "Port that is probed instead."),
+        later("target", Words("none"), "CNAME target.", "available: address"),
+        later("capacity", Words("none"), "Most load.", "share clients out by weight"),
+        later("max-load", Words("none"), "Load beyond which it is not eligible.", "share clients out by weight"),
+    ],
+);
+
+pub(super) static SERVICE: Section = section(
+    "[services.\"NAME\"]",
+    "A domain name that is steered; `*` may be its first label.",
+    &[
+        key(
+            "extends",
+            Kind::Reference("service"),
+            Words("none"),
+            "Takes what is not given, but for aliases, from that service.",
+        ),
+        key(
+            "pool",
+            Kind::Custom { describe: "name of a pool", check: services::check_pool },
+            Required,
+            "Where its instances are.",
+        ),
+        key(
+            "steer",
+            Kind::Choice { words: &["geo", "nearest", "failover", "weighted", "any"], later: &["latency"] },
+            Is(r#""any""#),
+            "Which region.",
+        ),
+        key("map", Kind::Reference("map"), Words("none"), "For `geo`; its fences hold for every `steer`."),
+        key(
+            "balance",
+            Kind::Choice { words: &["weighted", "round-robin", "sticky", "random"], later: &["least-load"] },
+            Is(r#""weighted""#),
+            "Which instance inside the region.",
+        ),
+        key("answers", Kind::Integer { min: 0, max: 1_000 }, Is("1"), "Most addresses in one answer; 0: all."),
+        key(
+            "ttl",
+            Kind::Custom { describe: "duration in whole seconds, 0s to 1d", check: services::check_ttl },
+            Is(r#""30s""#),
+            "TTL of its answers.",
+        ),
+        key(
+            "when-all-down",
+            Kind::Custom {
+                describe: "`\"serve-all\"`, `\"nodata\"`, `\"servfail\"`, `{ service = … }`, `{ address = … }`",
+                check: services::check_when_all_down,
+            },
+            Is(r#""serve-all""#),
+            "What is answered when nothing works.",
+        ),
+        key("aliases", Kind::DomainNames, Is("[]"), "Further names that answer alike."),
+        key("order", Kind::References("region"), Words("regions as configured"), "For `failover`: most wanted first."),
+        key(
+            "shares",
+            Kind::Custom { describe: "table: region = integer, 0 to 1000000", check: services::check_shares },
+            Words("required for `weighted`"),
+            "For `weighted`: share of each region.",
+        ),
+        key(
+            "tolerance",
+            Kind::Custom { describe: "share, 0% to 100%", check: services::check_tolerance },
+            Words("`\"5%\"`"),
+            "For `nearest`: regions this much farther are equals.",
+        ),
+        later("spill", Words("off"), "Where a region overflows to.", "leave it out"),
+        key(
+            "sticky",
+            Kind::Custom { describe: "table", check: services::check_sticky },
+            Is(r#"{ by = "client", level = "instance", ipv4 = 24, ipv6 = 56 }"#),
+            "How clients are grouped for all that keeps a client where it is.",
+        ),
+        key("ecs", Kind::Boolean, Is("true"), "Whether ECS is looked at."),
+    ],
+);
+
+pub(super) static STICKY: Section = section(
+    "[services.\"NAME\"] sticky",
+    "The mask that groups clients.",
+    &[
+        key("by", Kind::Choice { words: &["client"], later: &["label"] }, Is(r#""client""#), "By what."),
+        key("level", Kind::Choice { words: &["instance"], later: &["region"] }, Is(r#""instance""#), "What stays."),
+        key("ipv4", Kind::Integer { min: 0, max: 32 }, Is("24"), "Bits of an IPv4 client."),
+        key("ipv6", Kind::Integer { min: 0, max: 128 }, Is("56"), "Bits of an IPv6 client."),
+    ],
+);
+
+pub(super) static GUARD: Section = section(
+    "[guard]",
+    "Limits of what a reload or checks may change.",
+    &[
+        later("max-shift", Is(r#""50%""#), "Most clients that a reload may move.", "available: \"50%\", the default"),
+        later("min-regions", Is("0"), "Fewest regions that checks leave.", "available: 0, the default"),
+    ],
+);
+
+pub(super) static TEST: Section = section(
+    "[[tests]]",
+    "An expectation, run by `waymark check` and before every reload.",
+    &[
+        key("name", Kind::DomainName, Required, "Name of a service."),
+        key("client", Kind::Prefix, Required, "Where the client is."),
+        key(
+            "type",
+            Kind::Custom { describe: "record type", check: super::expectations::check_type },
+            Is(r#""A""#),
+            "Type asked.",
+        ),
+        key(
+            "down",
+            Kind::Texts,
+            Is("[]"),
+            "What is down: `region/…`, `pool/…`, `instance/pool/…`; `*` and `?` as globs.",
+        ),
+        key("expect-region", Kind::Reference("region"), Words("any"), "Region that must be chosen."),
+        key("expect-instances", Kind::Texts, Words("any"), "Instances that may be answered, exactly these."),
+    ],
+);
+
+impl Section {
+    /// The key of that name. A name that is not in the table is a mistake in this module's callers.
+    pub(super) fn key(&self, name: &str) -> &'static Key {
+        let keys: &'static [Key] = self.keys;
+        keys.iter().find(|key| key.name == name).expect("readers ask for keys that the table has")
+    }
+}
+
+impl Key {
+    /// The default as a value.
+    pub(super) fn default_value(&self) -> Option<Value> {
+        let Default::Value(text) = self.default else { return None };
+        let (value, _) = toml::de::DeValue::parse_recoverable(text);
+        Some(Value::new(SourceId(0), &value))
+    }
+}
+
+/// Checks the keys of a table and their values, one by one; what is missing is not told here.
+pub(super) fn check_table(section: &Section, table: &Table, problems: &mut Vec<Problem>) {
+    for entry in &table.entries {
+        match section.keys.iter().find(|key| key.name == entry.name) {
+            Some(Key { later: Some(hint), .. }) => check_later(section, entry, hint, problems),
+            Some(key) => kinds::check(&key.kind, &entry.value, problems),
+            None => match &section.open {
+                Some(open) if (open.is_meant)(&entry.name) => (open.check)(entry, problems),
+                _ => problems.push(unknown_key(section, entry)),
+            },
+        }
+    }
+}
+
+/// Checks a table of fixed keys inside a value, where nothing can be inherited: required keys must be there.
+pub(super) fn check_whole_table(section: &Section, value: &Value, problems: &mut Vec<Problem>) {
+    let Some(table) = value.table() else {
+        kinds::report::<()>(Err(kinds::wrong_type(value, "a table")), value, problems);
+        return;
+    };
+    check_table(section, table, problems);
+    for key in section.keys {
+        if matches!(key.default, Default::Required) && table.get(key.name).is_none() {
+            problems.push(Problem::error(value.span.clone(), format!("`{}` is missing", key.name)));
+        }
+    }
+}
+
+fn check_later(section: &Section, entry: &Entry, hint: &str, problems: &mut Vec<Problem>) {
+    let is_default =
+        section.key(&entry.name).default_value().is_some_and(|default| default.says_the_same(&entry.value));
+    if !is_default {
+        let message = format!("`{}` is not available in this version of Waymark", entry.name);
+        problems.push(Problem::error(entry.key.clone(), message).hint(hint));
+    }
+}
+
+fn unknown_key(section: &Section, entry: &Entry) -> Problem {
+    let names: Vec<&str> = section.keys.iter().map(|key| key.name).collect();
+    let mut allowed = names.join(", ");
+    if let Some(open) = &section.open {
+        allowed = format!("{allowed}, {}", open.describe);
+    }
+    let message = format!("unknown key {} in {}", super::value::quoted(&entry.name), section.title);
+    unknown(Problem::error(entry.key.clone(), message).allowed(allowed), &entry.name, &names)
+}
+
+/// Suggests the name that was meant.
+pub(super) fn unknown(problem: Problem, found: &str, names: &[&str]) -> Problem {
+    match super::text::nearest(found, names.iter().copied()) {
+        Some(near) => problem.hint(format!("did you mean `{near}`?")),
+        None => problem,
+    }
+}
+
+/// An empty table, for sections that are not there.
+pub(super) static EMPTY: LazyLock<Table> = LazyLock::new(Table::default);
+
+/// Whether a group of named tables has such a key.
+pub(super) fn is_key(group: &str, name: &str) -> bool {
+    TOP.iter().any(|(top, shape)| match shape {
+        Shape::Named(section) if *top == group => section.keys.iter().any(|key| key.name == name),
+        _ => false,
+    })
+}

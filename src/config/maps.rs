@@ -1,0 +1,251 @@
+//! `[maps]`: lists, fences and their selectors.
+
+use std::collections::HashMap;
+
+use super::fields::{Fields, Index, entries};
+use super::files::Document;
+use super::findings::Findings;
+use super::keys;
+use super::kinds;
+use super::selectors::{self, Wrong};
+use super::value::{Data, Entry, Table, Value, quoted};
+use crate::fleet::RegionId;
+use crate::problem::{Problem, Span};
+use crate::steering::{Element, FenceUnknown, List, Map, MapEntry, Within};
+
+/// A map, and where its parts stand.
+pub(super) struct Placed {
+    pub(super) map: Map,
+    pub(super) name: Span,
+    /// Place of `default`; `None` when it is not given.
+    pub(super) default: Option<Span>,
+    /// Places of the entries' keys.
+    pub(super) entries: Vec<Span>,
+}
+
+/// Compiles all maps, in configured order.
+pub(super) fn compile(document: &Document, regions: &Index<'_>, findings: &mut Findings) -> Vec<Placed> {
+    let mut maps = Vec::new();
+    for entry in document.named("maps") {
+        let fields = Fields::of(document, "maps", "map", &keys::MAP, entry, findings);
+        maps.push(map(&fields, &entry.name, regions, findings));
+    }
+    maps
+}
+
+fn map(fields: &Fields<'_>, name: &str, regions: &Index<'_>, findings: &mut Findings) -> Placed {
+    let default = fields.find("default");
+    let mut seen = HashMap::new();
+    let mut compiled = Vec::new();
+    let mut places = Vec::new();
+    for (entry, is_own) in given_entries(fields) {
+        let Ok(selector) = selectors::selector(&entry.name) else { continue };
+        // Parts in a fixed order tell entries apart that are written differently.
+        let mut parts: Vec<String> = selector.0.iter().map(|part| format!("{part:?}")).collect();
+        parts.sort();
+        if let Some(first) = seen.get(&parts) {
+            if is_own {
+                findings.cross.push(same_selector(entry, first));
+            }
+            continue;
+        }
+        seen.insert(parts, entry.key.clone());
+        places.push(entry.key.clone());
+        compiled.push(MapEntry { text: entry.name.clone(), selector, value: list(&entry.value, regions, findings) });
+    }
+    Placed {
+        map: Map {
+            name: name.to_string(),
+            within: match fields.text("within").as_deref() {
+                Some("listed") => Within::Listed,
+                _ => Within::Nearest,
+            },
+            fence_unknown: match fields.text("fence-unknown").as_deref() {
+                Some("nodata") => FenceUnknown::Nodata,
+                _ => FenceUnknown::Default,
+            },
+            default: default.map(|value| list(value, regions, findings)).unwrap_or_default(),
+            entries: compiled,
+            fences: fences(fields, regions, findings),
+        },
+        name: fields.place.clone(),
+        default: default.map(|value| value.span.clone()),
+        entries: places,
+    }
+}
+
+/// The map's own entries, then those of what it extends, each with whether it is its own.
+fn given_entries<'d>(fields: &Fields<'d>) -> Vec<(&'d Entry, bool)> {
+    let own = fields.own.into_iter().map(|table| (table, true));
+    let tables = own.chain(fields.inherited.iter().map(|table| (*table, false)));
+    let is_entry = |entry: &&Entry| !keys::is_key("maps", &entry.name);
+    tables.flat_map(|(table, is_own)| table.entries.iter().filter(is_entry).map(move |entry| (entry, is_own))).collect()
+}
+
+fn same_selector(entry: &Entry, first: &Span) -> Problem {
+    Problem::error(entry.key.clone(), format!("{} is the same as an entry before", quoted(&entry.name)))
+        .also(first.clone(), "first written here")
+}
+
+fn fences(fields: &Fields<'_>, regions: &Index<'_>, findings: &mut Findings) -> Vec<MapEntry<Vec<RegionId>>> {
+    let own = fields.own.into_iter().map(|table| (table, true));
+    let tables: Vec<(&Table, bool)> = own.chain(fields.inherited.iter().map(|table| (*table, false))).collect();
+    let mut seen = HashMap::new();
+    let mut fences = Vec::new();
+    for (table, is_own) in tables {
+        for entry in table.get("fences").map(entries).unwrap_or_default() {
+            let Ok(selector) = selectors::selector(&entry.name) else { continue };
+            let mut parts: Vec<String> = selector.0.iter().map(|part| format!("{part:?}")).collect();
+            parts.sort();
+            if let Some(first) = seen.get(&parts) {
+                if is_own {
+                    findings.cross.push(same_selector(entry, first));
+                }
+                continue;
+            }
+            seen.insert(parts, entry.key.clone());
+            let named = entry.value.elements().iter().filter_map(|value| region(value, regions, findings)).collect();
+            fences.push(MapEntry { text: entry.name.clone(), selector, value: named });
+        }
+    }
+    fences
+}
+
+fn region(value: &Value, regions: &Index<'_>, findings: &mut Findings) -> Option<RegionId> {
+    regions.resolve(value, findings).and_then(|number| u16::try_from(number).ok()).map(RegionId)
+}
+
+fn list(value: &Value, regions: &Index<'_>, findings: &mut Findings) -> List {
+    let mut list = List::new();
+    for element in value.elements() {
+        match &element.data {
+            Data::Text(text) if text == "*" => list.push(Element::Rest),
+            Data::Array(tier) => {
+                list.push(Element::Tier(tier.iter().filter_map(|value| region(value, regions, findings)).collect()));
+            }
+            _ => list.extend(region(element, regions, findings).map(Element::Region)),
+        }
+    }
+    list
+}
+
+/// Checks a list: regions, tiers, `"*"`.
+pub(super) fn check_list(value: &Value, problems: &mut Vec<Problem>) {
+    const FORM: &str = "[\"eu-west\", [\"us-east\", \"us-west\"], \"*\"]";
+    if !matches!(value.data, Data::Array(_) | Data::Text(_)) {
+        problems.push(kinds::wrong_type(value, "a list of regions").allowed(FORM));
+        return;
+    }
+    if value.elements().is_empty() {
+        problems.push(Problem::error(value.span.clone(), "a list without regions").hint("\"*\" stands for all"));
+    }
+    let mut seen: HashMap<&str, &Span> = HashMap::new();
+    for element in value.elements() {
+        match &element.data {
+            Data::Table(_) => {
+                let hint = "available in a list: a region, a tier [\"…\", \"…\"], \"*\"";
+                problems.push(*kinds::not_available(element, "a split of the clients", hint));
+            }
+            Data::Array(tier) => check_tier(element, tier, &mut seen, problems),
+            _ => check_region(element, &mut seen, problems),
+        }
+    }
+}
+
+fn check_tier<'v>(
+    value: &Value,
+    tier: &'v [Value],
+    seen: &mut HashMap<&'v str, &'v Span>,
+    problems: &mut Vec<Problem>,
+) {
+    if tier.is_empty() {
+        problems.push(Problem::error(value.span.clone(), "a tier without regions"));
+    }
+    for element in tier {
+        if element.text() == Some("*") {
+            let problem = Problem::error(element.span.clone(), "\"*\" inside a tier");
+            problems.push(problem.hint("\"*\" stands for itself in the list, it is ordered by distance anyway"));
+        } else {
+            check_region(element, seen, problems);
+        }
+    }
+}
+
+fn check_region<'v>(value: &'v Value, seen: &mut HashMap<&'v str, &'v Span>, problems: &mut Vec<Problem>) {
+    match kinds::text(value) {
+        Ok(name) => {
+            if let Some(first) = seen.insert(name, &value.span) {
+                let problem = Problem::error(value.span.clone(), format!("{} is listed twice", quoted(name)));
+                problems.push(problem.also(first.clone(), "first listed here"));
+            }
+        }
+        Err(_) if matches!(value.data, Data::Broken) => {}
+        Err(problem) => problems.push(*problem),
+    }
+}
+
+/// Checks a map entry: its selector and its list.
+pub(super) fn check_entry(entry: &Entry, problems: &mut Vec<Problem>) {
+    check_selector(entry, problems);
+    check_list(&entry.value, problems);
+}
+
+fn check_selector(entry: &Entry, problems: &mut Vec<Problem>) {
+    if let Err(wrong) = selectors::selector(&entry.name) {
+        problems.push(problem(entry.key.clone(), wrong));
+    }
+}
+
+fn problem(span: Span, wrong: Wrong) -> Problem {
+    Problem { allowed: wrong.allowed, hint: wrong.hint, ..Problem::error(span, wrong.message) }
+}
+
+/// Checks `fences`.
+pub(super) fn check_fences(value: &Value, problems: &mut Vec<Problem>) {
+    let Some(table) = value.table() else {
+        problems.push(*kinds::wrong_type(value, "a table of selectors"));
+        return;
+    };
+    for entry in &table.entries {
+        check_selector(entry, problems);
+        let regions = entry.value.elements();
+        if regions.is_empty() {
+            let problem = Problem::error(entry.value.span.clone(), "a fence without regions lets nobody in");
+            problems.push(problem.hint("name the regions that these clients may reach"));
+        }
+        let mut seen = HashMap::new();
+        for region in regions {
+            if region.text() == Some("*") {
+                problems.push(Problem::error(region.span.clone(), "\"*\" in a fence fences nothing"));
+            } else {
+                check_region(region, &mut seen, problems);
+            }
+        }
+    }
+}
+
+fn check_code<T>(value: &Value, read: fn(&str) -> Result<T, Wrong>, problems: &mut Vec<Problem>) {
+    match value.text() {
+        Some(text) => {
+            if let Err(wrong) = read(text) {
+                problems.push(problem(value.span.clone(), wrong));
+            }
+        }
+        None => problems.push(*kinds::wrong_type(value, "a string")),
+    }
+}
+
+/// Checks `continent` of a network.
+pub(super) fn check_continent(value: &Value, problems: &mut Vec<Problem>) {
+    check_code(value, selectors::continent, problems);
+}
+
+/// Checks `country` of a network.
+pub(super) fn check_country(value: &Value, problems: &mut Vec<Problem>) {
+    check_code(value, selectors::country, problems);
+}
+
+/// Checks `subdivision` of a network.
+pub(super) fn check_subdivision(value: &Value, problems: &mut Vec<Problem>) {
+    check_code(value, selectors::subdivision, problems);
+}

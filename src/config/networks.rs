@@ -1,0 +1,127 @@
+//! `[geo]`: the networks file and the data bases.
+
+use std::collections::HashMap;
+
+use ipnet::IpNet;
+
+use super::fields::Fields;
+use super::files::{self, Document};
+use super::findings::Findings;
+use super::keys;
+use super::kinds;
+use super::selectors;
+use super::value::{Entry, Value, quoted};
+use crate::geo::{Coordinates, Data, Database, Network, Place};
+use crate::problem::{Problem, SourceId, Sources, Span};
+
+/// Networks, and where each stands.
+pub(super) struct Placed {
+    pub(super) data: Data,
+    pub(super) networks: Vec<Span>,
+}
+
+/// Reads all that says where clients are.
+pub(super) fn compile(document: &Document, sources: &mut Sources, findings: &mut Findings) -> Placed {
+    let span = Span { source: SourceId(0), range: 0..0 };
+    let fields = Fields::alone(&keys::GEO, span, document.single("geo"));
+    let mut placed = Placed { data: Data::default(), networks: Vec::new() };
+    if let (Some(value), Some(named)) = (fields.own("networks"), fields.text("networks")) {
+        read_networks(value, &named, sources, findings, &mut placed);
+    }
+    for value in fields.own("databases").map(Value::elements).unwrap_or_default() {
+        placed.data.databases.extend(database(value, sources, findings));
+    }
+    placed
+}
+
+fn database(value: &Value, sources: &Sources, findings: &mut Findings) -> Option<Database> {
+    let named = kinds::text(value).ok()?;
+    let path = files::resolve(sources, value.span.source, named);
+    let octets = match files::read_octets(&path) {
+        Ok(octets) => octets,
+        Err(error) => {
+            findings.local.push(files::unreadable(value.span.clone(), &path, &error));
+            return None;
+        }
+    };
+    match Database::parse(octets) {
+        Ok(database) => Some(database),
+        Err(message) => {
+            findings.local.push(Problem::error(value.span.clone(), format!("{}: {message}", path.display())));
+            None
+        }
+    }
+}
+
+fn read_networks(value: &Value, named: &str, sources: &mut Sources, findings: &mut Findings, placed: &mut Placed) {
+    let path = files::resolve(sources, value.span.source, named);
+    let text = match files::read_text(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            findings.local.push(files::unreadable(value.span.clone(), &path, &error));
+            return;
+        }
+    };
+    let source = sources.add(&path, text);
+    let mut first: HashMap<IpNet, Span> = HashMap::new();
+    for entry in &files::parse(sources, source, findings).entries {
+        let Some(network) = network(entry, findings) else { continue };
+        if let Some(first) = first.insert(network.prefix, entry.key.clone()) {
+            let message = format!("{} is the same network as one before", quoted(&entry.name));
+            findings.local.push(Problem::error(entry.key.clone(), message).also(first, "first written here"));
+            continue;
+        }
+        placed.networks.push(entry.key.clone());
+        placed.data.networks.push(network);
+    }
+}
+
+fn network(entry: &Entry, findings: &mut Findings) -> Option<Network> {
+    let prefix = match kinds::prefix_of(&entry.name) {
+        Ok(prefix) => Some(prefix),
+        Err((message, hint)) => {
+            let problem = Problem::error(entry.key.clone(), message);
+            findings.local.push(match hint {
+                Some(hint) => problem.hint(hint),
+                None => problem.allowed("\"192.0.2.0/24\" or \"2001:db8::/32\", in quotes"),
+            });
+            None
+        }
+    };
+    kinds::check(&kinds::Kind::Table(&keys::NETWORK), &entry.value, &mut findings.local);
+    let fields = Fields::alone(&keys::NETWORK, entry.key.clone(), entry.value.table()?);
+    let place = place(&fields, findings);
+    Some(Network { prefix: prefix?, place })
+}
+
+fn place(fields: &Fields<'_>, findings: &mut Findings) -> Place {
+    let text = |name: &str| fields.own(name).and_then(Value::text);
+    let country = text("country").and_then(|text| selectors::country(text).ok());
+    let subdivision = text("subdivision").and_then(|text| selectors::subdivision(text).ok());
+    if let (Some(country), Some(subdivision)) = (country, &subdivision)
+        && subdivision.as_bytes().get(..2) != Some(&country.0[..])
+    {
+        let message = format!("subdivision {} is not in country {country}", quoted(subdivision));
+        let problem = Problem::error(fields.at("subdivision"), message);
+        findings.local.push(problem.also(fields.at("country"), "the country"));
+    }
+    let coordinates = match (fields.number("latitude"), fields.number("longitude")) {
+        (Some(latitude), Some(longitude)) => Some(Coordinates { latitude, longitude }),
+        _ => None,
+    };
+    for (given, missing) in [("latitude", "longitude"), ("longitude", "latitude")] {
+        if let Some(value) = fields.own(given)
+            && fields.own(missing).is_none()
+        {
+            findings.local.push(Problem::error(value.span.clone(), format!("`{given}` without `{missing}`")));
+        }
+    }
+    Place {
+        continent: text("continent").and_then(|text| selectors::continent(text).ok()),
+        country,
+        subdivision,
+        city: fields.integer("city"),
+        as_number: fields.integer("as"),
+        coordinates,
+    }
+}

@@ -1,0 +1,294 @@
+//! `[pools]` with their instances, and the targets that come of them (SPEC 2.4).
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use super::checks::{self, Host};
+use super::fields::{Fields, Index, entries};
+use super::files::{self, Document};
+use super::findings::Findings;
+use super::keys;
+use super::kinds::{self, Read};
+use super::text::{self, show_share};
+use super::value::{Entry, Value};
+use crate::fleet::{Address, CheckId, Fleet, Instance, InstanceId, Pool, PoolId, Region, RegionId, Target, TargetId};
+use crate::problem::{Problem, Span};
+
+/// Most addresses of one instance.
+const MAX_ADDRESSES: usize = 64;
+/// Keys whose effect a later version brings.
+const LATER_DURATIONS: &[(&str, &str)] = &[
+    ("ramp", "instances return with their full weight"),
+    ("return-after", "regions return at once"),
+    ("region-ramp", "regions return at once"),
+];
+
+/// Where pools and instances stand.
+#[derive(Default)]
+pub(super) struct Places {
+    pub(super) pools: Vec<Span>,
+    pub(super) instances: Vec<Span>,
+}
+
+/// Compiles all pools, in configured order.
+pub(super) fn compile(
+    document: &Document,
+    regions: Vec<Region>,
+    checks: &[checks::Placed],
+    findings: &mut Findings,
+) -> (Fleet, Places) {
+    let mut builder = Builder {
+        fleet: Fleet { regions, ..Fleet::default() },
+        places: Places::default(),
+        targets: HashMap::new(),
+        regions: Index::new("region", document.named("regions")),
+        check_names: Index::new("check", document.named("checks")),
+        checks,
+    };
+    for entry in document.named("pools") {
+        let fields = Fields::of(document, "pools", "pool", &keys::POOL, entry, findings);
+        fields.require(findings);
+        warn_of_later(&fields, findings);
+        builder.pool(entry, &fields, findings);
+    }
+    (builder.fleet, builder.places)
+}
+
+fn warn_of_later(fields: &Fields<'_>, findings: &mut Findings) {
+    for (name, until_then) in LATER_DURATIONS {
+        if let Some(value) = fields.own(name)
+            && fields.duration(name).is_some_and(|duration| !duration.is_zero())
+        {
+            let message = format!("`{name}` takes effect in a later version of Waymark");
+            findings
+                .cross
+                .push(Problem::warning(value.span.clone(), message).hint(format!("in this one {until_then}")));
+        }
+    }
+}
+
+struct Builder<'d> {
+    fleet: Fleet,
+    places: Places,
+    targets: HashMap<Target, TargetId>,
+    regions: Index<'d>,
+    check_names: Index<'d>,
+    checks: &'d [checks::Placed],
+}
+
+impl Builder<'_> {
+    fn pool(&mut self, entry: &Entry, fields: &Fields<'_>, findings: &mut Findings) {
+        let id = PoolId(self.fleet.pools.len() as u32);
+        let used = self.pool_checks(fields, findings);
+        let host = fields.text("host");
+        self.require_hosts(fields, &used, host.is_some(), findings);
+        let mut instances = Vec::new();
+        for instance in fields.find("instances").map(entries).unwrap_or_default() {
+            instances.push(InstanceId(self.fleet.instances.len() as u32));
+            self.instance(id, instance, &used, host.as_deref(), findings);
+        }
+        self.fleet.pools.push(Pool {
+            name: entry.name.clone(),
+            instances,
+            checks: used.iter().map(|(check, _)| *check).collect(),
+            up_threshold: fields.share("up-threshold").unwrap_or_default(),
+        });
+        self.places.pools.push(entry.key.clone());
+        self.warn_of_weights(id, fields, findings);
+    }
+
+    fn pool_checks(&self, fields: &Fields<'_>, findings: &mut Findings) -> Vec<(CheckId, Span)> {
+        let mut used: Vec<(CheckId, Span)> = Vec::new();
+        for value in fields.find("check").map(Value::elements).unwrap_or_default() {
+            let Some(check) = self.check_names.resolve(value, findings).map(CheckId) else { continue };
+            match used.iter().find(|(earlier, _)| *earlier == check) {
+                Some((_, first)) => {
+                    let problem = Problem::error(value.span.clone(), format!("{} is listed twice", value.shown()));
+                    findings.cross.push(problem.also(first.clone(), "first listed here"));
+                }
+                None => used.push((check, value.span.clone())),
+            }
+        }
+        used
+    }
+
+    fn require_hosts(&self, fields: &Fields<'_>, used: &[(CheckId, Span)], has_host: bool, findings: &mut Findings) {
+        for (check, span) in used {
+            let placed = &self.checks[check.0 as usize];
+            if placed.host == (Host::Pool { needed: true }) && !has_host {
+                let message = format!("check \"{}\" verifies certificates, but for which host?", placed.check.name);
+                findings.cross.push(
+                    Problem::error(span.clone(), message)
+                        .hint("give `host` in the check or in the pool, or `verify = false` in the check")
+                        .also(placed.name.clone(), "the check")
+                        .also(fields.place.clone(), "the pool"),
+                );
+            }
+        }
+    }
+
+    fn instance(
+        &mut self,
+        pool: PoolId,
+        entry: &Entry,
+        used: &[(CheckId, Span)],
+        host: Option<&str>,
+        findings: &mut Findings,
+    ) {
+        let table = entry.value.table().unwrap_or(&keys::EMPTY);
+        let fields = Fields::alone(&keys::INSTANCE, entry.key.clone(), table);
+        fields.require(findings);
+        let port = fields.integer("port");
+        let check_port = fields.integer("check-port");
+        let check_address = fields.address("check-address");
+        let mut addresses = Vec::new();
+        for ip in unique_addresses(&fields, findings) {
+            let mut targets = Vec::new();
+            for (check, _) in used {
+                let placed = &self.checks[check.0 as usize];
+                let target_port = check_port.or(placed.port).or(port).or(placed.default_port);
+                if target_port.is_none() && addresses.is_empty() {
+                    findings.cross.push(no_port(entry, placed));
+                }
+                let target = Target {
+                    check: *check,
+                    address: check_address.unwrap_or(ip),
+                    port: target_port.unwrap_or_default(),
+                    host: match &placed.host {
+                        Host::Named(name) => Some(name.clone()),
+                        Host::Pool { .. } => host.filter(|host| *host != "address").map(str::to_string),
+                        Host::Address | Host::Unused => None,
+                    },
+                };
+                targets.push(self.target(target));
+            }
+            addresses.push(Address { ip, targets });
+        }
+        let regions = self.instance_regions(&fields, findings);
+        let weight = fields.integer("weight").unwrap_or(1);
+        self.fleet.instances.push(Instance { name: entry.name.clone(), pool, regions, weight, addresses });
+        self.places.instances.push(entry.key.clone());
+    }
+
+    fn instance_regions(&self, fields: &Fields<'_>, findings: &mut Findings) -> Vec<RegionId> {
+        let mut regions = Vec::new();
+        for value in fields.find("region").map(Value::elements).unwrap_or_default() {
+            let number = self.regions.resolve(value, findings).and_then(|number| u16::try_from(number).ok());
+            let Some(region) = number.map(RegionId) else { continue };
+            if regions.contains(&region) {
+                findings.cross.push(Problem::error(value.span.clone(), format!("{} is listed twice", value.shown())));
+            } else {
+                regions.push(region);
+            }
+        }
+        regions
+    }
+
+    fn target(&mut self, target: Target) -> TargetId {
+        let next = TargetId(self.fleet.targets.len() as u32);
+        let id = *self.targets.entry(target.clone()).or_insert(next);
+        if id == next {
+            self.fleet.targets.push(target);
+        }
+        id
+    }
+
+    /// Warns where nothing can ever be answered, and where one instance alone crosses `up-threshold` (SPEC 3.2).
+    fn warn_of_weights(&self, id: PoolId, fields: &Fields<'_>, findings: &mut Findings) {
+        let pool = self.fleet.pool(id);
+        if !pool.instances.is_empty() && pool.instances.iter().all(|id| self.fleet.instance(*id).weight == 0) {
+            let message = format!("every instance of pool \"{}\" has weight 0: it never answers", pool.name);
+            findings.cross.push(Problem::warning(fields.place.clone(), message));
+        }
+        let mut by_region: BTreeMap<RegionId, Vec<InstanceId>> = BTreeMap::new();
+        for &instance in &pool.instances {
+            for &region in &self.fleet.instance(instance).regions {
+                by_region.entry(region).or_default().push(instance);
+            }
+        }
+        for (region, instances) in by_region {
+            let weight = |id: &InstanceId| u64::from(self.fleet.instance(*id).weight);
+            let total: u64 = instances.iter().map(weight).sum();
+            let Some(heaviest) = instances.iter().max_by_key(|id| weight(id)) else { continue };
+            let rest = total - weight(heaviest);
+            if rest > 0 && rest * 10_000 < u64::from(pool.up_threshold) * total {
+                let message = format!(
+                    "without instance \"{}\" region \"{}\" is below the up-threshold {} of pool \"{}\"",
+                    self.fleet.instance(*heaviest).name,
+                    self.fleet.region(region).name,
+                    show_share(u32::from(pool.up_threshold)),
+                    pool.name,
+                );
+                let part = show_share(u32::try_from(rest * 10_000 / total).unwrap_or_default());
+                findings.cross.push(
+                    Problem::warning(self.places.instances[heaviest.0 as usize].clone(), message).hint(format!(
+                        "what is left has {part} of the weight: when this one fails, the region is left"
+                    )),
+                );
+            }
+        }
+    }
+}
+
+fn no_port(entry: &Entry, check: &checks::Placed) -> Problem {
+    let message = format!("no port for check \"{}\"", check.check.name);
+    Problem::error(entry.key.clone(), message)
+        .hint("give `port` in the check or in the instance: this type of check has no port of its own")
+        .also(check.name.clone(), "the check")
+}
+
+fn unique_addresses(fields: &Fields<'_>, findings: &mut Findings) -> Vec<IpAddr> {
+    let mut addresses: Vec<(IpAddr, Span)> = Vec::new();
+    for (address, span) in fields.each("address", instance_address) {
+        match addresses.iter().find(|(earlier, _)| *earlier == address) {
+            Some((_, first)) => {
+                let problem = Problem::error(span, format!("{address} is listed twice"));
+                findings.cross.push(problem.also(first.clone(), "first listed here"));
+            }
+            None => addresses.push((address, span)),
+        }
+    }
+    addresses.into_iter().map(|(address, _)| address).collect()
+}
+
+fn instance_address(value: &Value) -> Read<IpAddr> {
+    let address = kinds::address(value)?;
+    if address.is_unspecified() || address.is_multicast() || address == IpAddr::from([255, 255, 255, 255]) {
+        let problem = Problem::error(value.span.clone(), format!("{address} is not the address of an instance"));
+        return Err(Box::new(problem.allowed("a unicast address")));
+    }
+    Ok(address)
+}
+
+/// Checks `address` of an instance.
+pub(super) fn check_addresses(value: &Value, problems: &mut Vec<Problem>) {
+    let count = value.elements().len();
+    if !(1..=MAX_ADDRESSES).contains(&count) {
+        let problem = Problem::error(value.span.clone(), format!("{count} addresses"));
+        problems.push(problem.allowed(format!("1 to {MAX_ADDRESSES}")));
+        return;
+    }
+    for element in value.elements() {
+        kinds::report(instance_address(element), element, problems);
+    }
+}
+
+/// Checks `instances`.
+pub(super) fn check_instances(value: &Value, problems: &mut Vec<Problem>) {
+    let Some(table) = value.table() else {
+        problems.push(*kinds::wrong_type(value, "a table of instances"));
+        return;
+    };
+    if table.entries.is_empty() {
+        problems.push(
+            Problem::error(value.span.clone(), "a pool without instances")
+                .allowed("eu-1 = { region = \"eu-west\", address = \"192.0.2.11\" }"),
+        );
+    }
+    for entry in &table.entries {
+        if !text::is_name(&entry.name) {
+            problems.push(files::bad_name(entry));
+        }
+        kinds::check(&kinds::Kind::Table(&keys::INSTANCE), &entry.value, problems);
+    }
+}

@@ -1,0 +1,93 @@
+//! `[server]`, `[admin]` and `[ecs]`.
+
+use std::net::SocketAddr;
+
+use super::fields::Fields;
+use super::files::{self, Document};
+use super::findings::Findings;
+use super::keys;
+use super::kinds;
+use super::{Admin, Ecs, Server};
+use crate::problem::{Problem, SourceId, Sources, Span};
+
+/// Where sections that are not there would be: the beginning of the main file.
+fn nowhere() -> Span {
+    Span { source: SourceId(0), range: 0..0 }
+}
+
+/// Compiles `[server]`.
+pub(super) fn server(document: &Document, sources: &Sources, findings: &mut Findings) -> Server {
+    let fields = Fields::alone(&keys::SERVER, nowhere(), document.single("server"));
+    let state_dir = fields.text("state-dir").unwrap_or_default();
+    let named_in = fields.own("state-dir").map_or(SourceId(0), |value| value.span.source);
+    Server {
+        listen: listen(&fields, findings),
+        node: fields.text("node").unwrap_or_else(host_name),
+        state_dir: files::resolve(sources, named_in, &state_dir),
+        workers: fields.integer("workers").unwrap_or_else(cores),
+        max_udp_payload: fields.integer("max-udp-payload").unwrap_or_default(),
+        startup_grace: fields.duration("startup-grace").unwrap_or_default(),
+        identity: fields.boolean("identity"),
+    }
+}
+
+fn listen(fields: &Fields<'_>, findings: &mut Findings) -> Vec<SocketAddr> {
+    let mut sockets: Vec<(SocketAddr, Span)> = Vec::new();
+    for (socket, span) in fields.each("listen", kinds::socket) {
+        match sockets.iter().find(|(earlier, _)| *earlier == socket && socket.port() != 0) {
+            Some((_, first)) => {
+                let problem = Problem::error(span, format!("{socket} is listed twice"));
+                findings.cross.push(problem.also(first.clone(), "first listed here"));
+            }
+            None => sockets.push((socket, span)),
+        }
+    }
+    if let Some(value) = fields.own("listen")
+        && value.elements().is_empty()
+    {
+        let problem = Problem::error(value.span.clone(), "no address to listen on");
+        findings.cross.push(problem.hint("leave `listen` out to listen on port 53 of all addresses"));
+    }
+    sockets.into_iter().map(|(socket, _)| socket).collect()
+}
+
+fn host_name() -> String {
+    let usable = |name: String| Some(name.trim().to_string()).filter(|name| !name.is_empty() && name.len() <= 255);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().and_then(usable);
+    kernel.or_else(|| std::env::var("HOSTNAME").ok().and_then(usable)).unwrap_or_else(|| "waymark".to_string())
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Compiles `[admin]`. Without tokens only this machine may reach it (SPEC 8.5).
+pub(super) fn admin(document: &Document, findings: &mut Findings) -> Admin {
+    let fields = Fields::alone(&keys::ADMIN, nowhere(), document.single("admin"));
+    let (listen, span) = fields
+        .each("listen", kinds::socket)
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| (SocketAddr::from(([127, 0, 0, 1], 8053)), nowhere()));
+    if !listen.ip().is_loopback() {
+        let problem = Problem::error(span, format!("{} is not a loopback address", listen.ip()))
+            .allowed("127.0.0.0/8 or ::1")
+            .hint(
+                "who may do what is not yet told apart: reach it through a tunnel or a proxy that asks for a password",
+            );
+        findings.cross.push(problem);
+    }
+    let hosts = fields.each("hosts", |value| kinds::text(value).map(str::to_string));
+    Admin { listen, hosts: hosts.into_iter().map(|(host, _)| host).collect() }
+}
+
+/// Compiles `[ecs]`.
+pub(super) fn ecs(document: &Document) -> Ecs {
+    let fields = Fields::alone(&keys::ECS, nowhere(), document.single("ecs"));
+    Ecs {
+        enabled: fields.boolean("enabled"),
+        ipv4: fields.integer("ipv4").unwrap_or_default(),
+        ipv6: fields.integer("ipv6").unwrap_or_default(),
+        trusted: fields.each("trusted", kinds::prefix).into_iter().map(|(prefix, _)| prefix).collect(),
+    }
+}

@@ -1,0 +1,315 @@
+//! `[services]`: each by itself; how they fit maps, zones and each other is `fit`'s.
+
+use std::time::Duration;
+
+use super::checks::refuse_unused;
+use super::fields::{Fields, Index, entries};
+use super::files::Document;
+use super::findings::Findings;
+use super::keys::{self, MAX_WEIGHT};
+use super::kinds::{self, Read};
+use super::value::{Data, Entry, Value, quoted};
+use crate::dns::Name;
+use crate::fleet::{PoolId, RegionId};
+use crate::problem::{Problem, Span};
+use crate::steering::{Balance, MapId, Service, ServiceId, Steer, Sticky, WhenAllDown};
+
+/// Longest TTL, in seconds.
+const MAX_TTL: u64 = 86_400;
+const WHEN_ALL_DOWN: &[&str] = &["serve-all", "nodata", "servfail"];
+
+/// A service, and where its parts stand.
+pub(super) struct Placed {
+    pub(super) service: Service,
+    /// False when its pool is not known: then it fits nothing.
+    pub(super) has_pool: bool,
+    pub(super) name: Span,
+    pub(super) aliases: Vec<Span>,
+    pub(super) map: Span,
+    pub(super) steer: Span,
+    pub(super) when_all_down: Span,
+    /// Places of `order` or `shares`, one for each region named.
+    pub(super) regions: Vec<Span>,
+    /// Place of a `sticky` that it gives itself.
+    pub(super) sticky: Option<Span>,
+    is_order_given: bool,
+}
+
+/// What services refer to.
+pub(super) struct References<'d> {
+    pub(super) pools: Index<'d>,
+    pub(super) maps: Index<'d>,
+    pub(super) regions: Index<'d>,
+}
+
+/// Compiles all services, in configured order.
+pub(super) fn compile(document: &Document, references: &References<'_>, findings: &mut Findings) -> Vec<Placed> {
+    let entries = document.named("services");
+    let names = entries
+        .iter()
+        .map(|entry| kinds::domain_name_of(&entry.name).unwrap_or_else(|_| Name::root()))
+        .collect::<Vec<_>>();
+    let mut services = Vec::new();
+    for (entry, name) in entries.iter().zip(&names) {
+        let fields = Fields::of(document, "services", "service", &keys::SERVICE, entry, findings);
+        fields.require(findings);
+        services.push(service(&fields, name, entries, &names, references, findings));
+    }
+    services
+}
+
+fn service(
+    fields: &Fields<'_>,
+    name: &Name,
+    entries: &[Entry],
+    names: &[Name],
+    references: &References<'_>,
+    findings: &mut Findings,
+) -> Placed {
+    let (aliases, alias_places) = fields.each("aliases", kinds::domain_name).into_iter().unzip();
+    let pool = fields.find("pool").and_then(|value| references.pools.resolve(value, findings));
+    let map = fields.find("map").and_then(|value| references.maps.resolve(value, findings));
+    let (steer, regions) = steer(fields, references, findings);
+    let sticky = fields.custom("sticky", sticky).unwrap_or(Sticky { ipv4: 24, ipv6: 56 });
+    if matches!(steer, Steer::Geo) && fields.find("map").is_none() {
+        let problem = Problem::error(fields.at("steer"), "`steer = \"geo\"` without a map");
+        let names = references.maps.names();
+        let hint = match names.first() {
+            Some(first) => format!("add map = \"{first}\""),
+            None => "write [maps.world] and add map = \"world\"".to_string(),
+        };
+        findings.cross.push(problem.hint(hint).also(fields.place.clone(), "of this service"));
+    }
+    Placed {
+        service: Service {
+            name: name.clone(),
+            aliases,
+            pool: PoolId(pool.unwrap_or_default()),
+            steer,
+            map: map.map(MapId),
+            balance: match fields.text("balance").as_deref() {
+                Some("round-robin") => Balance::RoundRobin,
+                Some("sticky") => Balance::Sticky,
+                Some("random") => Balance::Random,
+                _ => Balance::Weighted,
+            },
+            answers: fields.integer("answers").unwrap_or(1),
+            ttl: fields.custom("ttl", |value| ttl(value).ok()).unwrap_or_default(),
+            when_all_down: when_all_down(fields, entries, names, findings),
+            sticky,
+            ecs: fields.boolean("ecs"),
+        },
+        has_pool: pool.is_some(),
+        name: fields.place.clone(),
+        aliases: alias_places,
+        map: fields.at("map"),
+        steer: fields.at("steer"),
+        when_all_down: fields.at("when-all-down"),
+        regions,
+        sticky: fields.own("sticky").map(|value| value.span.clone()),
+        is_order_given: fields.find("order").is_some(),
+    }
+}
+
+impl Placed {
+    /// Without `order`, failover goes by the regions as configured: only those in which the pool has instances count.
+    pub(super) fn complete_order(&mut self, configured: impl Iterator<Item = RegionId>) {
+        if let Steer::Failover { order } = &mut self.service.steer
+            && !self.is_order_given
+        {
+            *order = configured.collect();
+        }
+    }
+}
+
+fn steer(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findings) -> (Steer, Vec<Span>) {
+    let kind = fields.text("steer").unwrap_or_default();
+    let with = format!("`steer = \"{kind}\"`");
+    for (key, of) in [("order", "failover"), ("shares", "weighted"), ("tolerance", "nearest")] {
+        if kind != of {
+            refuse_unused(fields, &[key], &with, findings);
+        }
+    }
+    match kind.as_str() {
+        "geo" => (Steer::Geo, Vec::new()),
+        "nearest" => {
+            let tolerance = fields.custom("tolerance", |value| kinds::share(value, 10_000).ok()).unwrap_or(500);
+            (Steer::Nearest { tolerance: u16::try_from(tolerance).unwrap_or_default() }, Vec::new())
+        }
+        "failover" => order(fields, references, findings),
+        "weighted" => shares(fields, references, findings),
+        _ => (Steer::Any, Vec::new()),
+    }
+}
+
+fn order(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findings) -> (Steer, Vec<Span>) {
+    let (mut order, mut places): (Vec<RegionId>, Vec<Span>) = (Vec::new(), Vec::new());
+    if let Some(value) = fields.find("order")
+        && value.elements().is_empty()
+    {
+        let problem = Problem::error(value.span.clone(), "`order` without regions");
+        findings.cross.push(problem.hint("leave it out to go by the regions as configured"));
+    }
+    for value in fields.find("order").map(Value::elements).unwrap_or_default() {
+        let number = references.regions.resolve(value, findings).and_then(|number| u16::try_from(number).ok());
+        let Some(region) = number.map(RegionId) else { continue };
+        match order.iter().position(|earlier| *earlier == region) {
+            Some(first) => {
+                let problem = Problem::error(value.span.clone(), format!("{} is listed twice", value.shown()));
+                findings.cross.push(problem.also(places[first].clone(), "first listed here"));
+            }
+            None => {
+                order.push(region);
+                places.push(value.span.clone());
+            }
+        }
+    }
+    (Steer::Failover { order }, places)
+}
+
+fn shares(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findings) -> (Steer, Vec<Span>) {
+    let (mut shares, mut places) = (Vec::new(), Vec::new());
+    let Some(value) = fields.find("shares") else {
+        let problem = Problem::error(fields.at("steer"), "`steer = \"weighted\"` without shares");
+        findings.cross.push(problem.hint("add shares = { eu-west = 70, us-east = 30 }"));
+        return (Steer::Weighted { shares }, places);
+    };
+    for entry in entries(value) {
+        let name = Value { span: entry.key.clone(), data: Data::Text(entry.name.clone()) };
+        let number = references.regions.resolve(&name, findings).and_then(|number| u16::try_from(number).ok());
+        let share = kinds::integer(&entry.value, 0, MAX_WEIGHT).ok().and_then(|share| u32::try_from(share).ok());
+        if let (Some(region), Some(share)) = (number.map(RegionId), share) {
+            shares.push((region, share));
+            places.push(entry.key.clone());
+        }
+    }
+    (Steer::Weighted { shares }, places)
+}
+
+fn when_all_down(fields: &Fields<'_>, entries: &[Entry], names: &[Name], findings: &mut Findings) -> WhenAllDown {
+    let Some(value) = fields.find("when-all-down") else { return WhenAllDown::ServeAll };
+    match &value.data {
+        Data::Text(text) if text == "nodata" => WhenAllDown::Nodata,
+        Data::Text(text) if text == "servfail" => WhenAllDown::Servfail,
+        Data::Table(table) => match (table.get("service"), table.get("address")) {
+            (Some(service), None) => fallback(service, entries, names, findings),
+            (None, Some(address)) => WhenAllDown::Addresses(
+                address.elements().iter().filter_map(|value| kinds::address(value).ok()).collect(),
+            ),
+            _ => WhenAllDown::ServeAll,
+        },
+        _ => WhenAllDown::ServeAll,
+    }
+}
+
+fn fallback(value: &Value, entries: &[Entry], names: &[Name], findings: &mut Findings) -> WhenAllDown {
+    let Ok(name) = kinds::domain_name(value) else { return WhenAllDown::ServeAll };
+    match (0u32..).zip(names).find(|(_, other)| **other == name) {
+        Some((number, _)) => WhenAllDown::Service(ServiceId(number)),
+        None => {
+            let known = entries.iter().map(|entry| entry.name.as_str());
+            let found = value.text().unwrap_or_default();
+            findings.cross.push(super::fields::unknown_reference(value, "service", found, known));
+            WhenAllDown::ServeAll
+        }
+    }
+}
+
+/// Checks `when-all-down`.
+pub(super) fn check_when_all_down(value: &Value, problems: &mut Vec<Problem>) {
+    const FORMS: &str = "\"serve-all\", \"nodata\", \"servfail\", { service = \"…\" }, { address = [\"…\"] }";
+    let Some(table) = value.table() else {
+        match kinds::choice(value, WHEN_ALL_DOWN, &[]) {
+            Err(problem) => problems.push(problem.allowed(FORMS)),
+            Ok(_) => {}
+        }
+        return;
+    };
+    for entry in &table.entries {
+        match entry.name.as_str() {
+            "service" => kinds::check(&kinds::Kind::DomainName, &entry.value, problems),
+            "address" if entry.value.elements().is_empty() => {
+                problems.push(Problem::error(entry.value.span.clone(), "no address"));
+            }
+            "address" => kinds::check(&kinds::Kind::Addresses, &entry.value, problems),
+            name => {
+                let problem =
+                    Problem::error(entry.key.clone(), format!("unknown key {} in when-all-down", quoted(name)));
+                problems.push(keys::unknown(problem.allowed(FORMS), name, &["service", "address"]));
+            }
+        }
+    }
+    let given = ["service", "address"].into_iter().filter(|name| table.get(name).is_some()).count();
+    if given != 1 && table.entries.len() == given {
+        let found = if given == 0 { "an empty table" } else { "both a service and addresses" };
+        problems.push(Problem::error(value.span.clone(), found).allowed(FORMS));
+    }
+}
+
+/// Checks `pool` of a service.
+pub(super) fn check_pool(value: &Value, problems: &mut Vec<Problem>) {
+    match value.data {
+        Data::Table(_) => {
+            problems.push(*kinds::not_available(value, "shares of several pools", "available: the name of one pool"));
+        }
+        _ => kinds::check(&kinds::Kind::Reference("pool"), value, problems),
+    }
+}
+
+fn ttl(value: &Value) -> Read<u32> {
+    if let Data::Table(_) = value.data {
+        return Err(kinds::not_available(value, "a TTL that follows health", "available: one duration, \"30s\""));
+    }
+    let duration = kinds::duration(value, 0, MAX_TTL * 1_000)?;
+    if duration != Duration::from_secs(duration.as_secs()) {
+        let problem = Problem::error(value.span.clone(), format!("{} is not a whole number of seconds", value.shown()));
+        return Err(Box::new(problem.allowed("0s to 1d in whole seconds")));
+    }
+    Ok(u32::try_from(duration.as_secs()).unwrap_or_default())
+}
+
+/// Checks `ttl`.
+pub(super) fn check_ttl(value: &Value, problems: &mut Vec<Problem>) {
+    kinds::report(ttl(value), value, problems);
+}
+
+/// Checks `shares`.
+pub(super) fn check_shares(value: &Value, problems: &mut Vec<Problem>) {
+    let Some(table) = value.table() else {
+        problems.push(kinds::wrong_type(value, "a table of shares").allowed("{ eu-west = 70, us-east = 30 }"));
+        return;
+    };
+    let before = problems.len();
+    let mut sum = 0;
+    for entry in &table.entries {
+        match kinds::integer(&entry.value, 0, MAX_WEIGHT) {
+            Ok(share) => sum += share,
+            problem => kinds::report(problem, &entry.value, problems),
+        }
+    }
+    if sum == 0 && problems.len() == before {
+        let problem = Problem::error(value.span.clone(), "the shares sum up to 0: no region would get clients");
+        problems.push(problem.allowed("at least one share above 0"));
+    }
+}
+
+/// Checks `tolerance`.
+pub(super) fn check_tolerance(value: &Value, problems: &mut Vec<Problem>) {
+    let is_duration = value.text().is_some_and(|text| super::text::duration(text).is_some());
+    if is_duration {
+        let hint = "available: a share of the distance, \"5%\", for `steer = \"nearest\"`";
+        problems.push(*kinds::not_available(value, "a tolerance in time", hint));
+    } else {
+        kinds::check(&kinds::Kind::Share { max: 10_000 }, value, problems);
+    }
+}
+
+fn sticky(value: &Value) -> Option<Sticky> {
+    let fields = Fields::alone(&keys::STICKY, value.span.clone(), value.table()?);
+    Some(Sticky { ipv4: fields.integer("ipv4")?, ipv6: fields.integer("ipv6")? })
+}
+
+/// Checks `sticky`.
+pub(super) fn check_sticky(value: &Value, problems: &mut Vec<Problem>) {
+    kinds::check(&kinds::Kind::Table(&keys::STICKY), value, problems);
+}

@@ -1,0 +1,275 @@
+//! The example loads as it stands, every problem reads as its golden file says, and no text at all makes loading panic.
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::fleet::{CheckId, InstanceId, PoolId, RegionId, Target, TargetId};
+use crate::problem::render;
+use crate::steering::{Balance, Element, FenceUnknown, MapId, Steer, Sticky, WhenAllDown, Within};
+
+fn loaded(path: &str) -> Configuration {
+    let loaded = load(Path::new(path));
+    assert_eq!(render(&loaded.problems, &loaded.sources, false), "", "{path}");
+    loaded.configuration.expect("a configuration")
+}
+
+/// Loads a text from a folder of its own, beside a zone and a networks file.
+fn load_text(text: &str) -> Loaded {
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in ["gslb.example.com.zone", "networks.toml"] {
+        std::fs::copy(Path::new("tests/example").join(file), folder.path().join(file)).expect("a copy");
+    }
+    let path = folder.path().join("waymark.toml");
+    std::fs::write(&path, text).expect("a file");
+    load(&path)
+}
+
+fn messages(loaded: &Loaded) -> Vec<&str> {
+    loaded.problems.iter().map(|problem| problem.message.as_str()).collect()
+}
+
+#[test]
+fn the_example_loads() {
+    let configuration = loaded("tests/example/waymark.toml");
+    let server = &configuration.server;
+    assert_eq!(server.listen, ["127.0.0.1:5300".parse().expect("one"), "[::1]:5300".parse().expect("one")]);
+    assert_eq!((server.node.as_str(), server.max_udp_payload, server.identity), ("test-1", 1232, true));
+    assert_eq!(server.state_dir, Path::new("tests/example/state"));
+    assert_eq!(server.startup_grace, Duration::from_secs(5));
+    assert_eq!(configuration.admin.listen, "127.0.0.1:8053".parse().expect("one"));
+    let ecs = &configuration.ecs;
+    assert_eq!((ecs.enabled, ecs.ipv4, ecs.ipv6, ecs.trusted.len()), (true, 32, 64, 2));
+    assert_eq!(configuration.zones.len(), 1);
+    assert_eq!(configuration.geo.networks.len(), 7);
+    assert_eq!(configuration.geo.networks[4].place.as_number, Some(64_500));
+}
+
+#[test]
+fn the_examples_check_and_fleet() {
+    let configuration = loaded("tests/example/waymark.toml");
+    let policy = &configuration.checks[0].policy;
+    assert_eq!((policy.interval, policy.timeout), (Duration::from_secs(1), Duration::from_millis(500)));
+    assert_eq!(policy.fast_interval, Duration::from_millis(500));
+    assert_eq!((policy.fall, policy.rise, policy.window, policy.hold_down), (2, 2, Some((6, 20)), Duration::ZERO));
+    let fleet = &configuration.fleet;
+    let names: Vec<&str> = fleet.instances.iter().map(|instance| instance.name.as_str()).collect();
+    assert_eq!(names, ["eu-1", "eu-2", "us-1", "us-2", "ap-1"]);
+    assert_eq!(fleet.instances[0].weight, 3);
+    assert_eq!(fleet.instances[2].regions, [RegionId(1)]);
+    assert_eq!(fleet.pools[0].checks, [CheckId(0)]);
+    assert_eq!(fleet.pools[0].up_threshold, 2_500);
+    assert_eq!(fleet.pools[0].instances, (0..5).map(InstanceId).collect::<Vec<_>>());
+    assert_eq!(fleet.targets.len(), 5);
+    let target = Target { check: CheckId(0), address: [127, 0, 11, 1].into(), port: 18_080, host: None };
+    assert_eq!(fleet.targets[0], target);
+    assert_eq!(fleet.instances[4].addresses[0].targets, [TargetId(4)]);
+}
+
+#[test]
+fn the_examples_map_and_services() {
+    let configuration = loaded("tests/example/waymark.toml");
+    let map = &configuration.maps[0];
+    assert_eq!((map.within, map.fence_unknown), (Within::Nearest, FenceUnknown::Default));
+    assert_eq!(map.default, [Element::Region(RegionId(1)), Element::Rest]);
+    let texts: Vec<&str> = map.entries.iter().map(|entry| entry.text.as_str()).collect();
+    assert_eq!(texts, ["continent:EU", "continent:AS", "country:TR", "198.51.100.0/24"]);
+    assert_eq!(map.fences[0].value, [RegionId(1)]);
+    let [www, near, rr, dr] = &configuration.services[..] else { panic!("four services") };
+    assert_eq!((&www.steer, www.map, www.ttl, www.answers), (&Steer::Geo, Some(MapId(0)), 5, 1));
+    assert_eq!((www.pool, www.ecs, &www.when_all_down), (PoolId(0), true, &WhenAllDown::ServeAll));
+    assert_eq!((&near.steer, near.balance), (&Steer::Nearest { tolerance: 500 }, Balance::Sticky));
+    assert_eq!(near.sticky, Sticky { ipv4: 24, ipv6: 56 });
+    assert_eq!((&rr.steer, rr.balance), (&Steer::Any, Balance::RoundRobin));
+    assert_eq!(dr.steer, Steer::Failover { order: vec![RegionId(1), RegionId(0)] });
+    assert_eq!(dr.answers, 0);
+    let test = &configuration.tests[1];
+    assert_eq!((test.place.as_str(), test.down.len()), ("tests/example/waymark.toml:93:1", 1));
+    assert_eq!(test.expect_region.as_deref(), Some("us-east"));
+}
+
+/// Each `tests/config/NAME.toml` has its problems beside it in `NAME.txt`; none means that it loads.
+#[test]
+fn problems_read_as_their_golden_files_say() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut differing = Vec::new();
+    for path in golden_files() {
+        let loaded = load(&path);
+        let printed = render(&loaded.problems, &loaded.sources, false);
+        let has_errors = loaded.problems.iter().any(|problem| problem.severity == Severity::Error);
+        assert_eq!(loaded.configuration.is_none(), has_errors, "{}", path.display());
+        let golden = path.with_extension("txt");
+        if update {
+            std::fs::write(&golden, &printed).expect("the golden file can be written");
+        }
+        if std::fs::read_to_string(&golden).unwrap_or_default() != printed {
+            differing.push(format!("{}:\n{printed}", path.display()));
+        }
+    }
+    assert!(differing.is_empty(), "{}\nUPDATE_GOLDEN=1 cargo test rewrites them", differing.join("\n"));
+}
+
+fn golden_files() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir("tests/config").expect("the folder of golden files");
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    paths.sort();
+    assert!(paths.len() > 10, "golden files are missing");
+    paths
+}
+
+#[test]
+fn equal_targets_are_probed_once() {
+    let loaded = load_text(
+        "[checks.a]\ntype = \"tcp\"\n[checks.b]\nextends = \"a\"\nport = 99\n\
+         [pools.p]\ncheck = [\"a\", \"b\"]\n[pools.p.instances]\n\
+         x = { address = [\"192.0.2.1\", \"192.0.2.2\"], port = 1 }\n\
+         y = { address = \"192.0.2.1\", port = 1, check-port = 7 }\n\
+         z = { address = [\"192.0.2.9\", \"192.0.2.8\"], port = 1, check-address = \"192.0.2.1\" }\n",
+    );
+    assert_eq!(messages(&loaded), [""; 0]);
+    let fleet = loaded.configuration.expect("a configuration").fleet;
+    let targets: Vec<String> =
+        fleet.targets.iter().map(|target| format!("{} {}:{}", target.check.0, target.address, target.port)).collect();
+    assert_eq!(
+        targets,
+        ["0 192.0.2.1:1", "1 192.0.2.1:99", "0 192.0.2.2:1", "1 192.0.2.2:99", "0 192.0.2.1:7", "1 192.0.2.1:7"]
+    );
+    let of = |instance: usize, address: usize| &fleet.instances[instance].addresses[address].targets;
+    assert_eq!(of(0, 0), &[TargetId(0), TargetId(1)]);
+    assert_eq!((of(2, 0), of(2, 1)), (of(0, 0), of(0, 0)));
+}
+
+#[test]
+fn what_is_not_given_is_inherited() {
+    let loaded = load_text(
+        "[zones.\"gslb.example.com\"]\nfile = \"gslb.example.com.zone\"\n\
+         [defaults.check]\ntype = \"tcp\"\nport = 7\nfall = 9\n\
+         [defaults.service]\nttl = \"7s\"\n\
+         [checks.child]\nextends = \"base\"\nrise = 1\n\
+         [checks.base]\nfall = 4\nrise = 5\n\
+         [regions.r]\n\
+         [maps.child]\nextends = \"base\"\n\"country:DE\" = \"*\"\n\
+         [maps.base]\ndefault = [\"r\"]\n\"country:DE\" = [\"r\"]\n\"country:FR\" = [\"r\"]\n\
+         [pools.p]\ncheck = \"child\"\ninstances = { a = { region = \"r\", address = \"192.0.2.1\" } }\n\
+         [services.\"a.gslb.example.com\"]\npool = \"p\"\nsteer = \"geo\"\nmap = \"child\"\naliases = [\"x.gslb.example.com\"]\n\
+         [services.\"b.gslb.example.com\"]\nextends = \"a.gslb.example.com\"\nanswers = 2\n",
+    );
+    assert_eq!(messages(&loaded), [""; 0]);
+    let configuration = loaded.configuration.expect("a configuration");
+    let policy = &configuration.checks[0].policy;
+    assert_eq!((policy.fall, policy.rise), (4, 1));
+    assert_eq!(configuration.fleet.targets[0].port, 7);
+    let map = &configuration.maps[0];
+    assert_eq!(map.default, [Element::Region(RegionId(0))]);
+    assert_eq!(map.entries.len(), 2);
+    assert_eq!(map.entries[0].value, [Element::Rest]);
+    let service = &configuration.services[1];
+    assert_eq!((service.ttl, service.answers, &service.steer, service.aliases.len()), (7, 2, &Steer::Geo, 0));
+}
+
+#[test]
+fn files_are_merged_in_order() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(&path, text).expect("a file");
+        path
+    };
+    let main = write("main.toml", "include = [\"z.toml\", \"parts/*.toml\", \"*.toml\"]\n[regions.main]\n");
+    write("parts/b.toml", "[regions.b]\n[geo]\nnetworks = \"nets.toml\"\n");
+    write("parts/a.toml", "[regions.a]\n");
+    write("parts/.hidden.toml", "[regions.hidden]\n");
+    write("parts/nets.toml.txt", "");
+    write("z.toml", "[regions.z]\n");
+    let loaded = load(&main);
+    assert_eq!(loaded.problems.len(), 1, "{:?}", messages(&loaded));
+    assert!(loaded.problems[0].message.contains("parts/nets.toml: "), "relative to the file that names it");
+    std::fs::write(folder.path().join("parts/b.toml"), "[regions.b]\n").expect("a file");
+    let regions = load(&main).configuration.expect("a configuration").fleet.regions;
+    let names: Vec<&str> = regions.iter().map(|region| region.name.as_str()).collect();
+    assert_eq!(names, ["main", "z", "a", "b"]);
+}
+
+#[test]
+fn order_of_appearance_is_kept_where_tables_are_opened_twice() {
+    let loaded = load_text(
+        "[pools.b.instances]\nx = { address = \"192.0.2.1\" }\n[pools.a.instances]\ny = { address = \"192.0.2.1\" }\n\
+         [pools.c.instances]\nz = { address = \"192.0.2.1\" }\n[pools.b]\nup-threshold = \"1%\"\n",
+    );
+    let pools = loaded.configuration.expect("a configuration").fleet.pools;
+    assert_eq!(pools.iter().map(|pool| pool.name.as_str()).collect::<Vec<_>>(), ["b", "a", "c"]);
+}
+
+#[test]
+fn files_that_cannot_be_read_are_problems() {
+    assert!(messages(&load(Path::new("tests/no-such.toml")))[0].contains("No such file"));
+    assert!(load(Path::new("tests")).configuration.is_none());
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("latin.toml");
+    std::fs::write(&path, b"a = 1\n# \xe9\n").expect("a file");
+    assert!(messages(&load(&path))[0].contains("not UTF-8 text (line 2)"));
+}
+
+#[test]
+fn problems_are_bounded() {
+    let many: String = (0..5_000).map(|number| format!("[regions.r{number}]\nbias = 100\nbiass = 1\n")).collect();
+    let loaded = load_text(&many);
+    assert!(loaded.configuration.is_none());
+    assert_eq!(loaded.problems.len(), 1_001);
+    assert!(messages(&loaded)[1_000].contains("further problems"));
+}
+
+/// The example with one piece cut out, doubled, or replaced.
+fn mutated() -> impl Strategy<Value = String> {
+    let text = std::fs::read_to_string("tests/example/waymark.toml").expect("the example");
+    let length = text.len();
+    let pieces = prop_oneof![
+        Just(String::new()),
+        "[\\[\\]{}\"'=,.#*/:0-9a-z\n -]{0,12}",
+        "\\PC{0,6}",
+        Just("99999999999999999999999999999999999999999".to_string()),
+        Just("nan".to_string()),
+        Just("1979-05-27".to_string()),
+        Just("[]".to_string()),
+        Just("{}".to_string()),
+        Just("\"\"".to_string()),
+        Just("\"*\"".to_string()),
+        Just("[[[[".to_string()),
+    ];
+    let change = (0..length, 0..40usize, pieces);
+    proptest::collection::vec(change, 1..4).prop_map(move |changes| {
+        let mut mutated = text.clone();
+        for (at, removed, piece) in changes {
+            let at = at.min(mutated.len());
+            let end = (at + removed).min(mutated.len());
+            if mutated.is_char_boundary(at) && mutated.is_char_boundary(end) {
+                mutated.replace_range(at..end, &piece);
+            }
+        }
+        mutated
+    })
+}
+
+fn is_whole_or_refused(text: &str) {
+    let loaded = load_text(text);
+    let errors = loaded.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    assert_eq!(loaded.configuration.is_none(), errors > 0);
+    render(&loaded.problems, &loaded.sources, true);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_mutation_of_the_example_panics(text in mutated()) {
+        is_whole_or_refused(&text);
+    }
+
+    #[test]
+    fn no_text_panics(text in "\\PC{0,200}|([\\[\\]a-z.=\"\n{}, 0-9]{0,80}){0,4}") {
+        is_whole_or_refused(&text);
+    }
+}

@@ -1,0 +1,176 @@
+//! TOML as a tree of values that know their places, in order of appearance.
+//!
+//! The tree owns its strings, so that a file's syntax tree can be dropped as soon as the file was read. What the parser
+//! could not read is [`Data::Broken`]: its problem has been reported, nothing more is to be said of it.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::problem::{SourceId, Span};
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct Value {
+    pub(super) span: Span,
+    pub(super) data: Data,
+}
+
+/// What a value is.
+#[derive(Clone, Debug)]
+pub(super) enum Data {
+    Text(String),
+    /// Beyond 64 bits: the nearest 128-bit number.
+    Integer(i128),
+    Float(f64),
+    Boolean(bool),
+    Datetime,
+    Array(Vec<Value>),
+    Table(Table),
+    Broken,
+}
+
+/// Entries in order of appearance.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Table {
+    pub(super) entries: Vec<Entry>,
+}
+
+/// A key and its value.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    /// Where the key stands.
+    pub(super) key: Span,
+    pub(super) value: Value,
+}
+
+impl Value {
+    /// Takes over a parsed value of file `source`.
+    pub(super) fn new(source: SourceId, value: &Spanned<DeValue<'_>>) -> Value {
+        let range = value.span();
+        let data = match value.get_ref() {
+            // The parser's stand-in for what it could not read.
+            DeValue::Integer(_) if range == (0..0) => Data::Broken,
+            DeValue::String(text) => Data::Text(text.to_string()),
+            DeValue::Integer(number) => Data::Integer(integer(number.as_str(), number.radix())),
+            DeValue::Float(number) => Data::Float(number.as_str().parse().unwrap_or(f64::NAN)),
+            DeValue::Boolean(value) => Data::Boolean(*value),
+            DeValue::Datetime(_) => Data::Datetime,
+            DeValue::Array(values) => Data::Array(values.iter().map(|value| Value::new(source, value)).collect()),
+            DeValue::Table(table) => Data::Table(Table::new(source, table)),
+        };
+        Value { span: Span { source, range }, data }
+    }
+
+    /// `a string`, `an array`, for messages.
+    pub(super) fn type_name(&self) -> &'static str {
+        match self.data {
+            Data::Text(_) => "a string",
+            Data::Integer(_) => "an integer",
+            Data::Float(_) => "a number",
+            Data::Boolean(_) => "a boolean",
+            Data::Datetime => "a date",
+            Data::Array(_) => "an array",
+            Data::Table(_) => "a table",
+            Data::Broken => "unreadable",
+        }
+    }
+
+    /// As shown in messages: short values as written in TOML, long ones by their kind.
+    pub(super) fn shown(&self) -> String {
+        match &self.data {
+            Data::Text(text) => quoted(text),
+            Data::Integer(number) => number.to_string(),
+            Data::Float(number) => number.to_string(),
+            Data::Boolean(value) => value.to_string(),
+            _ => self.type_name().to_string(),
+        }
+    }
+
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.data {
+            Data::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn table(&self) -> Option<&Table> {
+        match &self.data {
+            Data::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    /// The elements of an array, or the value itself: `"a"` is read as `["a"]`.
+    pub(super) fn elements(&self) -> &[Value] {
+        match &self.data {
+            Data::Array(values) => values,
+            _ => std::slice::from_ref(self),
+        }
+    }
+
+    /// Whether both say the same, wherever they stand.
+    pub(super) fn says_the_same(&self, other: &Value) -> bool {
+        match (&self.data, &other.data) {
+            (Data::Text(a), Data::Text(b)) => a == b,
+            (Data::Integer(a), Data::Integer(b)) => a == b,
+            (Data::Float(a), Data::Float(b)) => a == b,
+            (Data::Boolean(a), Data::Boolean(b)) => a == b,
+            (Data::Array(a), Data::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.says_the_same(b)),
+            (Data::Table(a), Data::Table(b)) => {
+                a.entries.len() == b.entries.len()
+                    && a.entries
+                        .iter()
+                        .all(|entry| b.get(&entry.name).is_some_and(|other| entry.value.says_the_same(other)))
+            }
+            (Data::Broken, _) | (_, Data::Broken) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Table {
+    /// Takes over a parsed table of file `source`; the parser moves tables that are opened again, so the order of
+    /// appearance is told by the keys' places.
+    pub(super) fn new(source: SourceId, table: &DeTable<'_>) -> Table {
+        let entry = |(key, value): (&Spanned<std::borrow::Cow<'_, str>>, &Spanned<DeValue<'_>>)| Entry {
+            name: key.get_ref().to_string(),
+            key: Span { source, range: key.span() },
+            value: Value::new(source, value),
+        };
+        let mut entries: Vec<Entry> = table.iter().map(entry).collect();
+        entries.sort_by_cached_key(Entry::first_place);
+        Table { entries }
+    }
+
+    pub(super) fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.name == name)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.entry(name).map(|entry| &entry.value)
+    }
+}
+
+impl Entry {
+    /// Where it begins: a table that is opened late may have parts that stand earlier, under headers of their own.
+    fn first_place(&self) -> usize {
+        let inner = self.value.table().and_then(|table| table.entries.first()).map_or(usize::MAX, Entry::first_place);
+        self.key.range.start.min(inner)
+    }
+}
+
+/// A string in quotes, cut when long.
+pub(super) fn quoted(text: &str) -> String {
+    const MAX: usize = 80;
+    if text.chars().count() <= MAX {
+        return format!("{text:?}");
+    }
+    let start: String = text.chars().take(MAX).collect();
+    format!("{:?}", format!("{start}…"))
+}
+
+fn integer(digits: &str, radix: u32) -> i128 {
+    let saturated = if digits.starts_with('-') { i128::MIN } else { i128::MAX };
+    i128::from_str_radix(digits, radix).unwrap_or(saturated)
+}

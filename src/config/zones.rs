@@ -1,0 +1,183 @@
+//! `[zones]`: their files, and whether services may stand where they do.
+
+use std::collections::HashMap;
+
+use super::Zone;
+use super::fields::Fields;
+use super::files::{self, Document};
+use super::findings::Findings;
+use super::keys;
+use super::kinds;
+use crate::dns::{Name, RecordType};
+use crate::problem::{Problem, Sources, Span};
+use crate::zone::Record;
+
+/// Reads all zones, in configured order.
+pub(super) fn compile(document: &Document, sources: &mut Sources, findings: &mut Findings) -> Vec<Zone> {
+    let mut zones = Vec::new();
+    let mut first: HashMap<Name, Span> = HashMap::new();
+    for entry in document.named("zones") {
+        let fields = Fields::alone(&keys::ZONE, entry.key.clone(), entry.value.table().unwrap_or(&keys::EMPTY));
+        let Ok(origin) = kinds::domain_name_of(&entry.name) else { continue };
+        if origin.is_wildcard() {
+            findings.cross.push(Problem::error(entry.key.clone(), "a zone cannot be a wildcard"));
+            continue;
+        }
+        if let Some(first) = first.insert(origin.clone(), entry.key.clone()) {
+            let problem = Problem::error(entry.key.clone(), format!("zone {} is defined twice", origin.to_plain()));
+            findings.cross.push(problem.also(first, "first defined here"));
+            continue;
+        }
+        // A secondary has no file; that it is not available was said.
+        if fields.own("primaries").is_none() {
+            fields.require(findings);
+        }
+        let records = read_zone(&fields, &origin, sources, findings);
+        zones.push(Zone { origin, records });
+    }
+    zones
+}
+
+fn read_zone(fields: &Fields<'_>, origin: &Name, sources: &mut Sources, findings: &mut Findings) -> Vec<Record> {
+    let (Some(value), Some(named)) = (fields.own("file"), fields.text("file")) else { return Vec::new() };
+    let path = files::resolve(sources, value.span.source, &named);
+    match files::read_text(&path) {
+        Ok(text) => {
+            let source = sources.add(&path, text);
+            let (records, problems) = crate::zone::parse(sources, source, origin, &mut |path| files::read_text(path));
+            findings.local.extend(problems);
+            records
+        }
+        Err(error) => {
+            findings.local.push(files::unreadable(value.span.clone(), &path, &error));
+            Vec::new()
+        }
+    }
+}
+
+/// The static data of all zones by owner, for questions about names that are steered.
+pub(super) struct Statics<'z> {
+    zones: &'z [Zone],
+    records: HashMap<&'z Name, Vec<&'z Record>>,
+}
+
+impl<'z> Statics<'z> {
+    pub(super) fn new(zones: &'z [Zone]) -> Statics<'z> {
+        let mut records: HashMap<&Name, Vec<&Record>> = HashMap::new();
+        for record in zones.iter().flat_map(|zone| &zone.records) {
+            let decides = [RecordType::A, RecordType::AAAA, RecordType::CNAME, RecordType::NS, RecordType::DNAME];
+            if decides.contains(&record.rtype) {
+                records.entry(&record.owner).or_default().push(record);
+            }
+        }
+        Statics { zones, records }
+    }
+
+    /// What is wrong with steering `name`, which is written at `span`.
+    pub(super) fn problems(&self, name: &Name, span: &Span) -> Vec<Problem> {
+        let enclosing = self.zones.iter().filter(|zone| name.is_at_or_below(&zone.origin));
+        let Some(zone) = enclosing.max_by_key(|zone| zone.origin.as_wire().len()) else {
+            return vec![self.outside(name, span)];
+        };
+        let collisions =
+            self.at(name).filter(|record| matches!(record.rtype, RecordType::A | RecordType::AAAA | RecordType::CNAME));
+        let mut problems: Vec<Problem> = Vec::new();
+        for record in collisions {
+            // One problem for each RRset, not for each record.
+            let message = format!("{} is steered and has a static {} record", name.to_plain(), record.rtype);
+            if !problems.iter().any(|problem| problem.message == message) {
+                problems.push(
+                    Problem::error(span.clone(), message)
+                        .hint("remove the record or the service; records of other types may stand beside it")
+                        .also(record.span.clone(), "the static record"),
+                );
+            }
+        }
+        problems.extend(self.hidden(name, zone, span));
+        problems
+    }
+
+    fn at(&self, name: &Name) -> impl Iterator<Item = &'z Record> {
+        self.records.get(name).into_iter().flatten().copied()
+    }
+
+    fn outside(&self, name: &Name, span: &Span) -> Problem {
+        let origins: Vec<String> = self.zones.iter().take(20).map(|zone| zone.origin.to_plain()).collect();
+        let problem = Problem::error(span.clone(), format!("{} is in no zone served here", name.to_plain()));
+        match origins.len() {
+            0 => problem.hint("no zone is configured: write [zones.\"…\"] with its file"),
+            _ => problem.allowed(format!("names at or below {}", origins.join(", "))),
+        }
+    }
+
+    /// A zone cut or DNAME above the name hides it.
+    fn hidden(&self, name: &Name, zone: &Zone, span: &Span) -> Option<Problem> {
+        let mut at = Some(name.clone());
+        let mut hiding = None;
+        while let Some(owner) = at.filter(|owner| owner.is_at_or_below(&zone.origin)) {
+            let cut = self.at(&owner).find(|record| record.rtype == RecordType::NS).filter(|_| owner != zone.origin);
+            let dname = self.at(&owner).find(|record| record.rtype == RecordType::DNAME).filter(|_| owner != *name);
+            hiding = cut.map(|record| (record, "a zone cut")).or(dname.map(|record| (record, "a DNAME"))).or(hiding);
+            at = owner.parent();
+        }
+        let (record, what) = hiding?;
+        let message = format!("{} is never answered: {what} at {} hides it", name.to_plain(), record.owner.to_plain());
+        Some(Problem::error(span.clone(), message).also(record.span.clone(), what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::SourceId;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text, None).expect("a name")
+    }
+
+    #[test]
+    fn says_where_services_cannot_stand() {
+        let span = Span { source: SourceId(0), range: 0..1 };
+        let record = |owner: &str, rtype| Record {
+            owner: name(owner),
+            rtype,
+            ttl: 1,
+            rdata: Box::default(),
+            span: span.clone(),
+        };
+        let zones = [
+            Zone {
+                origin: name("example"),
+                records: vec![
+                    record("example", RecordType::NS),
+                    record("a.example", RecordType::A),
+                    record("a.example", RecordType::A),
+                    record("c.example", RecordType::CNAME),
+                    record("t.example", RecordType::TXT),
+                    record("cut.example", RecordType::NS),
+                    record("d.example", RecordType::DNAME),
+                    record("child.example", RecordType::NS),
+                ],
+            },
+            Zone { origin: name("child.example"), records: vec![] },
+        ];
+        let statics = Statics::new(&zones);
+        for (service, count, part) in [
+            ("example", 0, ""),
+            ("www.example", 0, ""),
+            ("t.example", 0, ""),
+            ("d.example", 0, ""),
+            ("www.child.example", 0, ""),
+            ("A.Example", 1, "static A record"),
+            ("c.example", 1, "static CNAME record"),
+            ("cut.example", 1, "zone cut at cut.example"),
+            ("x.y.cut.example", 1, "zone cut at cut.example"),
+            ("x.d.example", 1, "DNAME at d.example"),
+            ("example.org", 1, "in no zone"),
+        ] {
+            let problems = statics.problems(&name(service), &span);
+            assert_eq!(problems.len(), count, "{service}");
+            assert!(problems.iter().all(|problem| problem.message.contains(part)), "{service}: {problems:?}");
+        }
+    }
+}
