@@ -176,11 +176,11 @@ impl Scrape {
 
 type Family<'a> = prometheus_client::encoding::MetricEncoder<'a>;
 
-fn counter<'a>(encoder: &'a mut DescriptorEncoder<'_>, name: &str, meaning: &str) -> Result<Family<'a>, fmt::Error> {
+fn counter<'a>(encoder: &'a mut DescriptorEncoder<'_>, name: &'a str, meaning: &str) -> Result<Family<'a>, fmt::Error> {
     encoder.encode_descriptor(name, meaning, None, MetricType::Counter)
 }
 
-fn gauge<'a>(encoder: &'a mut DescriptorEncoder<'_>, name: &str, meaning: &str) -> Result<Family<'a>, fmt::Error> {
+fn gauge<'a>(encoder: &'a mut DescriptorEncoder<'_>, name: &'a str, meaning: &str) -> Result<Family<'a>, fmt::Error> {
     encoder.encode_descriptor(name, meaning, None, MetricType::Gauge)
 }
 

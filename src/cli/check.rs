@@ -86,7 +86,7 @@ fn as_json(path: &std::path::Path) -> End {
 fn report(ready: Ready) -> (Report, End) {
     let Ready { configuration, problems, sources } = ready;
     let zones = configuration.zones.len();
-    let world = World::compile(configuration, 0);
+    let world = World::compile(configuration);
     let failed_tests = explain::failed_tests(&world);
     let end = if failed_tests.is_empty() { End::Done } else { End::Wrong };
     let report = Report {

@@ -55,7 +55,7 @@ impl Explain {
             Ok(ready) => ready,
             Err(end) => return end,
         };
-        let world = World::compile(ready.configuration, 0);
+        let world = World::compile(ready.configuration);
         if let Some(unknown) = self.down.iter().find(|name| world.fleet().named(name).is_empty()) {
             output::error(&format!(
                 "--down {unknown}: matches nothing; allowed are region/NAME, pool/NAME, instance/POOL/NAME and globs of them"

@@ -129,7 +129,7 @@ fn check_cells(check: &CheckStatus, now: u64) -> [String; 3] {
 
 fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(head.iter().copied());
+    table.load_style(presets::NOTHING).set_header(head.iter().copied());
     table
 }
 

@@ -17,7 +17,6 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::config::Configuration;
 use crate::probe::Report;
 use crate::time;
 pub use state::State;
@@ -32,10 +31,8 @@ const QUEUE: usize = 4096;
 /// All that can change what is served.
 #[derive(Debug)]
 pub enum Change {
-    /// A probe ended. Answered with the time until the next one.
-    Report(Report),
-    /// A new configuration; answered when it is served.
-    Reload(Box<Configuration>, oneshot::Sender<()>),
+    /// A new configuration, compiled; answered when it is served.
+    Reload(Box<World>, oneshot::Sender<()>),
     /// Loading failed: the running configuration stays, the problems are shown in the status.
     ReloadFailed(Vec<String>),
     /// Somebody wants to know; changes nothing.
@@ -51,8 +48,8 @@ pub fn queue() -> (Changes, mpsc::Receiver<Change>) {
     mpsc::channel(QUEUE)
 }
 
-/// Owns `state` until all senders are gone. `startup_grace` counts from now.
-pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>) {
+/// Owns `state` until all senders of changes are gone. `reports` come from the probes. `startup_grace` counts from now.
+pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut reports: mpsc::Receiver<Report>) {
     let grace = tokio::time::sleep(state.startup_grace());
     tokio::pin!(grace);
     let mut published = Instant::now() - PUBLISH_INTERVAL;
@@ -63,6 +60,7 @@ pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>) {
                 Some(change) => state.apply(change, time::now()),
                 None => return,
             },
+            Some(report) = reports.recv() => state.report(report, time::now()),
             () = &mut grace, if !state.grace_over() => state.end_grace(),
             () = tokio::time::sleep_until(due), if state.is_dirty() => {}
         }

@@ -10,7 +10,6 @@ use super::Change;
 use super::log::Burst;
 use super::status::{self, Status};
 use super::world::{Health, World};
-use crate::config::Configuration;
 use crate::fleet::{CheckId, Family, InstanceId, Target, TargetId};
 use crate::health::{Machine, Standing, Transition, Verdict};
 use crate::probe::{Check, Prober, Report};
@@ -33,7 +32,6 @@ pub struct State {
     failing_open: Vec<[bool; 2]>,
     grace_over: bool,
     serial: u64,
-    epoch: u64,
     published: Published,
     prober: Prober,
     observed: watch::Sender<bool>,
@@ -57,7 +55,6 @@ impl State {
             failing_open: Vec::new(),
             grace_over: false,
             serial: published.load().serial,
-            epoch: world.steering.epoch,
             published,
             prober,
             observed: watch::Sender::new(false),
@@ -104,9 +101,8 @@ impl State {
     /// Takes a change in. What it touches is judged at the next [`State::publish`].
     pub fn apply(&mut self, change: Change, now: Tick) {
         match change {
-            Change::Report(report) => self.report(report, now),
-            Change::Reload(configuration, done) => {
-                self.reload(*configuration, now);
+            Change::Reload(world, done) => {
+                self.reload(*world, now);
                 // Whoever asked may be gone.
                 let _ = done.send(());
             }
@@ -117,7 +113,8 @@ impl State {
         }
     }
 
-    fn report(&mut self, report: Report, now: Tick) {
+    /// Takes in what a probe saw, and tells its task when to probe again.
+    pub fn report(&mut self, report: Report, now: Tick) {
         let Report { observation, reply } = report;
         let index = observation.target.0 as usize;
         let (Some(machine), Some(target)) = (self.machines.get_mut(index), self.world.fleet().targets.get(index)) else {
@@ -216,9 +213,7 @@ impl State {
     }
 
     /// Serves another configuration. Targets that stay keep their health.
-    fn reload(&mut self, configuration: Configuration, now: Tick) {
-        self.epoch += 1;
-        let world = World::compile(configuration, self.epoch);
+    fn reload(&mut self, world: World, now: Tick) {
         let mut kept = self.take_machines();
         let before = self.standings_by_name();
         let machines: Vec<Machine> = world.fleet().targets.iter().map(|target| {

@@ -1,6 +1,7 @@
 //! A configuration, compiled: everything that stays the same until the next reload, and how health becomes a snapshot.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::{Admin, Configuration, Server, Test};
 use crate::fleet::{Family, Fleet, InstanceId, TargetId};
@@ -54,9 +55,11 @@ pub struct Health<'a> {
 }
 
 impl World {
-    /// Compiles a configuration. `epoch` must differ from that of all earlier compilations in this process.
+    /// Compiles a configuration.
     #[must_use]
-    pub fn compile(configuration: Configuration, epoch: u64) -> World {
+    pub fn compile(configuration: Configuration) -> World {
+        static COMPILED: AtomicU64 = AtomicU64::new(0);
+        let epoch = COMPILED.fetch_add(1, Ordering::Relaxed);
         let Configuration { server, admin, ecs, checks, fleet, maps, services, zones, geo, tests } = configuration;
         let names = services.iter().enumerate().flat_map(|(tag, service)| {
             std::iter::once(&service.name).chain(&service.aliases).map(move |name| (name, tag as u32))
@@ -139,12 +142,18 @@ impl World {
     /// does by itself.
     #[must_use]
     pub fn offline(&self, down: &[String]) -> Snapshot {
+        self.all(Verdict::Up, down)
+    }
+
+    /// All targets with the same verdict, but for the instances that `down` names.
+    #[must_use]
+    pub fn all(&self, verdict: Verdict, down: &[String]) -> Snapshot {
         let fleet = self.fleet();
         let mut flags = vec![false; fleet.instances.len()];
         for id in down.iter().flat_map(|name| fleet.named(name)) {
             flags[id.0 as usize] = true;
         }
-        let verdicts = vec![Verdict::Up; fleet.targets.len()];
+        let verdicts = vec![verdict; fleet.targets.len()];
         self.snapshot(Health { verdicts: &verdicts, down: &flags, grace_over: true, now: Tick(0), serial: 0 })
     }
 }
