@@ -1,7 +1,10 @@
 //! Waymark, an authoritative DNS server for global server load balancing. `ARCHITECTURE.md` is the map of this crate.
 
+pub mod admin;
 pub mod answer;
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod dns;
 pub mod fleet;
 pub mod geo;
@@ -9,6 +12,7 @@ pub mod health;
 pub mod metrics;
 pub mod probe;
 pub mod problem;
+pub mod serve;
 pub mod snapshot;
 pub mod steering;
 pub mod time;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `waymark`; everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    waymark::cli::main()
+}

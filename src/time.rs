@@ -32,6 +32,13 @@ pub fn now() -> Tick {
     Tick(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// Nanoseconds since the Unix epoch, as seed of random state.
+#[must_use]
+pub fn unix_nanoseconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Seconds since the Unix epoch by the wall clock, 0 before it; for display only.
 #[must_use]
 pub fn unix_seconds() -> u64 {

@@ -1,18 +1,42 @@
-//! Pure answering: bytes in, bytes out.
+//! Pure answering: bytes in, bytes out; no allocation, no lock, no clock, no system call, whatever the transport.
+//!
+//! ```text
+//! respond ─ parse ─┬─ not a query ──────────── silence or an error          (reply)
+//!                  └─ chain: follow CNAME and DNAME through our zones      (chain)
+//!                        ├─ a steered name ─── decide, pick, write         (steered)
+//!                        └─ static data, referral, NODATA, NXDOMAIN        (chain)
+//!                     OPT with client subnet, NSID, extended error         (edns)
+//! ```
+
+mod chain;
+mod chaos;
+mod edns;
+mod reply;
+mod steered;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::metrics::Counters;
+use crate::dns::query::{FLAG_CD, FLAG_QR, FLAG_RD, HEADER, MASK_OPCODE};
+use crate::dns::{Class, LowerName, Parsed, Query, Rcode, RecordType, Writer, query};
+use crate::metrics::{Counters, Labels, Registry, Tally};
 use crate::snapshot::Snapshot;
+use crate::steering::{Local, Steering};
+use edns::Extension;
+use reply::Reply;
+
+/// Octets of an answer that every requester takes (RFC 1035 §4.2.1).
+const MIN_PAYLOAD: usize = 512;
+/// Longest message.
+const MAX_MESSAGE: usize = 65_535;
 
 /// How a query came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// Answers are at most as long as EDNS allows, else truncated.
-    Udp,
+    Udp = 0,
     /// Answers are at most 65 535 octets.
-    Tcp,
+    Tcp = 1,
 }
 
 /// What a thread owns: counters, rotations, random state.
@@ -20,28 +44,123 @@ pub enum Transport {
 pub struct Worker {
     /// Counters that the transport adds to as well.
     pub counters: Arc<Counters>,
+    registry: Arc<Registry>,
+    tally: Arc<Tally>,
+    local: Local,
+    qname: LowerName,
+    epoch: u64,
 }
 
 impl Worker {
-    /// A worker with its random state from `seed`.
+    /// A worker with counters of its own in `registry` and its random state from `seed`.
     #[must_use]
-    pub fn new(counters: Arc<Counters>, _seed: u64) -> Worker {
-        Worker { counters }
+    pub fn new(registry: &Arc<Registry>, seed: u64) -> Worker {
+        Worker {
+            counters: registry.counters(),
+            tally: registry.tallies.replace(None, &Labels::default()),
+            registry: Arc::clone(registry),
+            local: Local::new(seed),
+            qname: LowerName::new(),
+            epoch: u64::MAX,
+        }
     }
 
     /// Makes room for what `snapshot` needs. To be called when the snapshot changed, before [`respond`]; cheap else.
-    pub fn adopt(&mut self, _snapshot: &Snapshot) {}
+    pub fn adopt(&mut self, snapshot: &Snapshot) {
+        let steering = &snapshot.steering;
+        if self.epoch != steering.epoch {
+            self.epoch = steering.epoch;
+            self.local.adopt(steering);
+            self.tally = self.registry.tallies.replace(Some(&self.tally), &labels(steering));
+        }
+    }
 }
 
-/// Answers the message `query` that `client` (a packet's source) sent, into `out`; returns the octets written, 0 =
-/// say nothing. `out` holds at least 512 octets, 65 535 for TCP.
+/// Service and region of each counter, in the order of [`steered::slot`].
+fn labels(steering: &Steering) -> Labels {
+    let mut labels = Vec::new();
+    for steered in &steering.services {
+        for group in &steering.layout(steered.layout).groups {
+            labels.push((Arc::clone(&steered.name), group.label(&steering.fleet).into()));
+        }
+    }
+    labels.into()
+}
+
+/// Answers the message `query` that `source` (the packet's source address) sent, into `out`; returns the octets
+/// written, 0 = say nothing. `out` holds at least 512 octets, 65 535 for TCP. The worker must have adopted `snapshot`.
 pub fn respond(
-    _snapshot: &Snapshot,
-    _worker: &mut Worker,
-    _query: &[u8],
-    _client: IpAddr,
-    _transport: Transport,
-    _out: &mut [u8],
+    snapshot: &Snapshot,
+    worker: &mut Worker,
+    query: &[u8],
+    source: IpAddr,
+    transport: Transport,
+    out: &mut [u8],
 ) -> usize {
-    0
+    let counters = Arc::clone(&worker.counters);
+    let (length, rcode) = match query::parse(query, &mut worker.qname) {
+        Parsed::Silence => {
+            let reason = &counters.answering;
+            if query.len() < HEADER {
+                reason.silent_short.add(1)
+            } else {
+                reason.silent_responses.add(1)
+            }
+            return 0;
+        }
+        Parsed::Refuse { rcode, id, flags, question_end, edns } => {
+            let question = query.get(HEADER..question_end).unwrap_or_default();
+            let mut writer = Writer::new(out, MIN_PAYLOAD, id, echoed(flags), question);
+            writer.set_rcode(rcode);
+            let extension = Extension::new(&snapshot.settings, edns.as_ref());
+            (extension.finish(writer, rcode, 0), rcode)
+        }
+        Parsed::Query(parsed) => {
+            counters.answering.query(transport as usize, parsed.qtype.0);
+            answer(snapshot, worker, &parsed, query, source, transport, out)
+        }
+    };
+    counters.answering.answer(transport as usize, rcode.0);
+    length
+}
+
+/// Flags of a query that its answer repeats.
+fn echoed(flags: u16) -> u16 {
+    FLAG_QR | (flags & (MASK_OPCODE | FLAG_RD | FLAG_CD))
+}
+
+fn answer(
+    snapshot: &Snapshot,
+    worker: &mut Worker,
+    query: &Query,
+    message: &[u8],
+    source: IpAddr,
+    transport: Transport,
+    out: &mut [u8],
+) -> (usize, Rcode) {
+    let limit = match (transport, &query.edns) {
+        (Transport::Tcp, _) => MAX_MESSAGE,
+        (Transport::Udp, None) => MIN_PAYLOAD,
+        (Transport::Udp, Some(edns)) => {
+            usize::from(edns.payload.min(snapshot.settings.max_udp_payload)).max(MIN_PAYLOAD)
+        }
+    };
+    let extension = Extension::new(&snapshot.settings, query.edns.as_ref());
+    let mut writer = Writer::new(out, limit, query.id, echoed(query.flags), &message[HEADER..query.question_end]);
+    writer.reserve(extension.reserved());
+    // Taken out while the worker is lent to the answer; put back below.
+    let qname = std::mem::take(&mut worker.qname);
+    let mut reply = Reply::new(snapshot, worker, query, source, transport, writer);
+    match (query.qclass, query.qtype) {
+        (Class::CH, _) => chaos::answer(&mut reply, &qname),
+        (Class::IN | Class::ANY, RecordType::AXFR | RecordType::IXFR) => reply.refuse(Rcode::REFUSED),
+        // A type that only signed denials speak of (RFC 9824 §3.5).
+        (Class::IN | Class::ANY, RecordType::NXNAME) => reply.refuse(Rcode::FORMERR),
+        (Class::IN | Class::ANY, _) => chain::answer(&mut reply, &qname),
+        _ => reply.refuse(Rcode::REFUSED),
+    }
+    let Reply { writer, rcode, scope, extended_error, .. } = reply;
+    let length = extension.with_error(extended_error).finish(writer, rcode, scope);
+    worker.qname = qname;
+    (length, rcode)
 }

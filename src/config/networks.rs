@@ -45,7 +45,7 @@ fn database(value: &Value, sources: &Sources, findings: &mut Findings) -> Option
             return None;
         }
     };
-    match Database::parse(octets) {
+    match Database::parse(named.to_string(), octets) {
         Ok(database) => Some(database),
         Err(message) => {
             findings.local.push(Problem::error(value.span.clone(), format!("{}: {message}", path.display())));

@@ -160,11 +160,7 @@ impl Name {
     /// Whether it is `ancestor` or below it, without case.
     #[must_use]
     pub fn is_at_or_below(&self, ancestor: &Name) -> bool {
-        let mut rest = &self.0[..];
-        while rest.len() > ancestor.0.len() {
-            rest = &rest[1 + rest[0] as usize..];
-        }
-        rest.eq_ignore_ascii_case(&ancestor.0)
+        wire_is_at_or_below(&self.0, &ancestor.0)
     }
 
     /// Without the final dot, as people write it; `.` for the root.
@@ -173,6 +169,16 @@ impl Name {
         let text = self.to_string();
         if text.len() > 1 { text[..text.len() - 1].to_string() } else { text }
     }
+}
+
+/// [`Name::is_at_or_below`] for names in uncompressed wire format.
+#[must_use]
+pub fn wire_is_at_or_below(name: &[u8], ancestor: &[u8]) -> bool {
+    let mut rest = name;
+    while rest.len() > ancestor.len() {
+        rest = &rest[1 + rest[0] as usize..];
+    }
+    rest.eq_ignore_ascii_case(ancestor)
 }
 
 /// Writes the length of the label that begins at `start` and ends here.

@@ -67,7 +67,7 @@ impl std::fmt::Display for Rcode {
 }
 
 /// A lower-cased name on the stack, with the offset of each of its labels.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LowerName {
     octets: [u8; MAX_NAME],
     length: u8,

@@ -132,13 +132,29 @@ impl<'a> Writer<'a> {
         ttl: u32,
         rdata: &[u8],
     ) -> Result<(), Full> {
+        self.record_of_class(section, owner, rtype, Class::IN, ttl, rdata)
+    }
+
+    /// [`Writer::record`] in another class than IN.
+    ///
+    /// # Errors
+    /// [`Full`] when it does not fit.
+    pub fn record_of_class(
+        &mut self,
+        section: Section,
+        owner: Owner<'_>,
+        rtype: RecordType,
+        class: Class,
+        ttl: u32,
+        rdata: &[u8],
+    ) -> Result<(), Full> {
         match owner {
             Owner::Question => self.put(&[0xc0, HEADER as u8])?,
             Owner::Name(wire) => self.name(wire)?,
         }
         let mut fixed = [0u8; 10];
         fixed[..2].copy_from_slice(&rtype.0.to_be_bytes());
-        fixed[2..4].copy_from_slice(&Class::IN.0.to_be_bytes());
+        fixed[2..4].copy_from_slice(&class.0.to_be_bytes());
         fixed[4..8].copy_from_slice(&ttl.to_be_bytes());
         self.put(&fixed)?;
         let rdata_at = self.length;

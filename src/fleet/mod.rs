@@ -4,6 +4,10 @@
 //! [`InstanceId`] or [`TargetId`]. Health, steering and probes index by them. This module owns data only: no policy, no
 //! state that changes while running.
 
+mod names;
+
+pub use names::glob;
+
 use std::net::IpAddr;
 
 use crate::geo::Coordinates;
@@ -85,6 +89,26 @@ pub struct Target {
     pub port: u16,
     /// Host header and SNI; `None` = the address itself.
     pub host: Option<String>,
+}
+
+/// An address family; they are judged apart (SPEC 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// A records.
+    V4 = 0,
+    /// AAAA records.
+    V6 = 1,
+}
+
+impl Family {
+    /// Both, in the order of their numbers.
+    pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
+
+    /// The family of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Family {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
 }
 
 /// All regions, pools, instances and targets of a configuration.

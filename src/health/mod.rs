@@ -1,5 +1,11 @@
 //! Pure health: observations in, verdicts out (`machine`), and which regions can serve (`group`).
 
+pub mod group;
+pub mod machine;
+
+pub use group::{Candidate, Standing};
+pub use machine::{Machine, Transition};
+
 use std::sync::Arc;
 use std::time::Duration;
 

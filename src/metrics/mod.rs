@@ -1,6 +1,11 @@
 //! Counters: one set per thread, written by that thread alone, summed at scrape.
 
+mod answers;
+
+pub use answers::{AnswerCounters, Labels, RCODES, TRANSPORTS, TYPES, Tallies, Tally};
+
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A counter with one writer; anybody may read it.
 #[derive(Debug, Default)]
@@ -32,10 +37,72 @@ pub struct Counters {
     pub udp_send_failed: Counter,
     /// Datagrams that were longer than the receive buffer and dropped.
     pub udp_too_long: Counter,
+    /// Datagrams dropped because nothing can be sent to their source: port 0.
+    pub udp_bad_source: Counter,
+    /// Receive calls that failed.
+    pub udp_receive_failed: Counter,
     /// Messages received over TCP.
     pub tcp_received: Counter,
     /// Answers written over TCP.
     pub tcp_sent: Counter,
+    /// TCP connections accepted; those closed since are in `tcp_closed`.
+    pub tcp_opened: Counter,
+    /// TCP connections closed, for whatever reason.
+    pub tcp_closed: Counter,
+    /// TCP connections closed because no query came for long.
+    pub tcp_closed_idle: Counter,
+    /// TCP connections closed to make room for a newcomer.
+    pub tcp_closed_for_newcomer: Counter,
+    /// TCP connections closed because a message did not become whole in time.
+    pub tcp_closed_slow_query: Counter,
+    /// TCP connections closed because the client did not take its answers in time.
+    pub tcp_closed_slow_reader: Counter,
+    /// TCP connections closed because of a message shorter than a header.
+    pub tcp_closed_junk: Counter,
+    /// Connections that could not be accepted, by want of descriptors or memory.
+    pub tcp_accept_failed: Counter,
     /// Messages whose answering panicked; each cost its sender one answer.
     pub panics: Counter,
+    /// What answering itself counts.
+    pub answering: AnswerCounters,
+}
+
+/// The counters of all threads.
+#[derive(Debug, Default)]
+pub struct Registry {
+    threads: Mutex<Vec<Arc<Counters>>>,
+    /// Answers by service and region.
+    pub tallies: Tallies,
+}
+
+impl Registry {
+    /// A set for one more thread.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        let counters = Arc::new(Counters::default());
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&counters));
+        counters
+    }
+
+    /// What all threads counted with one of their counters: `registry.sum(|counters| &counters.udp_sent)`.
+    #[must_use]
+    pub fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
+        let all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().fold(0, |sum, counters| sum.wrapping_add(counter(counters).get()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_over_threads() {
+        let registry = Registry::default();
+        let (one, two) = (registry.counters(), registry.counters());
+        one.udp_sent.add(3);
+        two.udp_sent.add(4);
+        two.panics.add(1);
+        assert_eq!((registry.sum(|all| &all.udp_sent), registry.sum(|all| &all.panics)), (7, 1));
+    }
 }

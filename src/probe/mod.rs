@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use crate::health::Policy;
 
 /// A configured check: how to probe and how to judge.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// As configured, `web`.
     pub name: String,
@@ -19,7 +19,7 @@ pub struct Check {
 }
 
 /// What a probe does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// An HTTP request over a new connection.
     Http(Http),
@@ -28,7 +28,7 @@ pub enum Kind {
 }
 
 /// An `http` or `https` check. Host header and SNI come from the target.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
     /// `https`.
     pub tls: bool,
@@ -53,4 +53,32 @@ pub enum BodyMatch {
     Contains(String),
     /// Matches this regular expression (`"/…/"` in the configuration).
     Regex(regex::bytes::Regex),
+}
+
+impl PartialEq for BodyMatch {
+    fn eq(&self, other: &BodyMatch) -> bool {
+        match (self, other) {
+            (BodyMatch::Contains(a), BodyMatch::Contains(b)) => a == b,
+            (BodyMatch::Regex(a), BodyMatch::Regex(b)) => a.as_str() == b.as_str(),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for BodyMatch {}
+
+pub use stub::{Prober, Report, Totals};
+mod stub {
+    use crate::fleet::Target;
+    use crate::health::Observation;
+    use std::time::Duration;
+    use tokio::sync::oneshot;
+    #[derive(Debug)]
+    pub struct Report { pub observation: Observation, pub reply: oneshot::Sender<Duration> }
+    #[derive(Debug, Default)]
+    pub struct Totals;
+    impl Totals { pub fn counts(&self) -> Vec<(&'static str, &'static str, u64)> { vec![] } }
+    #[derive(Debug)]
+    pub struct Prober;
+    impl Prober { pub fn new(_: tokio::sync::mpsc::Sender<Report>, _: std::sync::Arc<Totals>, _: u64) -> Prober { Prober } pub fn update(&mut self, _: &[Target], _: &[super::Check]) {} }
 }

@@ -1,17 +1,43 @@
 //! Everything one answer needs, frozen; publisher and reader.
+//!
+//! A change of health is a new [`Snapshot`] that shares everything unchanged with the one before.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+
+use crate::steering::{EcsPolicy, Standings, Steering};
+use crate::zone::Authority;
 
 /// All that the data plane knows at one moment; never changed, only replaced.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// Counts up with each publish.
     pub serial: u64,
+    /// Static names, and where services are.
+    pub authority: Arc<Authority>,
+    /// Services, maps and places, compiled.
+    pub steering: Arc<Steering>,
+    /// What each group can do now, by layout.
+    pub standings: Vec<Standings>,
+    /// Settings that shape answers.
+    pub settings: Arc<Settings>,
 }
 
-/// Where the newest snapshot is; one for the process. Readers keep an `arc_swap::Cache` of it.
+/// What of `[server]` and `[ecs]` shapes answers.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Whose address decides.
+    pub ecs: EcsPolicy,
+    /// Largest UDP answer, 512..=4096 octets.
+    pub max_udp_payload: u16,
+    /// NSID, `id.server`; at most 255 octets.
+    pub node: String,
+    /// Whether `id.server` and `version.bind` are answered.
+    pub identity: bool,
+}
+
+/// Where the newest snapshot is; one for the process.
 pub type Published = Arc<ArcSwap<Snapshot>>;
 
 /// A thread's view of the newest snapshot; reading costs about a nanosecond when nothing changed.

@@ -1,8 +1,34 @@
-//! Which instances, for this client, now.
+//! Which instances, for this client, now: a pure function of configuration, health, client and seed.
+//!
+//! | step | file |
+//! |---|---|
+//! | whose address decides | `client` |
+//! | the order of regions for a place, compiled once | `plan`, with a policy each in `geo`, `nearest`, `failover`, `weighted`, and `selector`, `fence` |
+//! | the first group that can serve, by health | `walk` |
+//! | which of its instances | `balance` |
 
+pub mod balance;
+pub mod client;
+mod failover;
+mod fence;
+mod geo;
+pub mod hash;
+pub mod local;
+mod nearest;
+pub mod plan;
+mod selector;
 pub mod service;
+#[cfg(test)]
+mod testing;
+pub mod trace;
+pub mod walk;
+mod weighted;
 
+pub use client::{Client, EcsPolicy};
+pub use local::Local;
+pub use plan::{LayoutId, Steered, Steering};
 pub use service::{
     Balance, Element, FenceUnknown, List, Map, MapEntry, MapId, Part, Selector, Service, ServiceId, Steer, Sticky,
     WhenAllDown, Within,
 };
+pub use walk::{Decision, Outcome, Standings, decide};

@@ -1,7 +1,20 @@
 //! Authoritative data.
 
 mod authority;
+mod check;
+mod collect;
+mod encoding;
 mod file;
+mod generate;
+mod lexer;
+mod rdata;
+mod special;
+mod svcb;
+mod ttl;
+mod wire;
+
+#[cfg(test)]
+mod tests;
 
 pub use authority::{Apex, Authority, Found, Node, Rrset, ZoneId};
 pub use file::parse;

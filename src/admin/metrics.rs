@@ -1,0 +1,193 @@
+//! `/metrics`: the counters of all threads and what the control loop knows, in the OpenMetrics text format.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry as Exposition;
+
+use super::Api;
+use crate::control::Status;
+use crate::metrics::{Counter, Counters, RCODES, TRANSPORTS, TYPES};
+
+/// One scrape.
+pub(super) fn encode(api: &Api, status: &Status) -> Result<String, fmt::Error> {
+    let mut exposition = Exposition::with_prefix("waymark");
+    exposition.register_collector(Box::new(Scrape { api: api.clone(), status: status.clone() }));
+    let mut out = String::new();
+    text::encode(&mut out, &exposition)?;
+    Ok(out)
+}
+
+#[derive(Debug)]
+struct Scrape {
+    api: Api,
+    status: Status,
+}
+
+type Which = fn(&Counters) -> &Counter;
+
+/// Counters without labels of their own: (name, meaning, [(label value, counter)]).
+const TRANSPORT_COUNTERS: &[(&str, &str, &str, &[(&str, Which)])] = &[
+    (
+        "udp_dropped",
+        "Datagrams left without an answer, by reason",
+        "reason",
+        &[
+            ("too_long", |all| &all.udp_too_long),
+            ("source_port_0", |all| &all.udp_bad_source),
+            ("send_failed", |all| &all.udp_send_failed),
+        ],
+    ),
+    (
+        "silent",
+        "Messages that get no answer, by reason",
+        "reason",
+        &[
+            ("response", |all| &all.answering.silent_responses),
+            ("short", |all| &all.answering.silent_short),
+        ],
+    ),
+    (
+        "tcp_closed",
+        "TCP connections closed by the server, by reason",
+        "reason",
+        &[
+            ("idle", |all| &all.tcp_closed_idle),
+            ("for_newcomer", |all| &all.tcp_closed_for_newcomer),
+            ("slow_query", |all| &all.tcp_closed_slow_query),
+            ("slow_reader", |all| &all.tcp_closed_slow_reader),
+            ("junk", |all| &all.tcp_closed_junk),
+        ],
+    ),
+    (
+        "ecs_queries",
+        "Queries with a client subnet, by what became of it",
+        "use",
+        &[("sent", |all| &all.answering.ecs), ("set_aside", |all| &all.answering.ecs_set_aside)],
+    ),
+    ("truncated", "Answers with TC", "transport", &[("any", |all| &all.answering.truncated)]),
+    ("fail_open_answers", "Answers made while every instance was down", "", &[("", |all| &all.answering.fail_open)]),
+    ("panics", "Messages whose answering failed inside", "", &[("", |all| &all.panics)]),
+];
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        self.queries(&mut encoder)?;
+        self.transports(&mut encoder)?;
+        self.health(&mut encoder)?;
+        self.node(&mut encoder)
+    }
+}
+
+impl Scrape {
+    fn queries(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let sum = |which: &dyn Fn(&Counters) -> &Counter| self.api.registry.sum(which);
+        let mut queries = counter(encoder, "queries", "Queries by transport and type")?;
+        for (transport, name) in TRANSPORTS.iter().enumerate() {
+            for (index, (rtype, _)) in TYPES.iter().enumerate() {
+                let count = sum(&|all: &Counters| &all.answering.queries[transport][index]);
+                put(&mut queries, &[("transport", name), ("type", rtype)], count)?;
+            }
+        }
+        let mut answers = counter(encoder, "answers", "Answers by transport and rcode")?;
+        for (transport, name) in TRANSPORTS.iter().enumerate() {
+            for (index, (rcode, _)) in RCODES.iter().enumerate() {
+                let count = sum(&|all: &Counters| &all.answering.answers[transport][index]);
+                put(&mut answers, &[("transport", name), ("rcode", rcode)], count)?;
+            }
+        }
+        let mut steered = counter(encoder, "steered_answers", "Answers with addresses by service and region")?;
+        for ((service, region), count) in self.api.registry.tallies.sum() {
+            put(&mut steered, &[("service", &service), ("region", &region)], count)?;
+        }
+        Ok(())
+    }
+
+    fn transports(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for &(name, meaning, label, counters) in TRANSPORT_COUNTERS {
+            let mut family = counter(encoder, name, meaning)?;
+            for &(value, which) in counters {
+                let labels: &[(&str, &str)] = if label.is_empty() { &[] } else { &[(label, value)] };
+                put(&mut family, labels, self.api.registry.sum(which))?;
+            }
+        }
+        let (opened, closed) =
+            (self.api.registry.sum(|all| &all.tcp_opened), self.api.registry.sum(|all| &all.tcp_closed));
+        let mut open = gauge(encoder, "tcp_connections", "TCP connections that are open")?;
+        level(&mut open, &[], opened.saturating_sub(closed) as f64)
+    }
+
+    fn health(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut probes = counter(encoder, "probes", "Probes that ended, by kind of check and outcome")?;
+        for (kind, outcome, count) in self.api.probes.counts() {
+            put(&mut probes, &[("kind", kind), ("outcome", outcome)], count)?;
+        }
+        let mut verdicts = gauge(encoder, "target_up", "What a check says of a target: 1 up, 0 down, -1 unknown")?;
+        for pool in &self.status.pools {
+            for instance in &pool.instances {
+                let name = format!("{}/{}", pool.name, instance.name);
+                for check in instance.addresses.iter().flat_map(|address| &address.checks) {
+                    let labels = [("instance", &*name), ("check", &*check.check), ("target", &*check.target)];
+                    let value = match &*check.verdict {
+                        "up" => 1.0,
+                        "down" => 0.0,
+                        _ => -1.0,
+                    };
+                    level(&mut verdicts, &labels, value)?;
+                }
+            }
+        }
+        let mut available = gauge(encoder, "region_available", "1 when a region can serve a service")?;
+        for service in &self.status.services {
+            for region in &service.regions {
+                for (family, standing) in [("ipv4", &region.ipv4), ("ipv6", &region.ipv6)] {
+                    if let Some(standing) = standing {
+                        let labels = [("service", &*service.name), ("region", &*region.region), ("family", family)];
+                        level(&mut available, &labels, f64::from(u8::from(standing.available)))?;
+                    }
+                }
+            }
+        }
+        let mut open = gauge(encoder, "fail_open", "1 while a service is answered though all its instances are down")?;
+        for service in &self.status.services {
+            let failing = u8::from(!service.failing_open.is_empty());
+            level(&mut open, &[("service", &service.name)], f64::from(failing))?;
+        }
+        Ok(())
+    }
+
+    fn node(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut info = gauge(encoder, "build", "1; which version runs on which node")?;
+        level(&mut info, &[("version", &self.status.version), ("node", &self.status.node)], 1.0)?;
+        let mut serial = gauge(encoder, "snapshot_serial", "Serial of the snapshot that is served")?;
+        level(&mut serial, &[], self.status.serial as f64)?;
+        let mut loaded = gauge(encoder, "configuration_loaded_seconds", "When it was loaded, since the Unix epoch")?;
+        level(&mut loaded, &[], self.status.loaded_at as f64)?;
+        let mut refused = gauge(encoder, "configuration_refused", "1 when the last reload was refused")?;
+        level(&mut refused, &[], f64::from(u8::from(!self.status.problems.is_empty())))?;
+        let mut reloads = counter(encoder, "reloads", "Reloads that were accepted")?;
+        put(&mut reloads, &[], self.status.reloads)
+    }
+}
+
+type Family<'a> = prometheus_client::encoding::MetricEncoder<'a>;
+
+fn counter<'a>(encoder: &'a mut DescriptorEncoder<'_>, name: &'a str, meaning: &str) -> Result<Family<'a>, fmt::Error> {
+    encoder.encode_descriptor(name, meaning, None, MetricType::Counter)
+}
+
+fn gauge<'a>(encoder: &'a mut DescriptorEncoder<'_>, name: &'a str, meaning: &str) -> Result<Family<'a>, fmt::Error> {
+    encoder.encode_descriptor(name, meaning, None, MetricType::Gauge)
+}
+
+fn put(family: &mut Family<'_>, labels: &[(&str, &str)], count: u64) -> fmt::Result {
+    ConstCounter::new(count).encode(family.encode_family(&labels)?)
+}
+
+fn level(family: &mut Family<'_>, labels: &[(&str, &str)], value: f64) -> fmt::Result {
+    ConstGauge::new(value).encode(family.encode_family(&labels)?)
+}

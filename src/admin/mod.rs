@@ -1,0 +1,181 @@
+//! The HTTP API, metrics and health of the process (SPEC 8.5, 8.6), over TCP on loopback and over the control socket.
+//!
+//! | path | says |
+//! |---|---|
+//! | `GET /v1/status` | everything that `waymark status` shows, as JSON |
+//! | `GET /metrics` | counters in the OpenMetrics text format |
+//! | `GET /healthz` | 200 while the process lives and its control loop answers |
+//! | `GET /readyz` | 200 once queries are answered, 503 before |
+//!
+//! Without tokens a listener may only read, and only from this machine; a `Host` header that is not this node's gets
+//! 403, so that no web page of another origin can read here (DNS rebinding).
+
+pub mod client;
+mod metrics;
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::oneshot;
+
+use crate::control::{Change, Changes, Status};
+use crate::metrics::Registry;
+use crate::probe::Totals;
+
+/// What the handlers need.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Where changes and questions go.
+    pub changes: Changes,
+    /// Counters of all threads.
+    pub registry: Arc<Registry>,
+    /// Counters of probes.
+    pub probes: Arc<Totals>,
+    /// Whether queries are answered.
+    pub ready: Arc<AtomicBool>,
+}
+
+/// Where the control socket of a server is.
+#[must_use]
+pub fn control_socket(state_dir: &Path) -> PathBuf {
+    state_dir.join("control")
+}
+
+/// Serves the API over TCP until the process ends; `hosts` are the names accepted in `Host`.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve_tcp(api: Api, listener: TcpListener, hosts: Vec<String>) -> io::Result<()> {
+    let hosts = Arc::new(Hosts { names: hosts, address: listener.local_addr()? });
+    axum::serve(listener, router(api).layer(middleware::from_fn_with_state(hosts, guard_host))).await
+}
+
+/// Serves the API over the control socket at `path` until the process ends. A stale socket there is replaced.
+///
+/// # Errors
+/// When the socket cannot be made or fails.
+pub async fn serve_control(api: Api, path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    axum::serve(listener, router(api)).await
+}
+
+fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/metrics", get(scrape))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "not found; see /v1/status, /metrics, /healthz, /readyz\n") })
+        .with_state(api)
+}
+
+/// Names and addresses that may stand in `Host`.
+struct Hosts {
+    names: Vec<String>,
+    address: SocketAddr,
+}
+
+impl Hosts {
+    fn accept(&self, host: &str) -> bool {
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|octet| octet.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        bare.eq_ignore_ascii_case("localhost")
+            || bare.parse() == Ok(self.address.ip())
+            || self.names.iter().any(|known| known.eq_ignore_ascii_case(bare))
+    }
+}
+
+async fn guard_host(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
+    if host.is_some_and(|host| hosts.accept(host)) {
+        next.run(request).await
+    } else {
+        let hint = "this Host is not accepted; use the listener's address, localhost, the node's name or [admin] hosts\n";
+        (StatusCode::FORBIDDEN, hint).into_response()
+    }
+}
+
+async fn status(State(api): State<Api>) -> Response {
+    match ask(&api).await {
+        Some(status) => Json(status).into_response(),
+        None => gone(),
+    }
+}
+
+async fn scrape(State(api): State<Api>) -> Response {
+    let Some(status) = ask(&api).await else { return gone() };
+    match metrics::encode(&api, &status) {
+        Ok(text) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written\n").into_response(),
+    }
+}
+
+async fn healthz(State(api): State<Api>) -> Response {
+    if ask(&api).await.is_some() { "ok\n".into_response() } else { gone() }
+}
+
+async fn readyz(State(api): State<Api>) -> Response {
+    if api.ready.load(Ordering::Relaxed) {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not answering queries yet: the first round of checks is under way\n")
+            .into_response()
+    }
+}
+
+/// Asks the control loop; `None` when it is gone.
+async fn ask(api: &Api) -> Option<Status> {
+    let (reply, answer) = oneshot::channel();
+    api.changes.send(Change::Status(reply)).await.ok()?;
+    answer.await.ok()
+}
+
+fn gone() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "the control loop has ended\n").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_hosts() {
+        let hosts = Hosts { names: vec!["ams-1".into()], address: "127.0.0.1:8053".parse().expect("address") };
+        for (host, accepted) in [
+            ("127.0.0.1:8053", true),
+            ("127.0.0.1", true),
+            ("localhost:9", true),
+            ("LOCALHOST", true),
+            ("AMS-1:8053", true),
+            ("evil.example", false),
+            ("evil.example:8053", false),
+            ("[::1]:8053", false),
+            ("", false),
+        ] {
+            assert_eq!(hosts.accept(host), accepted, "{host}");
+        }
+    }
+}

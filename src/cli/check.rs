@@ -1,0 +1,115 @@
+//! `waymark check`: is this configuration right, and does it do what its tests expect?
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{ConfigArg, End, Ready, load, output};
+use crate::control::{World, explain};
+use crate::problem::Severity;
+
+/// Load the configuration with all its files, report every problem, and run its [[tests]]
+#[derive(Args, Debug)]
+pub(super) struct Check {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    problems: Vec<ProblemReport>,
+    tests: usize,
+    failed_tests: Vec<String>,
+    zones: usize,
+    services: usize,
+    instances: usize,
+}
+
+#[derive(Serialize)]
+struct ProblemReport {
+    severity: &'static str,
+    place: Option<String>,
+    message: String,
+    allowed: Option<String>,
+    hint: Option<String>,
+}
+
+impl Check {
+    pub(super) fn run(self) -> End {
+        let path = self.config.path();
+        if self.json {
+            return as_json(&path);
+        }
+        let ready = match load(&path) {
+            Ok(ready) => ready,
+            Err(end) => return end,
+        };
+        let (report, end) = report(ready);
+        for failed in &report.failed_tests {
+            output::error(failed);
+        }
+        let Report { tests, zones, services, instances, .. } = &report;
+        let passed = tests - report.failed_tests.len();
+        let verdict = if end == End::Done { "good" } else { "tests failed" };
+        output::line(&format!(
+            "{}: {verdict}: {zones} zones, {services} services, {instances} instances, {passed} of {tests} tests passed",
+            path.display()
+        ));
+        end
+    }
+}
+
+fn as_json(path: &std::path::Path) -> End {
+    let crate::config::Loaded { configuration, problems, sources } = crate::config::load(path);
+    let (report, end) = match configuration {
+        Some(configuration) => report(Ready { configuration, problems, sources }),
+        None => (
+            Report {
+                ok: false,
+                problems: problems.iter().map(|problem| problem_report(problem, &sources)).collect(),
+                tests: 0,
+                failed_tests: Vec::new(),
+                zones: 0,
+                services: 0,
+                instances: 0,
+            },
+            End::Wrong,
+        ),
+    };
+    output::json(&report);
+    end
+}
+
+fn report(ready: Ready) -> (Report, End) {
+    let Ready { configuration, problems, sources } = ready;
+    let zones = configuration.zones.len();
+    let world = World::compile(configuration);
+    let failed_tests = explain::failed_tests(&world);
+    let end = if failed_tests.is_empty() { End::Done } else { End::Wrong };
+    let report = Report {
+        ok: end == End::Done,
+        problems: problems.iter().map(|problem| problem_report(problem, &sources)).collect(),
+        tests: world.tests.len(),
+        failed_tests,
+        zones,
+        services: world.steering.services.len(),
+        instances: world.fleet().instances.len(),
+    };
+    (report, end)
+}
+
+fn problem_report(problem: &crate::problem::Problem, sources: &crate::problem::Sources) -> ProblemReport {
+    ProblemReport {
+        severity: match problem.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        },
+        place: problem.span.as_ref().map(|span| sources.place(span)),
+        message: problem.message.clone(),
+        allowed: problem.allowed.clone(),
+        hint: problem.hint.clone(),
+    }
+}

@@ -1,0 +1,110 @@
+//! The command line: one file for each command, registered in [`Command`].
+//!
+//! Exit codes (SPEC 8.1): 0 done, 1 failed, 2 wrong usage or configuration.
+
+mod check;
+mod demo;
+mod explain;
+mod output;
+mod run;
+mod status;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Configuration};
+use crate::problem::{Problem, Severity, Sources};
+
+/// Authoritative DNS server for global server load balancing: answers with the service instances that work, in the
+/// region that suits the client.
+#[derive(Debug, Parser)]
+#[command(name = "waymark", version, arg_required_else_help = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Demo(demo::Demo),
+    Check(check::Check),
+    Explain(explain::Explain),
+    Status(status::Status),
+}
+
+/// Which configuration.
+#[derive(Args, Clone, Debug)]
+struct ConfigArg {
+    /// The configuration file [default: config/waymark.toml, then /etc/waymark/waymark.toml]
+    #[arg(long, short, env = "WAYMARK_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Where the configuration is looked for when nobody says, in order.
+const DEFAULT_CONFIGS: [&str; 2] = ["config/waymark.toml", "/etc/waymark/waymark.toml"];
+
+impl ConfigArg {
+    fn path(&self) -> PathBuf {
+        let there = |path: &&&str| Path::new(path).is_file();
+        let default = || DEFAULT_CONFIGS.iter().find(there).unwrap_or(&DEFAULT_CONFIGS[0]);
+        self.config.clone().unwrap_or_else(|| PathBuf::from(default()))
+    }
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Done,
+    Failed,
+    /// Wrong usage or configuration.
+    Wrong,
+}
+
+impl From<End> for ExitCode {
+    fn from(end: End) -> ExitCode {
+        ExitCode::from(match end {
+            End::Done => 0,
+            End::Failed => 1,
+            End::Wrong => 2,
+        })
+    }
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn main() -> ExitCode {
+    // The one crypto provider; a second call is a no-op that reports an error.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let end = match Cli::parse().command {
+        Command::Run(run) => run.run(),
+        Command::Demo(demo) => demo.run(),
+        Command::Check(check) => check.run(),
+        Command::Explain(explain) => explain.run(),
+        Command::Status(status) => status.run(),
+    };
+    end.into()
+}
+
+/// A configuration that loaded, with what was worth a warning.
+struct Ready {
+    configuration: Configuration,
+    problems: Vec<Problem>,
+    sources: Sources,
+}
+
+/// Loads a configuration; prints all its problems to standard error and gives up when one is an error.
+fn load(path: &Path) -> Result<Ready, End> {
+    let config::Loaded { configuration, problems, sources } = config::load(path);
+    output::problems(&problems, &sources);
+    match configuration {
+        Some(configuration) => Ok(Ready { configuration, problems, sources }),
+        None => {
+            let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+            output::error(&format!("{}: {errors} {}", path.display(), if errors == 1 { "error" } else { "errors" }));
+            Err(End::Wrong)
+        }
+    }
+}

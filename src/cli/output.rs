@@ -1,0 +1,33 @@
+//! Printing. A reader that goes away (`waymark status | head`) ends the output, not the program with a panic.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::problem::{Problem, Sources, render};
+
+/// A line to standard output.
+pub(super) fn line(text: &str) {
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+/// A line to standard error, as `waymark: …`.
+pub(super) fn error(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "waymark: {text}");
+}
+
+/// Pretty JSON to standard output.
+pub(super) fn json(value: &impl Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => line(&text),
+        Err(problem) => error(&format!("cannot be shown as JSON: {problem}")),
+    }
+}
+
+/// Problems to standard error, each with its source line.
+pub(super) fn problems(problems: &[Problem], sources: &Sources) {
+    if !problems.is_empty() {
+        let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let _ = write!(io::stderr().lock(), "{}", render(problems, sources, color));
+    }
+}

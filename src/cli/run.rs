@@ -1,0 +1,286 @@
+//! `waymark run`: the server. The only place that wires the planes together.
+//!
+//! ```text
+//! load ─► compile ─► control loop ─► probes … first round … ─► listen ─► SIGHUP reloads, SIGTERM ends
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use clap::{Args, ValueEnum};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tracing_subscriber::EnvFilter;
+
+use super::{ConfigArg, End, load, output};
+use crate::admin::{self, Api};
+use crate::config::{self, Configuration, Server};
+use crate::control::{self, Change, Changes, World, explain};
+use crate::health::Verdict;
+use crate::metrics::Registry;
+use crate::probe::{Prober, Totals};
+use crate::problem::render;
+use crate::serve::{Listeners, Running};
+use crate::time::{self, unix_nanoseconds};
+
+/// Reports of probes that may wait; probes wait when there are more.
+const REPORTS: usize = 1024;
+
+/// Serve: answer queries, check instances, reload on SIGHUP, end on SIGTERM
+#[derive(Args, Debug)]
+pub(super) struct Run {
+    #[command(flatten)]
+    config: ConfigArg,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// How to log, to standard error.
+#[derive(Args, Debug)]
+pub(super) struct LogArgs {
+    /// What to log: error, warn, info, debug, or a filter as `waymark=debug,reqwest=warn`
+    #[arg(long, env = "WAYMARK_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+    /// How a line of the log looks
+    #[arg(long, default_value = "human", value_name = "FORMAT")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+impl LogArgs {
+    /// Starts logging.
+    pub(super) fn start(&self) -> Result<(), End> {
+        let filter = EnvFilter::try_new(&self.log).map_err(|problem| {
+            output::error(&format!("--log {}: {problem}", self.log));
+            End::Wrong
+        })?;
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+        match self.log_format {
+            LogFormat::Human => builder.init(),
+            LogFormat::Json => builder.json().init(),
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    pub(super) fn run(self) -> End {
+        let path = self.config.path();
+        let ready = match load(&path) {
+            Ok(ready) => ready,
+            Err(end) => return end,
+        };
+        if let Err(end) = self.log.start() {
+            return end;
+        }
+        let Some(runtime) = runtime() else { return End::Failed };
+        let end = runtime.block_on(async {
+            match Node::start(ready.configuration, &path).await {
+                Ok(mut node) => {
+                    node.until_ended().await;
+                    node.stop().await;
+                    End::Done
+                }
+                Err(problem) => {
+                    output::error(&problem);
+                    End::Failed
+                }
+            }
+        });
+        // Whatever still hangs (a resolver, a probe) is not waited for.
+        runtime.shutdown_timeout(Duration::ZERO);
+        end
+    }
+}
+
+/// The runtime of the control plane.
+pub(super) fn runtime() -> Option<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build();
+    runtime.inspect_err(|problem| output::error(&format!("cannot start threads: {problem}"))).ok()
+}
+
+/// A server that runs.
+pub(super) struct Node {
+    path: PathBuf,
+    /// As started: what of it a reload cannot change.
+    server: Server,
+    changes: Changes,
+    ready: Arc<AtomicBool>,
+    running: Running,
+    /// Held while the server runs.
+    lock: Option<File>,
+}
+
+impl Node {
+    /// Starts everything for `configuration`, which `path` holds; returns once queries are answered.
+    pub(super) async fn start(configuration: Configuration, path: &Path) -> Result<Node, String> {
+        let world = World::compile(configuration);
+        let server = world.server.clone();
+        for failed in explain::failed_tests(&world) {
+            tracing::error!("{failed}");
+        }
+        // What cannot be bound is said now, not after the first round of checks.
+        drop(Listeners::bind(&server.listen, 1).map_err(|problem| problem.to_string())?);
+        let admin = TcpListener::bind(world.admin.listen).await;
+        let admin = admin.map_err(|error| format!("cannot listen on {} for the API: {error}", world.admin.listen))?;
+        let lock = lock(&server.state_dir)?;
+        let mut hosts = world.admin.hosts.clone();
+        hosts.push(server.node.clone());
+
+        let (changes, queue) = control::queue();
+        let (registry, probes, ready): (Arc<Registry>, Arc<Totals>, Arc<AtomicBool>) = Default::default();
+        let (reports, reported) = mpsc::channel(REPORTS);
+        let prober = Prober::new(reports, Arc::clone(&probes), unix_nanoseconds());
+        let published = Arc::new(ArcSwap::from_pointee(world.all(Verdict::Unknown, &[])));
+        let state = control::State::new(world, Arc::clone(&published), prober, time::now());
+        let (mut observed, grace) = (state.observed(), state.startup_grace());
+        tokio::spawn(control::run(state, queue, reported));
+
+        let api = Api { changes: changes.clone(), registry: Arc::clone(&registry), probes, ready: Arc::clone(&ready) };
+        serve_api(api, admin, hosts, &server.state_dir);
+
+        if tokio::time::timeout(grace, observed.wait_for(|&all| all)).await.is_err() {
+            tracing::warn!("some targets have no observation after {grace:?}; answering without them");
+        }
+        let listeners = Listeners::bind(&server.listen, server.workers).map_err(|problem| problem.to_string())?;
+        let addresses: Vec<String> = listeners.local_addresses().iter().map(ToString::to_string).collect();
+        let running = listeners.serve(&published, &registry, unix_nanoseconds());
+        let running = running.map_err(|error| format!("cannot start threads: {error}"))?;
+        ready.store(true, Ordering::Relaxed);
+        tracing::info!("{} answers on {} (UDP and TCP)", server.node, addresses.join(", "));
+        Ok(Node { path: path.to_path_buf(), server, changes, ready, running, lock })
+    }
+
+    /// Reloads on SIGHUP until SIGTERM or SIGINT comes.
+    pub(super) async fn until_ended(&mut self) {
+        let signals = (signal(SignalKind::hangup()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+        let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) = signals else {
+            return tracing::error!("cannot wait for signals");
+        };
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => self.reload().await,
+                _ = terminate.recv() => return tracing::info!("ending: SIGTERM"),
+                _ = interrupt.recv() => return tracing::info!("ending: SIGINT"),
+            }
+        }
+    }
+
+    /// Loads the configuration anew: all of it is served, or nothing of it.
+    async fn reload(&self) {
+        let path = self.path.clone();
+        let loading = tokio::task::spawn_blocking(move || reloaded(&path)).await;
+        let outcome = loading.unwrap_or_else(|panic| Err(vec![format!("loading failed inside: {panic}")]));
+        let change = match outcome {
+            Err(problems) => {
+                for problem in &problems {
+                    tracing::error!("{}", problem.trim_end());
+                }
+                tracing::error!("{}: reload refused, the configuration before it is still served", self.path.display());
+                let _ = self.changes.send(Change::ReloadFailed(problems)).await;
+                return;
+            }
+            Ok(world) => world,
+        };
+        self.warn_of_restart(&change);
+        let (done, accepted) = oneshot::channel();
+        let sent = self.changes.send(Change::Reload(Box::new(change), done)).await;
+        if sent.is_ok() && accepted.await.is_ok() {
+            tracing::info!("{}: reloaded", self.path.display());
+        }
+    }
+
+    /// Says which settings a reload cannot change.
+    fn warn_of_restart(&self, world: &World) {
+        let (before, now) = (&self.server, &world.server);
+        let kept = [
+            ("listen", before.listen != now.listen),
+            ("workers", before.workers != now.workers),
+            ("state-dir", before.state_dir != now.state_dir),
+        ];
+        for (key, _) in kept.iter().filter(|(_, changed)| *changed) {
+            tracing::warn!("[server] {key} takes effect at the next start");
+        }
+    }
+
+    /// Stops reading, answers what was read.
+    pub(super) async fn stop(self) {
+        self.ready.store(false, Ordering::Relaxed);
+        let running = self.running;
+        // It fails only when the runtime is ending already.
+        let _ = tokio::task::spawn_blocking(move || running.stop()).await;
+        let _ = fs::remove_file(admin::control_socket(&self.server.state_dir));
+        drop(self.lock);
+    }
+}
+
+/// A world that may be served, or why not.
+fn reloaded(path: &Path) -> Result<World, Vec<String>> {
+    let config::Loaded { configuration, problems, sources } = config::load(path);
+    let rendered = || problems.iter().map(|problem| render(std::slice::from_ref(problem), &sources, false)).collect();
+    let Some(configuration) = configuration else { return Err(rendered()) };
+    let world = World::compile(configuration);
+    let failed = explain::failed_tests(&world);
+    if failed.is_empty() { Ok(world) } else { Err(failed) }
+}
+
+/// Serves the API over TCP and the control socket in the background.
+fn serve_api(api: Api, listener: TcpListener, hosts: Vec<String>, state_dir: &Path) {
+    let socket = admin::control_socket(state_dir);
+    let control = api.clone();
+    tokio::spawn(async move {
+        if let Err(error) = admin::serve_control(control, &socket).await {
+            tracing::error!("{}: no control socket: {error}", socket.display());
+        }
+    });
+    tokio::spawn(async move {
+        if let Err(error) = admin::serve_tcp(api, listener, hosts).await {
+            tracing::error!("the API ended: {error}");
+        }
+    });
+}
+
+/// Takes `state-dir/lock`, so that no second server writes there. A folder that cannot be written costs the control
+/// socket, not the service.
+fn lock(state_dir: &Path) -> Result<Option<File>, String> {
+    let path = state_dir.join("lock");
+    let opened = fs::create_dir_all(state_dir)
+        .and_then(|()| File::options().read(true).write(true).create(true).truncate(false).open(&path));
+    let mut file = match opened {
+        Ok(file) => file,
+        Err(error) => {
+            tracing::error!("{}: {error}; serving without a control socket", path.display());
+            return Ok(None);
+        }
+    };
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            return Err(format!("{}: another server (process {}) runs with this state-dir", path.display(), pid.trim()));
+        }
+        Err(fs::TryLockError::Error(error)) => {
+            tracing::error!("{}: cannot be locked: {error}", path.display());
+            return Ok(None);
+        }
+    }
+    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+    if let Err(error) = written {
+        tracing::error!("{}: {error}", path.display());
+    }
+    Ok(Some(file))
+}

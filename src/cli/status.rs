@@ -1,0 +1,151 @@
+//! `waymark status`: what a running server sees and serves.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use comfy_table::{Table, presets};
+
+use super::{ConfigArg, End, output};
+use crate::admin::client;
+use crate::control::status::{CheckStatus, FamilyStatus, Status as Shown};
+
+/// Show services, regions and instances of the running server, with the health of each and its reason
+#[derive(Args, Debug)]
+pub(super) struct Status {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The server's control socket [default: `state-dir`/control of the configuration]
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+    /// Print the status as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    pub(super) fn run(self) -> End {
+        let socket = match &self.control {
+            Some(path) => path.clone(),
+            None => match super::load(&self.config.path()) {
+                Ok(ready) => crate::admin::control_socket(&ready.configuration.server.state_dir),
+                Err(end) => return end,
+            },
+        };
+        match client::status(&socket) {
+            Err(problem) => {
+                output::error(&format!("{}: {problem}", socket.display()));
+                End::Failed
+            }
+            Ok(status) if self.json => {
+                output::json(&status);
+                End::Done
+            }
+            Ok(status) => {
+                print(&status);
+                End::Done
+            }
+        }
+    }
+}
+
+fn print(status: &Shown) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    output::line(&format!(
+        "{}  waymark {}  up {}  configuration loaded {} ago  snapshot {}",
+        status.node,
+        status.version,
+        span(status.uptime_s),
+        span(now.saturating_sub(status.loaded_at)),
+        status.serial,
+    ));
+    if !status.problems.is_empty() {
+        output::line("\nThe last reload was refused; the configuration before it is still served:");
+        status.problems.iter().for_each(|problem| output::line(problem.trim_end()));
+    }
+    output::line(&format!("\n{}", services(status)));
+    output::line(&format!("\n{}", instances(status, now)));
+}
+
+fn services(status: &Shown) -> Table {
+    let mut table = table(&["SERVICE", "POOL", "REGION", "IPV4", "IPV6", ""]);
+    for service in &status.services {
+        let note = match &service.failing_open[..] {
+            [] => String::new(),
+            families => format!("ALL DOWN for some clients ({}): answering by when-all-down", families.join(", ")),
+        };
+        for region in &service.regions {
+            table.add_row([
+                format!("service/{}", service.name),
+                service.pool.clone(),
+                region.region.clone(),
+                family(region.ipv4.as_ref()),
+                family(region.ipv6.as_ref()),
+                note.clone(),
+            ]);
+        }
+    }
+    table
+}
+
+fn family(family: Option<&FamilyStatus>) -> String {
+    let Some(family) = family else { return "-".into() };
+    let word = if family.available { "available" } else { "unavailable" };
+    format!("{word} {}/{}", family.eligible_weight, family.allowed_weight)
+}
+
+fn instances(status: &Shown, now: u64) -> Table {
+    let mut table = table(&["INSTANCE", "REGION", "WEIGHT", "ADDRESS", "HEALTH", "CHECK", "SINCE", "LAST PROBE"]);
+    for pool in &status.pools {
+        for instance in &pool.instances {
+            for address in &instance.addresses {
+                let head = [
+                    format!("instance/{}/{}", pool.name, instance.name),
+                    instance.regions.join(" "),
+                    instance.weight.to_string(),
+                    address.address.to_string(),
+                    address.verdict.clone(),
+                ];
+                if address.checks.is_empty() {
+                    table.add_row(head.iter().cloned().chain(["-".into(), "-".into(), "no check: always up".into()]));
+                }
+                for check in &address.checks {
+                    table.add_row(head.iter().cloned().chain(check_cells(check, now)));
+                }
+            }
+        }
+    }
+    table
+}
+
+fn check_cells(check: &CheckStatus, now: u64) -> [String; 3] {
+    let stale = if check.stale { " (stale)" } else { "" };
+    [
+        format!("{} {}{stale}", check.check, check.verdict),
+        span(now.saturating_sub(check.since)),
+        format!("{} ({:.1} ms)", check.reason, check.took_ms),
+    ]
+}
+
+fn table(head: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(head.iter().copied());
+    table
+}
+
+/// `3d4h`, `2m5s`, `7s`.
+fn span(seconds: u64) -> String {
+    let parts = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+    let mut left = Duration::from_secs(seconds).as_secs();
+    let mut text = String::new();
+    let mut shown = 0;
+    for (size, unit) in parts {
+        let count = left / size;
+        left %= size;
+        if count > 0 && shown < 2 {
+            text.push_str(&format!("{count}{unit}"));
+            shown += 1;
+        }
+    }
+    if text.is_empty() { "0s".into() } else { text }
+}

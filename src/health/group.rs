@@ -1,0 +1,253 @@
+//! When a group of instances is able to serve (SPEC 3.1, 3.2): verdicts of targets in, one [`Standing`] for each address
+//! family out. Which group serves a client is decided by `steering`.
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+use super::Verdict;
+use crate::fleet::{Address, Family, Fleet, InstanceId, TargetId};
+use crate::time::Tick;
+
+/// An instance that may be picked, with those of its addresses that may be handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which instance.
+    pub instance: InstanceId,
+    /// Effective weight, above 0.
+    pub weight: u32,
+    /// Frozen hash of its path, `web/eu-1`, for stickiness.
+    pub hash: u32,
+    /// Where its addresses are in [`Candidates::addresses`]; never empty.
+    pub addresses: Range<u32>,
+}
+
+/// Instances that may be picked, in configured order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Candidates {
+    /// Each with a weight above 0 and an address.
+    pub list: Vec<Candidate>,
+    /// Addresses of all of them.
+    pub addresses: Vec<IpAddr>,
+    /// Sum of their weights.
+    pub weight: u64,
+}
+
+/// What a group can do for one address family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Instances that are up (or have no check).
+    pub eligible: Candidates,
+    /// Instances never observed well enough to say.
+    pub unknown: Candidates,
+    /// All that the operator allows, whatever the checks say; used when nothing works.
+    pub allowed: Candidates,
+    /// Whether enough is eligible (SPEC 3.2).
+    pub available: bool,
+    /// When the last eligible one was lost; `None` while there is one, and when there never was.
+    pub lost_at: Option<Tick>,
+    /// Changes whenever anything above but `lost_at` does: rotations over the candidates begin anew.
+    pub version: u64,
+}
+
+/// What health must know to judge a group.
+#[derive(Clone, Copy, Debug)]
+pub struct Judge<'a> {
+    /// Instances and their targets.
+    pub fleet: &'a Fleet,
+    /// By [`TargetId`].
+    pub verdicts: &'a [Verdict],
+    /// By [`InstanceId`]: taken for down whatever its checks say; may be shorter.
+    pub down: &'a [bool],
+    /// Whether `startup-grace` is over, so that unknown instances count as allowed.
+    pub grace_over: bool,
+    /// The current time.
+    pub now: Tick,
+    /// A number that grows with each judgement.
+    pub serial: u64,
+}
+
+impl Candidates {
+    fn push(&mut self, instance: InstanceId, weight: u32, hash: u32, addresses: impl Iterator<Item = IpAddr>) {
+        let start = self.addresses.len() as u32;
+        self.addresses.extend(addresses);
+        let end = self.addresses.len() as u32;
+        if start < end {
+            self.list.push(Candidate { instance, weight, hash, addresses: start..end });
+            self.weight += u64::from(weight);
+        }
+    }
+
+    /// The addresses of one of its candidates.
+    #[must_use]
+    pub fn addresses_of(&self, candidate: &Candidate) -> &[IpAddr] {
+        &self.addresses[candidate.addresses.start as usize..candidate.addresses.end as usize]
+    }
+
+    /// Whether there is nothing to pick.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
+impl Judge<'_> {
+    /// The standing of `members` in `family`; `up_threshold` in 1/10 000, `hash` gives an instance's frozen hash,
+    /// `before` is the last standing of the same group.
+    #[must_use]
+    pub fn judge(
+        &self,
+        members: &[InstanceId],
+        family: Family,
+        up_threshold: u16,
+        hash: impl Fn(InstanceId) -> u32,
+        before: Option<&Standing>,
+    ) -> Standing {
+        let mut standing = Standing::default();
+        for &id in members {
+            self.sort_in(&mut standing, id, family, hash(id));
+        }
+        let counted =
+            if self.grace_over { standing.allowed.weight } else { standing.allowed.weight - standing.unknown.weight };
+        let enough = standing.eligible.weight * 10_000 >= u64::from(up_threshold) * counted;
+        standing.available = !standing.eligible.is_empty() && enough;
+        standing.lost_at = match before {
+            _ if !standing.eligible.is_empty() => None,
+            Some(before) if before.eligible.is_empty() => before.lost_at,
+            Some(_) => Some(self.now),
+            None => None,
+        };
+        standing.version = self.serial;
+        match before {
+            Some(before) if before.same_candidates(&standing) => Standing { version: before.version, ..standing },
+            _ => standing,
+        }
+    }
+
+    fn sort_in(&self, standing: &mut Standing, id: InstanceId, family: Family, hash: u32) {
+        let instance = self.fleet.instance(id);
+        if instance.weight == 0 {
+            return;
+        }
+        let addresses = || instance.addresses.iter().filter(|address| Family::of(address.ip) == family);
+        let with = |verdict| addresses().filter(move |&a| self.verdict(a) == verdict).map(|address| address.ip);
+        standing.allowed.push(id, instance.weight, hash, addresses().map(|address| address.ip));
+        if self.down.get(id.0 as usize).is_some_and(|&down| down) {
+            return;
+        }
+        if with(Verdict::Up).next().is_some() {
+            standing.eligible.push(id, instance.weight, hash, with(Verdict::Up));
+        } else {
+            standing.unknown.push(id, instance.weight, hash, with(Verdict::Unknown));
+        }
+    }
+
+    /// What all checks of an address say together: all must pass.
+    #[must_use]
+    pub fn verdict(&self, address: &Address) -> Verdict {
+        let of = |target: &TargetId| self.verdicts.get(target.0 as usize).copied().unwrap_or_default();
+        Judge::all(address.targets.iter().map(of))
+    }
+
+    /// All must pass; none = up.
+    #[must_use]
+    pub fn all(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
+        verdicts.fold(Verdict::Up, |all, one| match (all, one) {
+            (Verdict::Down, _) | (_, Verdict::Down) => Verdict::Down,
+            (Verdict::Unknown, _) | (_, Verdict::Unknown) => Verdict::Unknown,
+            (Verdict::Up, Verdict::Up) => Verdict::Up,
+        })
+    }
+}
+
+impl Standing {
+    fn same_candidates(&self, other: &Standing) -> bool {
+        self.eligible == other.eligible
+            && self.unknown == other.unknown
+            && self.allowed == other.allowed
+            && self.available == other.available
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Instance, PoolId, RegionId};
+
+    /// Instances with one IPv4 address and one target each, of these weights.
+    fn fleet(weights: &[u32]) -> Fleet {
+        let instance = |(index, weight): (usize, &u32)| Instance {
+            name: format!("i{index}"),
+            pool: PoolId(0),
+            regions: vec![RegionId(0)],
+            weight: *weight,
+            addresses: vec![Address {
+                ip: IpAddr::from([192, 0, 2, index as u8]),
+                targets: vec![TargetId(index as u32)],
+            }],
+        };
+        Fleet { instances: weights.iter().enumerate().map(instance).collect(), ..Fleet::default() }
+    }
+
+    fn judge(weights: &[u32], verdicts: &str, grace_over: bool, threshold: u16, before: Option<&Standing>) -> Standing {
+        let verdicts: Vec<Verdict> = verdicts
+            .chars()
+            .map(|verdict| match verdict {
+                'u' => Verdict::Up,
+                'd' => Verdict::Down,
+                _ => Verdict::Unknown,
+            })
+            .collect();
+        let fleet = fleet(weights);
+        let members: Vec<InstanceId> = (0..weights.len() as u32).map(InstanceId).collect();
+        let judge = Judge { fleet: &fleet, verdicts: &verdicts, down: &[], grace_over, now: Tick(1000), serial: 7 };
+        judge.judge(&members, Family::V4, threshold, |_| 0, before)
+    }
+
+    #[test]
+    fn a_group_is_available_above_its_threshold() {
+        for (weights, verdicts, grace_over, threshold, available) in [
+            (&[1, 1][..], "uu", true, 5000, true),
+            (&[1, 1], "ud", true, 5000, true),
+            (&[1, 1], "ud", true, 5001, false),
+            (&[3, 1], "du", true, 2500, true),
+            (&[3, 1], "du", true, 5000, false),
+            (&[1, 1], "dd", true, 0, false),
+            (&[1, 0], "du", true, 0, false),
+            (&[1, 1, 1], "u??", false, 5000, true),
+            (&[1, 1, 1], "u??", true, 5000, false),
+            (&[1, 1], "??", false, 0, false),
+            (&[], "", true, 0, false),
+        ] {
+            let standing = judge(weights, verdicts, grace_over, threshold, None);
+            assert_eq!(standing.available, available, "{weights:?} {verdicts} {grace_over} {threshold}");
+        }
+    }
+
+    #[test]
+    fn keeps_the_time_of_loss_and_the_version_of_what_did_not_change() {
+        let up = judge(&[1], "u", true, 5000, None);
+        assert_eq!(up.lost_at, None);
+        let down = judge(&[1], "d", true, 5000, Some(&up));
+        assert_eq!(down.lost_at, Some(Tick(1000)));
+        let earlier = Standing { lost_at: Some(Tick(5)), version: 3, ..down.clone() };
+        let still = judge(&[1], "d", true, 5000, Some(&earlier));
+        assert_eq!((still.lost_at, still.version), (Some(Tick(5)), 3));
+        let never = judge(&[1], "d", true, 5000, Some(&judge(&[1], "?", true, 5000, None)));
+        assert_eq!(never.lost_at, None);
+        assert_eq!(judge(&[1], "u", true, 5000, Some(&down)).lost_at, None);
+    }
+
+    #[test]
+    fn families_are_judged_apart() {
+        let mut fleet = fleet(&[1]);
+        fleet.instances[0]
+            .addresses
+            .push(Address { ip: "2001:db8::1".parse().expect("ip"), targets: vec![TargetId(1)] });
+        let verdicts = [Verdict::Down, Verdict::Up];
+        let judge = Judge { fleet: &fleet, verdicts: &verdicts, down: &[], grace_over: true, now: Tick(0), serial: 0 };
+        let of = |family| judge.judge(&[InstanceId(0)], family, 5000, |_| 0, None);
+        assert!(!of(Family::V4).available);
+        assert!(of(Family::V6).available);
+        assert_eq!(of(Family::V6).eligible.addresses.len(), 1);
+    }
+}

@@ -1,0 +1,168 @@
+//! What answering counts: queries by transport and type, answers by transport and rcode, and by service and region.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Counter;
+
+/// Types counted by name; the last is all others.
+pub const TYPES: [(&str, u16); 14] = [
+    ("A", 1),
+    ("NS", 2),
+    ("CNAME", 5),
+    ("SOA", 6),
+    ("PTR", 12),
+    ("MX", 15),
+    ("TXT", 16),
+    ("AAAA", 28),
+    ("SRV", 33),
+    ("DS", 43),
+    ("DNSKEY", 48),
+    ("HTTPS", 65),
+    ("ANY", 255),
+    ("other", 0),
+];
+
+/// Response codes counted by name; the last is all others.
+pub const RCODES: [(&str, u16); 9] = [
+    ("NOERROR", 0),
+    ("FORMERR", 1),
+    ("SERVFAIL", 2),
+    ("NXDOMAIN", 3),
+    ("NOTIMP", 4),
+    ("REFUSED", 5),
+    ("YXDOMAIN", 6),
+    ("BADVERS", 16),
+    ("other", u16::MAX),
+];
+
+/// Transports, in the order of their counters.
+pub const TRANSPORTS: [&str; 2] = ["udp", "tcp"];
+
+/// Counters of `answer`, one set for each thread.
+#[derive(Debug, Default)]
+pub struct AnswerCounters {
+    /// By transport and [`TYPES`].
+    pub queries: [[Counter; TYPES.len()]; 2],
+    /// By transport and [`RCODES`].
+    pub answers: [[Counter; RCODES.len()]; 2],
+    /// Queries with a client subnet.
+    pub ecs: Counter,
+    /// Queries whose client subnet was set aside.
+    pub ecs_set_aside: Counter,
+    /// Answers with TC.
+    pub truncated: Counter,
+    /// Messages left without an answer: responses.
+    pub silent_responses: Counter,
+    /// Messages left without an answer: shorter than a header.
+    pub silent_short: Counter,
+    /// Answers made while every instance was down.
+    pub fail_open: Counter,
+}
+
+impl AnswerCounters {
+    /// Counts a query.
+    pub fn query(&self, transport: usize, rtype: u16) {
+        self.queries[transport][index(&TYPES, rtype)].add(1);
+    }
+
+    /// Counts an answer.
+    pub fn answer(&self, transport: usize, rcode: u16) {
+        self.answers[transport][index(&RCODES, rcode)].add(1);
+    }
+}
+
+fn index(table: &[(&str, u16)], number: u16) -> usize {
+    table.iter().position(|&(_, known)| known == number).unwrap_or(table.len() - 1)
+}
+
+/// Labels of a [`Tally`]'s counters: service and region.
+pub type Labels = Arc<[(Arc<str>, Arc<str>)]>;
+
+/// Answers by service and region, of one thread and one compilation of the services.
+#[derive(Debug)]
+pub struct Tally {
+    labels: Labels,
+    counts: Box<[Counter]>,
+}
+
+impl Tally {
+    /// All zero.
+    #[must_use]
+    pub fn new(labels: Labels) -> Tally {
+        let counts = labels.iter().map(|_| Counter::default()).collect();
+        Tally { labels, counts }
+    }
+
+    /// Counts an answer; a slot that is not there is ignored.
+    pub fn add(&self, slot: usize) {
+        if let Some(counter) = self.counts.get(slot) {
+            counter.add(1);
+        }
+    }
+}
+
+/// All tallies: those in use, and the sums of those that a new compilation replaced.
+#[derive(Debug, Default)]
+pub struct Tallies {
+    inner: Mutex<TalliesInner>,
+}
+
+#[derive(Debug, Default)]
+struct TalliesInner {
+    live: Vec<Arc<Tally>>,
+    past: BTreeMap<(Arc<str>, Arc<str>), u64>,
+}
+
+impl Tallies {
+    /// A thread's next tally; what `before` counted stays in the sums.
+    pub fn replace(&self, before: Option<&Arc<Tally>>, labels: &Labels) -> Arc<Tally> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = before {
+            inner.live.retain(|tally| !Arc::ptr_eq(tally, before));
+            add(&mut inner.past, before);
+        }
+        let tally = Arc::new(Tally::new(Arc::clone(labels)));
+        inner.live.push(Arc::clone(&tally));
+        tally
+    }
+
+    /// Answers by (service, region); a service that is gone keeps its sum.
+    #[must_use]
+    pub fn sum(&self) -> BTreeMap<(Arc<str>, Arc<str>), u64> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sums = inner.past.clone();
+        for tally in &inner.live {
+            add(&mut sums, tally);
+        }
+        sums
+    }
+}
+
+fn add(sums: &mut BTreeMap<(Arc<str>, Arc<str>), u64>, tally: &Tally) {
+    for ((service, region), count) in tally.labels.iter().zip(&tally.counts) {
+        if count.get() > 0 {
+            *sums.entry((Arc::clone(service), Arc::clone(region))).or_default() += count.get();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_outlive_a_replacement() {
+        let labels: Labels = Arc::from([("www".into(), "eu".into()), ("www".into(), "us".into())]);
+        let tallies = Tallies::default();
+        let (one, two) = (tallies.replace(None, &labels), tallies.replace(None, &labels));
+        one.add(0);
+        two.add(0);
+        two.add(1);
+        two.add(7);
+        let three = tallies.replace(Some(&one), &labels);
+        three.add(1);
+        let sums: Vec<u64> = tallies.sum().into_values().collect();
+        assert_eq!(sums, [2, 2]);
+    }
+}

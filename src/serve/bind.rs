@@ -1,0 +1,269 @@
+//! Opens the sockets of all listen addresses, all or nothing, before any thread starts.
+//!
+//! Each address gets one TCP listener, which all workers accept from, and one UDP socket per worker, among which the
+//! kernel spreads clients (`SO_REUSEPORT`). The listener is not shared, so that a second server on the same address
+//! finds it in use instead of silently taking half of the queries.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{socket, udp};
+
+/// Size asked for each UDP buffer; the kernel gives what `net.core.rmem_max` and `wmem_max` allow.
+const UDP_BUFFER: usize = 4 << 20;
+/// Connections that wait to be accepted; the kernel gives what `net.core.somaxconn` allows.
+const BACKLOG: i32 = 1024;
+/// How often to try for a port that is free for TCP and UDP alike.
+const PORT_ATTEMPTS: usize = 16;
+
+/// Sockets of all listen addresses, bound.
+#[derive(Debug)]
+pub struct Listeners {
+    addresses: Vec<SocketAddr>,
+    /// For each worker, one for each address.
+    pub(super) tcp: Vec<Vec<TcpListener>>,
+    pub(super) udp: Vec<udp::Socket>,
+}
+
+impl Listeners {
+    /// Binds TCP and UDP on each of `addresses`, for `workers` threads each (at least one). Port 0 is a free port, the
+    /// same for both. An address that is not there yet is bound all the same, and works once it appears.
+    pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Listeners, BindError> {
+        let workers = workers.max(1);
+        let mut listeners = Listeners { addresses: vec![], tcp: (0..workers).map(|_| vec![]).collect(), udp: vec![] };
+        for &address in addresses {
+            let (tcp, udp) = bind_address(address, workers).map_err(|mut error| {
+                error.covered_by = listeners.addresses.iter().copied().find(|bound| covers(bound, &address));
+                error
+            })?;
+            let failed = |cause| BindError::new(address, "TCP", cause);
+            listeners.addresses.push(tcp.local_addr().map_err(failed)?);
+            for of_worker in &mut listeners.tcp {
+                of_worker.push(tcp.try_clone().map_err(failed)?);
+            }
+            listeners.udp.extend(udp);
+        }
+        Ok(listeners)
+    }
+
+    /// The addresses, in the order given, with the ports they got.
+    #[must_use]
+    pub fn local_addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+}
+
+/// Why no address was bound.
+#[derive(Debug)]
+pub struct BindError {
+    address: SocketAddr,
+    transport: &'static str,
+    cause: io::Error,
+    /// Another of our own listen addresses which holds this one's port.
+    covered_by: Option<SocketAddr>,
+}
+
+impl BindError {
+    fn new(address: SocketAddr, transport: &'static str, cause: io::Error) -> BindError {
+        BindError { address, transport, cause, covered_by: None }
+    }
+
+    /// What to do about it.
+    fn hint(&self) -> String {
+        let port = self.address.port();
+        match (self.cause.kind(), self.covered_by) {
+            (io::ErrorKind::AddrInUse, Some(other)) => {
+                format!("`{other}` of the listen addresses covers it already; list only one of them")
+            }
+            (io::ErrorKind::AddrInUse, None) => {
+                format!(
+                    "another process has it (`ss -lntup 'sport = :{port}'` shows which); stop that or use another port"
+                )
+            }
+            (io::ErrorKind::PermissionDenied, _) if port != 0 && port < 1024 => {
+                "ports below 1024 need a privilege: `setcap cap_net_bind_service=+ep` on the executable, \
+                 `AmbientCapabilities=CAP_NET_BIND_SERVICE` in its service unit, or a port of 1024 or more"
+                    .into()
+            }
+            (io::ErrorKind::PermissionDenied, _) => "a security policy forbids it".into(),
+            _ if self.cause.raw_os_error() == Some(libc::EMFILE) => {
+                "raise the limit on open files (`ulimit -n`)".into()
+            }
+            _ if self.cause.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+                "this machine has no such address family; leave the address out".into()
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on {} over {}: {}", self.address, self.transport, self.cause)?;
+        match self.hint() {
+            hint if hint.is_empty() => Ok(()),
+            hint => write!(f, "; {hint}"),
+        }
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+/// Whether a listener on `bound` holds the port of `address` too.
+fn covers(bound: &SocketAddr, address: &SocketAddr) -> bool {
+    let same_family = bound.is_ipv4() == address.is_ipv4();
+    let overlap = bound.ip() == address.ip() || bound.ip().is_unspecified() || address.ip().is_unspecified();
+    bound.port() == address.port() && same_family && overlap
+}
+
+/// TCP first: for port 0 it finds the port that UDP then needs, which may be taken there.
+fn bind_address(address: SocketAddr, workers: usize) -> Result<(TcpListener, Vec<udp::Socket>), BindError> {
+    let mut attempts = if address.port() == 0 { PORT_ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        let tcp = bind_tcp(address).map_err(|cause| BindError::new(address, "TCP", cause))?;
+        let udp = tcp.local_addr().and_then(|bound| (0..workers).map(|_| bind_udp(bound)).collect());
+        match udp {
+            Ok(udp) => return Ok((tcp, udp)),
+            Err(cause) if cause.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
+            Err(cause) => return Err(BindError::new(address, "UDP", cause)),
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = new_socket(&address, Type::STREAM, Protocol::TCP)?;
+    // A restart must not wait for old connections to time out.
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    bind_or_await(&socket, &address)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<udp::Socket> {
+    let socket = new_socket(&address, Type::DGRAM, Protocol::UDP)?;
+    socket.set_reuse_port(true)?;
+    socket::ignore_path_mtu(socket.as_fd(), &address)?;
+    let wildcard = address.ip().is_unspecified();
+    if wildcard {
+        socket::tell_destination(socket.as_fd(), &address)?;
+    }
+    // Larger buffers help bursts; smaller ones are no reason not to serve.
+    let _ = socket.set_recv_buffer_size(UDP_BUFFER);
+    let _ = socket.set_send_buffer_size(UDP_BUFFER);
+    bind_or_await(&socket, &address)?;
+    Ok(udp::Socket { socket: socket.into(), wildcard })
+}
+
+fn new_socket(address: &SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(*address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+/// Binds, if need be to an address that this machine does not have yet.
+fn bind_or_await(socket: &Socket, address: &SocketAddr) -> io::Result<()> {
+    match socket.bind(&(*address).into()) {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            match address {
+                SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+                SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+            }
+            socket.bind(&(*address).into())?;
+            tracing::warn!(%address, "this machine does not have the listen address (yet)");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    fn bind(addresses: &[&str], workers: usize) -> Result<Listeners, BindError> {
+        let addresses: Vec<SocketAddr> = addresses.iter().map(|address| address.parse().expect("an address")).collect();
+        Listeners::bind(&addresses, workers)
+    }
+
+    #[test]
+    fn each_address_gets_one_port_for_both_transports() {
+        let listeners = bind(&["127.0.0.1:0", "[::1]:0"], 3).expect("free ports");
+        assert_eq!((listeners.tcp.len(), listeners.tcp[0].len(), listeners.udp.len()), (3, 2, 6));
+        for (index, address) in listeners.local_addresses().iter().enumerate() {
+            assert_ne!(address.port(), 0);
+            for udp in &listeners.udp[3 * index..3 * index + 3] {
+                assert_eq!(&udp.socket.local_addr().expect("an address"), address);
+            }
+        }
+    }
+
+    /// Whether `attempt` ends well with some port: other programs take and leave ports meanwhile.
+    fn with_some_port(attempt: impl Fn() -> bool) -> bool {
+        (0..32).any(|_| attempt())
+    }
+
+    #[test]
+    fn an_address_in_use_is_named() {
+        assert!(with_some_port(|| {
+            let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+            let address = udp.local_addr().expect("an address").to_string();
+            let error = bind(&[&address], 1).expect_err("in use").to_string();
+            error.starts_with(&format!("cannot listen on {address} over UDP: Address already in use"))
+                && error.contains("another process has it (`ss -lntup")
+        }));
+    }
+
+    #[test]
+    fn a_second_server_is_refused() {
+        let first = bind(&["127.0.0.1:0"], 1).expect("free ports");
+        let address = first.local_addresses()[0].to_string();
+        let error = bind(&[&address], 1).expect_err("in use").to_string();
+        assert!(error.contains("over TCP: Address already in use"), "{error}");
+    }
+
+    #[test]
+    fn a_listen_address_twice_is_named() {
+        assert!(with_some_port(|| {
+            let port = bind(&["127.0.0.1:0"], 1).expect("free ports").local_addresses()[0].port();
+            let (wildcard, specific) = (format!("0.0.0.0:{port}"), format!("127.0.0.1:{port}"));
+            let error = bind(&[&wildcard, &specific], 1).expect_err("in use").to_string();
+            error.ends_with(&format!("`{wildcard}` of the listen addresses covers it already; list only one of them"))
+        }));
+    }
+
+    #[test]
+    fn hints_say_what_to_do() {
+        for (errno, port, expected) in [
+            (libc::EACCES, 53, "setcap cap_net_bind_service=+ep"),
+            (libc::EACCES, 5300, "security policy"),
+            (libc::EMFILE, 53, "ulimit -n"),
+            (libc::EAFNOSUPPORT, 53, "no such address family"),
+        ] {
+            let address = SocketAddr::from(([192, 0, 2, 1], port));
+            let error = BindError::new(address, "TCP", io::Error::from_raw_os_error(errno)).to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_there_yet_is_bound() {
+        for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+            bind(&[address], 1).expect("bound all the same");
+        }
+    }
+}

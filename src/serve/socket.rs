@@ -1,0 +1,447 @@
+//! System calls the standard library does not offer: batches of datagrams (`recvmmsg`, `sendmmsg`) with the address
+//! each came to (`IP_PKTINFO`), and integer socket options. The only module with `unsafe`.
+//!
+//! A [`Batch`] owns all memory its calls touch, made once; one index stands for one datagram in all its arrays:
+//! ```text
+//! headers[i] ─► names[i]      where the datagram came from, and where its answer goes
+//!            ─► iovecs[i] ─► inputs[i]    the query;    outgoing[k] ─► iovecs[i] ─► outputs[i], the answer
+//!            ─► controls[i]   the address it came to, and which its answer leaves from
+//! ```
+#![allow(unsafe_code)]
+// Lengths have other types in other C libraries.
+#![allow(clippy::unnecessary_cast)]
+
+use std::io;
+use std::mem;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+use std::thread;
+
+/// Datagrams per system call: beyond 32 a call's share of the cost is lost in the noise.
+pub(super) const BATCH: usize = 32;
+/// The longest query received whole.
+const INPUT: usize = 4096;
+/// The longest answer; no `max-udp-payload` is more.
+const OUTPUT: usize = 4096;
+/// Send calls of one batch that may be repeated after an error that may pass.
+const RETRIES: usize = 8;
+
+/// Room for one `IP_PKTINFO` (28 octets) or `IPV6_PKTINFO` (36) with padding, aligned like a `cmsghdr`.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// Buffers of datagrams received together, and their answers. It stays in the thread that made it.
+pub(super) struct Batch {
+    inputs: Box<[[u8; INPUT]]>,
+    outputs: Box<[[u8; OUTPUT]]>,
+    /// Room for a `sockaddr_in6`, or a `sockaddr_in`, which is smaller and less aligned.
+    names: Box<[libc::sockaddr_in6]>,
+    controls: Box<[Control]>,
+    iovecs: Box<[libc::iovec]>,
+    headers: Box<[libc::mmsghdr]>,
+    outgoing: Box<[libc::mmsghdr]>,
+    /// Index and length of each answer.
+    answers: Vec<(usize, usize)>,
+    received: usize,
+    /// Whether the socket tells the address a datagram came to.
+    wildcard: bool,
+}
+
+/// One datagram of a [`Batch`].
+pub(super) struct Datagram<'a> {
+    /// Who sent it.
+    pub(super) source: SocketAddr,
+    /// It was longer than `query`.
+    pub(super) truncated: bool,
+    pub(super) query: &'a [u8],
+    /// Room for its answer.
+    pub(super) out: &'a mut [u8],
+}
+
+/// What became of a batch of answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) sent: usize,
+    pub(super) failed: usize,
+}
+
+impl Batch {
+    /// Buffers for a socket bound to a `wildcard` address, with [`tell_destination`] set, or to a specific one.
+    pub(super) fn new(wildcard: bool) -> Batch {
+        // SAFETY: these are C structures of integers and pointers, for which all zeroes is a value.
+        let (name, iovec, header) = unsafe { (mem::zeroed(), mem::zeroed(), mem::zeroed()) };
+        Batch {
+            inputs: vec![[0; INPUT]; BATCH].into(),
+            outputs: vec![[0; OUTPUT]; BATCH].into(),
+            names: vec![name; BATCH].into(),
+            controls: vec![Control([0; 64]); BATCH].into(),
+            iovecs: vec![iovec; BATCH].into(),
+            headers: vec![header; BATCH].into(),
+            outgoing: vec![header; BATCH].into(),
+            answers: Vec::with_capacity(BATCH),
+            received: 0,
+            wildcard,
+        }
+    }
+
+    /// Waits for a datagram, or for the socket's timeout, and takes all that are there. Returns how many.
+    pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+        self.receive_with(socket, libc::MSG_WAITFORONE)
+    }
+
+    /// Takes the datagrams that are there; `WouldBlock` when there are none.
+    pub(super) fn receive_waiting(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+        self.receive_with(socket, libc::MSG_DONTWAIT)
+    }
+
+    fn receive_with(&mut self, socket: &UdpSocket, flags: libc::c_int) -> io::Result<usize> {
+        self.answers.clear();
+        self.received = 0;
+        self.point_headers();
+        // SAFETY: `headers` holds BATCH headers, and `point_headers` just made each point to memory of its own in
+        // arrays that `self`, borrowed exclusively, owns, with the sizes that memory has.
+        let count = unsafe {
+            libc::recvmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), BATCH as _, flags as _, ptr::null_mut())
+        };
+        self.received = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        Ok(self.received)
+    }
+
+    /// Pointers are made anew for each call, so that none outlives a borrow of what it points to.
+    fn point_headers(&mut self) {
+        let control_length = if self.wildcard { mem::size_of::<Control>() } else { 0 };
+        let memory = self.inputs.iter_mut().zip(&mut self.names).zip(&mut self.controls);
+        for ((header, iovec), ((input, name), control)) in self.headers.iter_mut().zip(&mut self.iovecs).zip(memory) {
+            *iovec = libc::iovec { iov_base: input.as_mut_ptr().cast(), iov_len: INPUT };
+            let header = &mut header.msg_hdr;
+            header.msg_name = ptr::from_mut(name).cast();
+            header.msg_namelen = mem::size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+            header.msg_iov = iovec;
+            header.msg_iovlen = 1;
+            header.msg_control = ptr::from_mut(control).cast();
+            header.msg_controllen = control_length as _;
+        }
+    }
+
+    /// The datagram at `index`, which is below what was received. `None` when it has no source.
+    pub(super) fn datagram(&mut self, index: usize) -> Option<Datagram<'_>> {
+        let header = &self.headers[..self.received][index];
+        let source = source(&self.names[index], header.msg_hdr.msg_namelen)?;
+        Some(Datagram {
+            source,
+            truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+            query: &self.inputs[index][..(header.msg_len as usize).min(INPUT)],
+            out: &mut self.outputs[index],
+        })
+    }
+
+    /// Has the first `length` octets of the `out` of the datagram at `index` sent by [`Batch::send`].
+    pub(super) fn reply(&mut self, index: usize, length: usize) {
+        debug_assert!(index < self.received && self.answers.len() < BATCH);
+        self.answers.push((index, length.min(OUTPUT)));
+    }
+
+    /// Sends the answers, from the addresses the queries came to. What cannot be sent is given up, soon.
+    pub(super) fn send(&mut self, socket: &UdpSocket) -> Sent {
+        self.point_outgoing();
+        let total = self.answers.len();
+        let (mut at, mut failed, mut retries) = (0, 0, RETRIES);
+        while at < total {
+            // SAFETY: the headers from `at` to `total` were pointed by `point_outgoing` to memory that `self`, borrowed
+            // exclusively, owns, with lengths within it; the kernel reads them and writes only `msg_len`.
+            let sent = unsafe {
+                let first = self.outgoing[at..total].as_mut_ptr();
+                libc::sendmmsg(socket.as_raw_fd(), first, (total - at) as _, libc::MSG_NOSIGNAL as _)
+            };
+            match usize::try_from(sent) {
+                Ok(sent) if sent > 0 => at += sent,
+                _ => match after_send_error(&io::Error::last_os_error(), &mut retries) {
+                    Next::Repeat => thread::yield_now(),
+                    Next::Skip => (at, failed) = (at + 1, failed + 1),
+                    Next::GiveUp => (at, failed) = (total, failed + total - at),
+                },
+            }
+        }
+        self.answers.clear();
+        Sent { sent: total - failed, failed }
+    }
+
+    fn point_outgoing(&mut self) {
+        for (outgoing, &(index, length)) in self.outgoing.iter_mut().zip(&self.answers) {
+            let received = &self.headers[index].msg_hdr;
+            let control = &mut self.controls[index];
+            let control_length = source_control(control, received.msg_controllen as usize);
+            let iovec = &mut self.iovecs[index];
+            *iovec = libc::iovec { iov_base: self.outputs[index].as_mut_ptr().cast(), iov_len: length };
+            let header = &mut outgoing.msg_hdr;
+            header.msg_name = ptr::from_mut(&mut self.names[index]).cast();
+            header.msg_namelen = received.msg_namelen;
+            header.msg_iov = iovec;
+            header.msg_iovlen = 1;
+            header.msg_control = if control_length == 0 { ptr::null_mut() } else { ptr::from_mut(control).cast() };
+            header.msg_controllen = control_length as _;
+        }
+    }
+}
+
+/// The address that the kernel wrote `length` octets of into `name`.
+fn source(name: &libc::sockaddr_in6, length: libc::socklen_t) -> Option<SocketAddr> {
+    match libc::c_int::from(name.sin6_family) {
+        libc::AF_INET if length as usize >= mem::size_of::<libc::sockaddr_in>() => {
+            // SAFETY: `name` is larger than a `sockaddr_in` and at least as aligned, and all its octets are initialised.
+            let name = unsafe { &*ptr::from_ref(name).cast::<libc::sockaddr_in>() };
+            let address = Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr));
+            Some(SocketAddrV4::new(address, u16::from_be(name.sin_port)).into())
+        }
+        libc::AF_INET6 if length as usize >= mem::size_of::<libc::sockaddr_in6>() => {
+            let address = Ipv6Addr::from(name.sin6_addr.s6_addr);
+            let port = u16::from_be(name.sin6_port);
+            Some(SocketAddrV6::new(address, port, name.sin6_flowinfo, name.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
+
+/// Makes of the address a datagram came to, `length` octets of control messages, the address its answer leaves from.
+/// Returns how many octets to hand back. The interface is left to routing, since answers may leave by another one
+/// than queries come by; only a link-local address means nothing without it.
+fn source_control(control: &mut Control, length: usize) -> usize {
+    // SAFETY: a `cmsghdr` is at the start when the kernel wrote that much; `Control` is aligned for it, and any octets
+    // are a value of it.
+    let header = unsafe { &*ptr::from_ref(control).cast::<libc::cmsghdr>() };
+    if length < mem::size_of::<libc::cmsghdr>() {
+        return 0;
+    }
+    match (header.cmsg_level, header.cmsg_type) {
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => edit::<libc::in_pktinfo>(control, length, |info| info.ipi_ifindex = 0),
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => edit::<libc::in6_pktinfo>(control, length, |info| {
+            if !Ipv6Addr::from(info.ipi6_addr.s6_addr).is_unicast_link_local() {
+                info.ipi6_ifindex = 0;
+            }
+        }),
+        _ => 0,
+    }
+}
+
+/// Edits the data of the control message at the start of `control`; its length with padding, or 0 when the kernel wrote
+/// less. `T` is `in_pktinfo` or `in6_pktinfo`.
+fn edit<T>(control: &mut Control, length: usize, edit: impl FnOnce(&mut T)) -> usize {
+    const { assert!(mem::align_of::<T>() <= mem::align_of::<libc::cmsghdr>()) };
+    // SAFETY: both only compute with their argument.
+    let (whole, space) =
+        unsafe { (libc::CMSG_LEN(mem::size_of::<T>() as _), libc::CMSG_SPACE(mem::size_of::<T>() as _)) };
+    if length < whole as usize || space as usize > mem::size_of::<Control>() {
+        return 0;
+    }
+    // SAFETY: `length` says that a header and a whole `T` are there, within `control`; `CMSG_DATA` is right behind the
+    // header and as aligned; `T` is a C structure of integers; the pointer comes from an exclusive borrow.
+    edit(unsafe { &mut *libc::CMSG_DATA(ptr::from_mut(control).cast()).cast::<T>() });
+    space as usize
+}
+
+/// What to do about the first answer that a send call refused.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Repeat,
+    Skip,
+    GiveUp,
+}
+
+fn after_send_error(error: &io::Error, retries: &mut usize) -> Next {
+    match error.raw_os_error() {
+        // The call already waited for room in the send buffer, as long as the socket's timeout.
+        Some(libc::EAGAIN) => Next::GiveUp,
+        // Interrupted; an ICMP error about an earlier answer, told once; a full queue of the interface.
+        Some(libc::EINTR | libc::ECONNREFUSED | libc::ENOBUFS | libc::ENOMEM) if *retries > 0 => {
+            *retries -= 1;
+            Next::Repeat
+        }
+        _ => Next::Skip,
+    }
+}
+
+/// Has the kernel tell for each datagram which address it came to; for sockets on a wildcard address.
+pub(super) fn tell_destination(socket: BorrowedFd<'_>, address: &SocketAddr) -> io::Result<()> {
+    match address {
+        SocketAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
+        SocketAddr::V6(_) => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1),
+    }
+}
+
+/// Has the kernel ignore ICMP's word on path MTU, which can be forged to have answers fragmented (RFC 9715 §3).
+pub(super) fn ignore_path_mtu(socket: BorrowedFd<'_>, address: &SocketAddr) -> io::Result<()> {
+    match address {
+        SocketAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT),
+        SocketAddr::V6(_) => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT),
+    }
+}
+
+fn set_option(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the kernel reads an int from `value`, which outlives the call; the descriptor is open while borrowed.
+    let result = unsafe {
+        let length = mem::size_of_val(&value) as libc::socklen_t;
+        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn socket(address: &str) -> UdpSocket {
+        let socket = UdpSocket::bind(address).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        socket
+    }
+
+    /// `receive` until `count` datagrams were handed to `each`.
+    fn receive(batch: &mut Batch, socket: &UdpSocket, count: usize, mut each: impl FnMut(&mut Batch, usize)) {
+        let mut seen = 0;
+        while seen < count {
+            let received = batch.receive(socket).expect("datagrams");
+            (0..received).for_each(|index| each(batch, index));
+            seen += received;
+        }
+    }
+
+    #[test]
+    fn a_batch_is_received_and_answered() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let (server, client) = (socket(address), socket(address));
+            let to = server.local_addr().expect("an address");
+            for number in 0..5u8 {
+                client.send_to(&vec![number; usize::from(number)], to).expect("sent");
+            }
+            let mut batch = Batch::new(false);
+            receive(&mut batch, &server, 5, |batch, index| {
+                let datagram = batch.datagram(index).expect("a source");
+                assert_eq!((datagram.source, datagram.truncated), (client.local_addr().expect("an address"), false));
+                let length = datagram.query.len();
+                assert_eq!(datagram.query, vec![length as u8; length]);
+                datagram.out[..2].copy_from_slice(&[b'a', length as u8]);
+                // Every second one is answered.
+                if length % 2 == 0 {
+                    batch.reply(index, 2);
+                }
+                if length == 4 {
+                    assert_eq!(batch.send(&server), Sent { sent: 3, failed: 0 });
+                }
+            });
+            let mut buffer = [0; 16];
+            for number in [0, 2, 4] {
+                assert_eq!(client.recv_from(&mut buffer).expect("an answer"), (2, to));
+                assert_eq!(buffer[..2], [b'a', number]);
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_is_there_is_received_without_waiting() {
+        let error = Batch::new(false).receive_waiting(&socket("127.0.0.1:0")).expect_err("nothing there");
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_datagram_too_long_is_marked() {
+        let (server, client) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+        let to = server.local_addr().expect("an address");
+        client.send_to(&[1; INPUT], to).expect("sent");
+        client.send_to(&[2; INPUT + 1], to).expect("sent");
+        let mut batch = Batch::new(false);
+        receive(&mut batch, &server, 2, |batch, index| {
+            let datagram = batch.datagram(index).expect("a source");
+            assert_eq!((datagram.query.len(), datagram.truncated), (INPUT, datagram.query[0] == 2));
+        });
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_sent_costs_only_itself() {
+        let (server, client) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+        for number in 0..3u8 {
+            client.send_to(&[number], server.local_addr().expect("an address")).expect("sent");
+        }
+        let mut batch = Batch::new(false);
+        while batch.received < 3 {
+            // Peeking at all of them would need a third mode; on loopback they are there at once.
+            assert_eq!(batch.receive(&server).expect("datagrams"), 3);
+        }
+        for index in 0..3 {
+            batch.outputs[index][0] = index as u8;
+            batch.reply(index, 1);
+        }
+        // Broadcasts are refused with EACCES on a socket that did not ask for them.
+        // SAFETY: `names` holds a `sockaddr_in` in the room of a larger structure.
+        let name = unsafe { &mut *ptr::from_mut(&mut batch.names[1]).cast::<libc::sockaddr_in>() };
+        name.sin_addr.s_addr = u32::MAX;
+        assert_eq!(batch.send(&server), Sent { sent: 2, failed: 1 });
+        let mut buffer = [0; 16];
+        for number in [0, 2] {
+            assert_eq!((client.recv(&mut buffer).expect("an answer"), buffer[0]), (1, number));
+        }
+    }
+
+    #[test]
+    fn send_errors() {
+        for (errno, first, without_retries) in [
+            (libc::EAGAIN, Next::GiveUp, Next::GiveUp),
+            (libc::EINTR, Next::Repeat, Next::Skip),
+            (libc::ECONNREFUSED, Next::Repeat, Next::Skip),
+            (libc::ENOBUFS, Next::Repeat, Next::Skip),
+            (libc::EPERM, Next::Skip, Next::Skip),
+            (libc::ENETUNREACH, Next::Skip, Next::Skip),
+            (libc::EMSGSIZE, Next::Skip, Next::Skip),
+        ] {
+            let error = io::Error::from_raw_os_error(errno);
+            assert_eq!(after_send_error(&error, &mut 1), first, "{error}");
+            assert_eq!(after_send_error(&error, &mut 0), without_retries, "{error}");
+        }
+    }
+
+    #[test]
+    fn control_messages_become_sources() {
+        let mut control = Control([0; 64]);
+        assert_eq!(source_control(&mut control, 0), 0);
+        assert_eq!(source_control(&mut control, 64), 0, "of no known type");
+        for (address, wildcard, space) in [("127.0.0.7", "0.0.0.0:0", 32), ("::1", "[::]:0", 40)] {
+            let (server, client) = (socket(wildcard), socket(wildcard));
+            let bound = server.local_addr().expect("an address");
+            tell_destination(server.as_fd(), &bound).expect("an option");
+            client.send_to(&[0], (address, bound.port())).expect("sent");
+            let mut batch = Batch::new(true);
+            assert_eq!(batch.receive(&server).expect("a datagram"), 1);
+            let length = batch.headers[0].msg_hdr.msg_controllen as usize;
+            assert_eq!(source_control(&mut batch.controls[0], 20), 0, "cut short");
+            assert_eq!(source_control(&mut batch.controls[0], length), space);
+            let octets = batch.controls[0].0;
+            // Behind the header of 16 octets: IPv4 interface, source, destination; IPv6 address, interface.
+            let interface = if space == 32 { &octets[16..20] } else { &octets[32..36] };
+            assert_eq!(interface, [0; 4]);
+        }
+    }
+
+    #[test]
+    fn sources_of_no_known_family_are_none() {
+        // SAFETY: a structure of integers, for which all zeroes is a value.
+        let mut name: libc::sockaddr_in6 = unsafe { mem::zeroed() };
+        assert_eq!(source(&name, 28), None);
+        name.sin6_family = libc::AF_INET6 as _;
+        assert_eq!((source(&name, 28), source(&name, 16)), (Some((Ipv6Addr::UNSPECIFIED, 0).into()), None));
+    }
+
+    #[test]
+    fn options_are_set_or_refused() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let socket = socket(address);
+            let address = socket.local_addr().expect("an address");
+            ignore_path_mtu(socket.as_fd(), &address).expect("an option");
+            tell_destination(socket.as_fd(), &address).expect("an option");
+            assert!(set_option(socket.as_fd(), libc::SOL_SOCKET, -1, 1).is_err());
+        }
+    }
+}

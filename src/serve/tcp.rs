@@ -1,0 +1,578 @@
+//! TCP (RFC 1035 §4.2.2, RFC 7766): messages with their length before them, any number in flight, each connection its
+//! own task, everything bounded.
+//!
+//! ```text
+//!          ┌──────────────────────────────────────────────────────────┐
+//!          ▼                                                          │ all taken
+//!   wait for octets ──a whole message──► answer a burst ──► write ────┤
+//!    │ idle, slow query, end              │ junk             │ slow   └► more whole messages: answer a burst
+//!    ▼                                    ▼                  ▼
+//!   close (as on eviction by a newcomer; when stopping, after what has arrived is answered)
+//! ```
+//! While answers wait for the client, nothing is read: TCP pushes back. An idle connection holds no buffer.
+//!
+//! A message that gets no answer (a response, one that panicked) is passed over and does not count as a sign of life;
+//! one shorter than a header means that the framing is lost, so the connection is closed after what came before it is
+//! answered. As `respond` does not wait for anything, answers leave in the order of the queries.
+
+use std::cell::RefCell;
+use std::io::{self, Cursor};
+use std::net::{IpAddr, TcpListener as StdTcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
+use tokio::sync::watch;
+use tokio::task::{JoinSet, LocalSet};
+
+use super::answerer::Answerer;
+use super::connections::{Connections, Seat};
+use crate::answer::Transport;
+use crate::dns::query::HEADER;
+use crate::metrics::{Counter, Counters};
+use crate::time::{self, Tick};
+
+/// Octets of the length before each message.
+const LENGTH: usize = 2;
+/// The longest message.
+const MESSAGE: usize = 65_535;
+/// Octets read at once.
+const READ: usize = 4096;
+/// A burst ends when it has this many octets; with the longest answer behind it, it has `OUT` at most.
+const BURST: usize = 16 * 1024;
+const OUT: usize = BURST + LENGTH + MESSAGE;
+/// How long to wait after a connection could not be accepted by want of descriptors or memory.
+const ACCEPT_WAIT: Duration = Duration::from_millis(50);
+/// The same when another one is being closed for it.
+const EVICTION_WAIT: Duration = Duration::from_millis(1);
+/// How often an idle thread looks for a newer snapshot.
+const REFRESH: Duration = Duration::from_secs(1);
+/// How long stopping waits for clients to take their answers.
+const STOP_WAIT: Duration = Duration::from_millis(500);
+
+/// Starts thread `index`, which serves the connections that `listeners` accept until `stopped`.
+pub(super) fn start(
+    index: usize,
+    listeners: Vec<StdTcpListener>,
+    answerer: Answerer,
+    connections: Arc<Connections>,
+    stopped: watch::Receiver<bool>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let listeners: Vec<TcpListener> = {
+        let _context = runtime.enter();
+        listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?
+    };
+    thread::Builder::new().name(format!("tcp-{index}")).spawn(move || {
+        let desk = Rc::new(RefCell::new(Desk { answerer, out: vec![0; OUT].into() }));
+        LocalSet::new().block_on(&runtime, serve(listeners, desk, connections, stopped));
+    })
+}
+
+/// What the tasks of a thread share; none keeps it while waiting.
+struct Desk {
+    answerer: Answerer,
+    /// Where answers are written before the connection keeps those of a burst.
+    out: Box<[u8]>,
+}
+
+/// Runs the accept loops, and has an idle thread let go of outdated snapshots.
+async fn serve(
+    listeners: Vec<TcpListener>,
+    desk: Rc<RefCell<Desk>>,
+    connections: Arc<Connections>,
+    stopped: watch::Receiver<bool>,
+) {
+    let mut loops = JoinSet::new();
+    for listener in listeners {
+        loops.spawn_local(accept(listener, Rc::clone(&desk), Arc::clone(&connections), stopped.clone()));
+    }
+    let mut refresh = tokio::time::interval(REFRESH);
+    loop {
+        tokio::select! {
+            ended = loops.join_next() => if ended.is_none() { return },
+            _ = refresh.tick() => drop(desk.borrow_mut().answerer.begin()),
+        }
+    }
+}
+
+/// Accepts connections until stopped; returns when all it accepted are closed.
+async fn accept(
+    listener: TcpListener,
+    desk: Rc<RefCell<Desk>>,
+    connections: Arc<Connections>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stopping(&mut stopped) => break,
+            Some(ended) = tasks.join_next() => count_closed(&desk, ended.is_ok()),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, client)) => {
+                    let (seat, evicted) = connections.admit(client.ip(), time::now());
+                    count(&desk, |counters| &counters.tcp_opened, 1);
+                    count(&desk, |counters| &counters.tcp_closed_for_newcomer, evicted);
+                    let connection = Connection::new(stream, client.ip(), Rc::clone(&desk));
+                    tasks.spawn_local(connection.run(seat, stopped.clone()));
+                }
+                Err(error) => accept_failed(&desk, &connections, &error).await,
+            },
+        }
+    }
+    drop(listener);
+    while let Some(ended) = tasks.join_next().await {
+        count_closed(&desk, ended.is_ok());
+    }
+}
+
+async fn stopping(stopped: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it whoever wanted the service.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Some errors are those of one connection. Others are a want of descriptors or memory, which closing a connection
+/// helps, and which the loop must not spin on.
+async fn accept_failed(desk: &RefCell<Desk>, connections: &Connections, error: &io::Error) {
+    if matches!(
+        error.raw_os_error(),
+        Some(libc::ECONNABORTED | libc::ECONNRESET | libc::EPROTO | libc::EPERM | libc::EINTR)
+    ) {
+        return;
+    }
+    let evicted = connections.make_room();
+    count(desk, |counters| &counters.tcp_accept_failed, 1);
+    count(desk, |counters| &counters.tcp_closed_for_newcomer, evicted);
+    tokio::time::sleep(if evicted > 0 { EVICTION_WAIT } else { ACCEPT_WAIT }).await;
+}
+
+fn count(desk: &RefCell<Desk>, counter: impl Fn(&Counters) -> &Counter, count: u64) {
+    counter(desk.borrow().answerer.counters()).add(count);
+}
+
+fn count_closed(desk: &RefCell<Desk>, orderly: bool) {
+    count(desk, |counters| &counters.tcp_closed, 1);
+    count(desk, |counters| &counters.panics, u64::from(!orderly));
+}
+
+/// Why a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The client closed its side, and has all its answers.
+    Done,
+    /// The client or the network broke it.
+    Broken,
+    Idle,
+    SlowQuery,
+    SlowReader,
+    Junk,
+    Evicted,
+    Stopped,
+}
+
+/// What a burst left in the inbox.
+enum Left {
+    /// At most a part of a message.
+    Nothing,
+    /// Whole messages.
+    Messages,
+    /// A message that cannot be one.
+    Junk,
+}
+
+struct Connection {
+    stream: TcpStream,
+    client: IpAddr,
+    desk: Rc<RefCell<Desk>>,
+    /// Octets received and not yet answered: at most one message, and one read.
+    inbox: Vec<u8>,
+    /// When the message at the start of the inbox began to arrive.
+    began: Option<Tick>,
+    /// Answers of a burst that the client has not taken yet.
+    outbox: Cursor<Vec<u8>>,
+    /// How many they are.
+    answers: u64,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, client: IpAddr, desk: Rc<RefCell<Desk>>) -> Connection {
+        Connection { stream, client, desk, inbox: vec![], began: None, outbox: Cursor::default(), answers: 0 }
+    }
+
+    async fn run(mut self, seat: Seat, mut stopped: watch::Receiver<bool>) {
+        // Whichever ends `converse` finds it between two exchanges or waiting for the client, with all state in `self`.
+        let end = tokio::select! {
+            biased;
+            () = stopping(&mut stopped) => End::Stopped,
+            () = seat.evicted() => End::Evicted,
+            end = self.converse(&seat) => end,
+        };
+        if end == End::Stopped {
+            let _ = tokio::time::timeout(STOP_WAIT, self.finish(&seat)).await;
+        }
+        self.count_end(end);
+        self.close().await;
+    }
+
+    async fn converse(&mut self, seat: &Seat) -> End {
+        loop {
+            if let Err(end) = self.exchange(seat).await {
+                return end;
+            }
+        }
+    }
+
+    /// Reads once and answers what is whole.
+    async fn exchange(&mut self, seat: &Seat) -> Result<(), End> {
+        self.read(seat).await?;
+        self.answer(seat).await
+    }
+
+    /// Answers what has already arrived.
+    async fn finish(&mut self, seat: &Seat) -> Result<(), End> {
+        self.flush(seat).await?;
+        for _ in 0..MESSAGE / READ {
+            if !matches!(self.read_now(), Ok(1..)) {
+                break;
+            }
+            self.answer(seat).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for octets: for the rest of a message, or for the next one.
+    async fn read(&mut self, seat: &Seat) -> Result<(), End> {
+        let (deadline, end) = match self.began {
+            Some(began) => (began.plus(seat.connections().limits().message), End::SlowQuery),
+            None => (seat.idle_since().plus(seat.connections().idle()), End::Idle),
+        };
+        loop {
+            let left = deadline.since(time::now());
+            let ready = tokio::time::timeout(left, self.stream.readable()).await.map_err(|_| end)?;
+            ready.map_err(|_| End::Broken)?;
+            match self.read_now() {
+                Ok(0) => return Err(End::Done),
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Err(End::Broken),
+            }
+        }
+    }
+
+    fn read_now(&mut self) -> io::Result<usize> {
+        let mut octets = [0; READ];
+        let length = self.stream.try_read(&mut octets)?;
+        self.inbox.extend_from_slice(&octets[..length]);
+        if length > 0 {
+            self.began.get_or_insert_with(time::now);
+        }
+        Ok(length)
+    }
+
+    /// Answers all whole messages in the inbox.
+    async fn answer(&mut self, seat: &Seat) -> Result<(), End> {
+        loop {
+            let left = self.answer_burst(seat.connections().limits().burst);
+            self.flush(seat).await?;
+            match left {
+                Left::Nothing => return Ok(()),
+                Left::Messages => {}
+                Left::Junk => return Err(End::Junk),
+            }
+        }
+    }
+
+    /// Answers up to `most` messages into the outbox.
+    fn answer_burst(&mut self, most: usize) -> Left {
+        let mut desk = self.desk.borrow_mut();
+        let Desk { answerer, out } = &mut *desk;
+        let mut answers = answerer.begin();
+        let (mut taken, mut written, mut received) = (0, 0, 0);
+        let left = loop {
+            let Some(query) = whole_message(&self.inbox[taken..]) else { break Left::Nothing };
+            if query.len() < HEADER {
+                break Left::Junk;
+            }
+            if received == most.max(1) || written >= BURST {
+                break Left::Messages;
+            }
+            let (length_field, answer) = out[written..][..LENGTH + MESSAGE].split_at_mut(LENGTH);
+            let length = answers.answer(query, self.client, Transport::Tcp, answer);
+            if length > 0 {
+                length_field.copy_from_slice(&(length as u16).to_be_bytes());
+                written += LENGTH + length;
+                self.answers += 1;
+            }
+            received += 1;
+            taken += LENGTH + query.len();
+        };
+        answers.counters().tcp_received.add(received as u64);
+        self.outbox = Cursor::new(out[..written].to_vec());
+        drop(desk);
+        self.take(taken);
+        left
+    }
+
+    /// Drops the first `octets` of the inbox, which were answered.
+    fn take(&mut self, octets: usize) {
+        self.inbox.drain(..octets);
+        if self.inbox.is_empty() {
+            (self.inbox, self.began) = (vec![], None);
+        } else if octets > 0 {
+            self.began = Some(time::now());
+        }
+    }
+
+    /// Writes the outbox.
+    async fn flush(&mut self, seat: &Seat) -> Result<(), End> {
+        if self.answers == 0 {
+            return Ok(());
+        }
+        let patience = seat.connections().limits().write;
+        let written = tokio::time::timeout(patience, self.stream.write_all_buf(&mut self.outbox)).await;
+        written.map_err(|_| End::SlowReader)?.map_err(|_| End::Broken)?;
+        seat.finished(time::now());
+        count(&self.desk, |counters| &counters.tcp_sent, self.answers);
+        (self.outbox, self.answers) = (Cursor::default(), 0);
+        Ok(())
+    }
+
+    fn count_end(&self, end: End) {
+        let counter: fn(&Counters) -> &Counter = match end {
+            End::Idle => |counters| &counters.tcp_closed_idle,
+            End::SlowQuery => |counters| &counters.tcp_closed_slow_query,
+            End::SlowReader => |counters| &counters.tcp_closed_slow_reader,
+            End::Junk => |counters| &counters.tcp_closed_junk,
+            // Evictions are counted where they are decided.
+            End::Done | End::Broken | End::Evicted | End::Stopped => return,
+        };
+        count(&self.desk, counter, 1);
+    }
+
+    /// Closes with what is there to read taken away: else the kernel sends a reset, which may overtake answers.
+    async fn close(mut self) {
+        let _ = self.stream.shutdown().await;
+        for _ in 0..MESSAGE / READ {
+            if !matches!(self.stream.try_read(&mut [0; READ]), Ok(1..)) {
+                return;
+            }
+        }
+    }
+}
+
+/// The message at the start of `octets`, if it is all there.
+fn whole_message(octets: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = octets.split_first_chunk::<LENGTH>()?;
+    rest.get(..usize::from(u16::from_be_bytes(*length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpStream};
+    use std::time::Instant;
+
+    use super::super::Limits;
+    use super::super::testing::{Server, echo, exchange, framed, query, read_message, tcp_exchange, udp_client};
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(100);
+
+    /// Whether the server closed the connection, orderly or not, without a further message.
+    fn is_closed(stream: &mut TcpStream) -> bool {
+        match stream.read(&mut [0; 64]) {
+            Ok(length) => length == 0,
+            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        }
+    }
+
+    #[test]
+    fn frames() {
+        for (octets, expected) in [
+            (&[][..], None),
+            (&[0], None),
+            (&[0, 0], Some(&[][..])),
+            (&[0, 2, 7], None),
+            (&[0, 2, 7, 8, 9], Some(&[7, 8])),
+            (&[0xff, 0xff, 1], None),
+        ] {
+            assert_eq!(whole_message(octets), expected, "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn answers_over_both_families() {
+        for listen in ["127.0.0.1:0", "[::1]:0"] {
+            let server = Server::start(&[listen], 2, Limits::default(), echo);
+            for id in 0..5 {
+                let mut stream = server.connect();
+                assert!(tcp_exchange(&mut stream, id) && tcp_exchange(&mut stream, id + 1000));
+            }
+            assert_eq!(server.count(|counters| &counters.tcp_opened), 5);
+        }
+    }
+
+    #[test]
+    fn many_queries_in_one_segment_are_all_answered() {
+        // A burst of 7 makes several of them.
+        let server = Server::echo(Limits { burst: 7, ..Limits::default() });
+        let mut stream = server.connect();
+        let (queries, answers): (Vec<_>, Vec<_>) = (0..100).map(query).unzip();
+        let segment: Vec<u8> = queries.iter().flat_map(|query| framed(query)).collect();
+        stream.write_all(&segment).expect("sent");
+        for answer in answers {
+            assert_eq!(read_message(&mut stream), Some(answer));
+        }
+    }
+
+    #[test]
+    fn single_octets_make_a_message_and_hold_up_nobody() {
+        let server = Server::echo(Limits::default());
+        let (mut slow, mut quick) = (server.connect(), server.connect());
+        let (query, answer) = query(7);
+        for octet in framed(&query) {
+            slow.write_all(&[octet]).expect("sent");
+            assert!(tcp_exchange(&mut quick, 8));
+        }
+        assert_eq!(read_message(&mut slow), Some(answer));
+    }
+
+    #[test]
+    fn a_half_closed_connection_gets_its_answers() {
+        let server = Server::echo(Limits::default());
+        let mut stream = server.connect();
+        stream.write_all(&[framed(&query(1).0), framed(&query(2).0), vec![0, 29, 1]].concat()).expect("sent");
+        stream.shutdown(Shutdown::Write).expect("half closed");
+        assert_eq!(read_message(&mut stream), Some(query(1).1));
+        assert_eq!(read_message(&mut stream), Some(query(2).1));
+        assert!(is_closed(&mut stream));
+    }
+
+    #[test]
+    fn messages_without_an_answer_cost_only_themselves() {
+        let server = Server::echo(Limits::default());
+        let mut stream = server.connect();
+        stream.write_all(&[framed(b"panic, please"), framed(b"silent, please")].concat()).expect("sent");
+        assert!(tcp_exchange(&mut stream, 7));
+        assert_eq!(server.count(|counters| &counters.panics), 1);
+    }
+
+    #[test]
+    fn lost_framing_closes_after_the_answers_before_it() {
+        let mut server = Server::echo(Limits::default());
+        let mut stream = server.connect();
+        stream.write_all(&[framed(&query(1).0), framed(&[0; 11]), framed(&[0; 9000])].concat()).expect("sent");
+        assert_eq!(read_message(&mut stream), Some(query(1).1));
+        assert!(is_closed(&mut stream));
+        server.stop();
+        assert_eq!(server.count(|counters| &counters.tcp_closed_junk), 1);
+    }
+
+    #[test]
+    fn the_idle_and_the_slow_are_cut() {
+        let limits = Limits { idle: SHORT * 5, message: SHORT, write: SHORT, ..Limits::default() };
+        let mut server = Server::echo(limits);
+        let mut idle = server.connect();
+        let mut dripping = server.connect();
+        let began = Instant::now();
+        for octet in framed(&query(1).0).into_iter().cycle().take(31 - 1) {
+            // Stops when the server has closed; each octet alone comes well before any idle timeout.
+            if dripping.write_all(&[octet]).is_err() {
+                break;
+            }
+            thread::sleep(SHORT / 10);
+        }
+        assert!(is_closed(&mut dripping) && is_closed(&mut idle));
+        assert!(began.elapsed() >= SHORT);
+        let reading_nothing = server.connect();
+        let query = framed(b"long answer, please");
+        // 1000 answers of 60 000 octets are more than any socket buffers hold.
+        let _ = (&reading_nothing).write_all(&query.repeat(1000));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while server.count(|counters| &counters.tcp_closed_slow_reader) == 0 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        server.stop();
+        let counts = [
+            server.count(|counters| &counters.tcp_closed_idle),
+            server.count(|counters| &counters.tcp_closed_slow_query),
+            server.count(|counters| &counters.tcp_closed_slow_reader),
+            server.count(|counters| &counters.tcp_closed),
+        ];
+        assert_eq!(counts, [1, 1, 1, 3]);
+    }
+
+    #[test]
+    fn the_oldest_idle_connection_makes_room() {
+        let mut server = Server::echo(Limits { connections_per_prefix: 3, ..Limits::default() });
+        let mut streams: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
+        for (id, stream) in streams.iter_mut().enumerate() {
+            assert!(tcp_exchange(stream, id as u16));
+            thread::sleep(Duration::from_millis(2));
+        }
+        assert!(tcp_exchange(&mut streams[0], 7));
+        let mut newcomer = server.connect();
+        assert!(tcp_exchange(&mut newcomer, 8));
+        assert!(is_closed(&mut streams[1]));
+        assert!(tcp_exchange(&mut streams[0], 9) && tcp_exchange(&mut streams[2], 10));
+        server.stop();
+        assert_eq!(server.count(|counters| &counters.tcp_closed_for_newcomer), 1);
+    }
+
+    #[test]
+    fn newcomers_are_served_while_others_hold_all_connections() {
+        let server = Server::echo(Limits { connections: 20, connections_per_prefix: 20, ..Limits::default() });
+        let holders: Vec<TcpStream> = (0..200).map(|_| server.connect()).collect();
+        for mut holder in &holders {
+            let _ = holder.write_all(&[0, 29, 1]);
+        }
+        for id in 0..20 {
+            assert!(tcp_exchange(&mut server.connect(), id));
+        }
+    }
+
+    #[test]
+    fn what_arrived_before_stopping_is_answered() {
+        let mut server = Server::echo(Limits::default());
+        let mut stream = server.connect();
+        assert!(tcp_exchange(&mut stream, 1));
+        let (queries, answers): (Vec<_>, Vec<_>) = (0..200).map(query).unzip();
+        stream.write_all(&queries.iter().flat_map(|query| framed(query)).collect::<Vec<u8>>()).expect("sent");
+        let began = Instant::now();
+        server.stop();
+        assert!(began.elapsed() < Duration::from_secs(1));
+        for answer in answers {
+            assert_eq!(read_message(&mut stream), Some(answer));
+        }
+        assert!(is_closed(&mut stream));
+        assert!(TcpStream::connect(server.addresses[0]).is_err());
+    }
+
+    #[test]
+    fn stopping_does_not_wait_for_a_slow_reader() {
+        let mut server = Server::echo(Limits::default());
+        let mut stream = server.connect();
+        let _ = stream.set_write_timeout(Some(SHORT));
+        let _ = stream.write_all(&framed(b"long answer, please").repeat(1000));
+        // Meanwhile others are answered.
+        assert!(tcp_exchange(&mut server.connect(), 1));
+        let began = Instant::now();
+        server.stop();
+        assert!(began.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn both_transports_share_a_server() {
+        let server = Server::start(&["127.0.0.1:0", "[::1]:0"], 2, Limits::default(), echo);
+        for (address, client) in server.addresses.iter().zip(["127.0.0.1:0", "[::1]:0"]) {
+            assert_eq!(exchange(&udp_client(client), *address, &query(1).0).0, query(1).1);
+            let mut stream = TcpStream::connect(address).expect("a connection");
+            assert!(tcp_exchange(&mut stream, 2));
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! UDP: one thread per socket, which receives a batch, answers it, sends the answers. Between the two calls there is no
+//! lock, allocation, system call or clock read.
+//!
+//! The socket wakes an idle thread every [`WAKE`], which then lets go of an outdated snapshot and sees that it shall
+//! stop. That costs a busy thread nothing.
+
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::answerer::{self, Answerer, Rate};
+use super::socket::{BATCH, Batch, Datagram};
+use crate::answer::Transport;
+use crate::metrics::Counters;
+use crate::time;
+
+/// How often an idle thread wakes.
+const WAKE: Duration = Duration::from_millis(250);
+/// How long a full send buffer may hold up a thread before the batch is dropped.
+const SEND_WAIT: Duration = Duration::from_millis(50);
+/// How long to wait after a receive call that failed for want of memory or worse, which may well fail again at once.
+const FAILED_WAIT: Duration = Duration::from_millis(50);
+/// Batches that were waiting in the kernel and are still answered when stopping: bounded, as more may keep coming.
+const LAST_BATCHES: usize = 64;
+
+/// A socket, and whether it is bound to a wildcard address and tells where each datagram came to.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) socket: UdpSocket,
+    pub(super) wildcard: bool,
+}
+
+/// Starts thread `index`, which answers what comes to `socket` until `stopped`.
+pub(super) fn start(
+    index: usize,
+    socket: Socket,
+    answerer: Answerer,
+    stopped: Arc<AtomicBool>,
+) -> io::Result<JoinHandle<()>> {
+    socket.socket.set_read_timeout(Some(WAKE))?;
+    socket.socket.set_write_timeout(Some(SEND_WAIT))?;
+    thread::Builder::new().name(format!("udp-{index}")).spawn(move || {
+        let batch = Batch::new(socket.wildcard);
+        Loop { socket: socket.socket, batch, answerer }.run(&stopped);
+    })
+}
+
+struct Loop {
+    socket: UdpSocket,
+    batch: Batch,
+    answerer: Answerer,
+}
+
+impl Loop {
+    fn run(mut self, stopped: &AtomicBool) {
+        while !stopped.load(Ordering::Relaxed) {
+            match self.batch.receive(&self.socket) {
+                Ok(received) => self.answer(received),
+                Err(error) => self.receive_failed(&error),
+            }
+        }
+        for _ in 0..LAST_BATCHES {
+            match self.batch.receive_waiting(&self.socket) {
+                Ok(received) => self.answer(received),
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn answer(&mut self, received: usize) {
+        debug_assert!(received <= BATCH);
+        let mut answers = self.answerer.begin();
+        for index in 0..received {
+            let length = match self.batch.datagram(index) {
+                Some(datagram) => answer_one(&mut answers, datagram),
+                None => 0,
+            };
+            if length > 0 {
+                self.batch.reply(index, length);
+            }
+        }
+        let sent = self.batch.send(&self.socket);
+        count(answers.counters(), received, sent.sent, sent.failed);
+    }
+
+    fn receive_failed(&mut self, error: &io::Error) {
+        match error.raw_os_error() {
+            // The timeout; the newest snapshot replaces the one that this thread holds.
+            Some(libc::EAGAIN) => drop(self.answerer.begin()),
+            // Interrupted; ICMP errors about earlier answers, each told once.
+            Some(libc::EINTR | libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH) => {}
+            _ => {
+                self.answerer.counters().udp_receive_failed.add(1);
+                log_receive_failure(error);
+                thread::sleep(FAILED_WAIT);
+            }
+        }
+    }
+}
+
+/// Octets of the answer to `datagram`, or 0.
+fn answer_one(answers: &mut answerer::Batch<'_>, datagram: Datagram<'_>) -> usize {
+    let counters = answers.counters();
+    if datagram.truncated {
+        counters.udp_too_long.add(1);
+        return 0;
+    }
+    if datagram.source.port() == 0 {
+        counters.udp_bad_source.add(1);
+        return 0;
+    }
+    answers.answer(datagram.query, datagram.source.ip(), Transport::Udp, datagram.out)
+}
+
+fn count(counters: &Counters, received: usize, sent: usize, failed: usize) {
+    counters.udp_received.add(received as u64);
+    counters.udp_sent.add(sent as u64);
+    if failed > 0 {
+        counters.udp_send_failed.add(failed as u64);
+    }
+}
+
+fn log_receive_failure(error: &io::Error) {
+    static RATE: Rate = Rate::new();
+    if let Some(unlogged) = RATE.allows(time::now().0) {
+        tracing::warn!(%error, unlogged, "receiving over UDP failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::net::SocketAddr;
+
+    use super::super::testing::{Server, echo, exchange, query, udp_client};
+    use super::super::{Limits, Respond};
+    use super::*;
+
+    #[test]
+    fn answers_over_both_families() {
+        for (listen, client) in [("127.0.0.1:0", "127.0.0.1:0"), ("[::1]:0", "[::1]:0")] {
+            let server = Server::start(&[listen], 1, Limits::default(), echo);
+            let client = udp_client(client);
+            for id in 0..100 {
+                let (query, answer) = query(id);
+                assert_eq!(exchange(&client, server.addresses[0], &query), (answer, server.addresses[0]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_wildcard_socket_answers_from_the_address_asked() {
+        let server = Server::start(&["0.0.0.0:0", "[::]:0"], 1, Limits::default(), echo);
+        for (listener, asked, client) in
+            [(0, "127.0.0.2", "0.0.0.0:0"), (0, "127.0.0.3", "0.0.0.0:0"), (1, "::1", "[::]:0")]
+        {
+            let to = SocketAddr::new(asked.parse().expect("an address"), server.addresses[listener].port());
+            let (query, answer) = query(7);
+            assert_eq!(exchange(&udp_client(client), to, &query), (answer, to));
+        }
+    }
+
+    #[test]
+    fn bad_datagrams_cost_only_themselves() {
+        let mut server = Server::echo(Limits::default());
+        let (client, to) = (udp_client("127.0.0.1:0"), server.addresses[0]);
+        for bad in [&[0; 5000][..], b"panic, please", b"silent, please"] {
+            client.send_to(bad, to).expect("sent");
+        }
+        let (query, answer) = query(7);
+        assert_eq!(exchange(&client, to, &query).0, answer);
+        server.stop();
+        let counts = [
+            server.count(|counters| &counters.udp_received),
+            server.count(|counters| &counters.udp_too_long),
+            server.count(|counters| &counters.panics),
+            server.count(|counters| &counters.udp_sent),
+        ];
+        assert_eq!(counts, [4, 1, 1, 1]);
+    }
+
+    #[test]
+    fn what_was_sent_before_stopping_is_answered() {
+        let mut server = Server::echo(Limits::default());
+        let client = udp_client("127.0.0.1:0");
+        let queries: Vec<_> = (0..200).map(query).collect();
+        for (query, _) in &queries {
+            client.send_to(query, server.addresses[0]).expect("sent");
+        }
+        server.stop();
+        let mut buffer = [0; 512];
+        for (_, answer) in &queries {
+            let length = client.recv(&mut buffer).expect("an answer");
+            assert_eq!(&buffer[..length], answer);
+        }
+    }
+
+    #[test]
+    fn workers_share_the_load() {
+        // Answers with the name of its thread.
+        let named: Respond = |_, _, _, _, _, out| {
+            let thread = thread::current();
+            let name = thread.name().unwrap_or_default();
+            out[..name.len()].copy_from_slice(name.as_bytes());
+            name.len()
+        };
+        let server = Server::start(&["127.0.0.1:0"], 2, Limits::default(), named);
+        // The kernel picks by the client's port: that 64 ports meet one thread has a chance of 2^-63.
+        let names: HashSet<Vec<u8>> =
+            (0..64).map(|id| exchange(&udp_client("127.0.0.1:0"), server.addresses[0], &query(id).0).0).collect();
+        assert_eq!(names.len(), 2);
+    }
+}

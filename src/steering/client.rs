@@ -1,0 +1,253 @@
+//! Whose address decides: the client subnet or the resolver (SPEC 4.1), and how a scope in the address that was looked
+//! at is told in the form that the query used (SPEC 7.5).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use crate::dns::ClientSubnet;
+
+/// `[ecs]` as steering needs it.
+#[derive(Clone, Debug, Default)]
+pub struct EcsPolicy {
+    /// Whether it is looked at, at all.
+    pub enabled: bool,
+    /// Most bits of an IPv4 prefix looked at.
+    pub ipv4: u8,
+    /// Most bits of an IPv6 prefix looked at.
+    pub ipv6: u8,
+    /// Packet sources whose ECS may name addresses that are not global unicast.
+    pub trusted: Vec<IpNet>,
+}
+
+/// Where the address came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// EDNS Client Subnet.
+    Subnet,
+    /// The packet's source: no subnet was sent, it had length 0, or it is not looked at.
+    Resolver,
+    /// The packet's source: the subnet is in a special-purpose block of this length and its sender is not trusted.
+    SetAside(u8),
+}
+
+/// The client as steering sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The address looked at, IPv4 inside IPv6 unwrapped, bits not given zero.
+    pub address: IpAddr,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Bits that stood before the IPv4 address inside the IPv6 one; 0 when nothing was unwrapped.
+    wrapped: u8,
+    /// Longest scope, in the form that the query used: never more bits than are looked at.
+    longest: u8,
+}
+
+impl EcsPolicy {
+    /// The client of a query from `source` with `subnet`; `follow` is the service's own `ecs` switch.
+    #[must_use]
+    pub fn client(&self, source: IpAddr, subnet: Option<&ClientSubnet>, follow: bool) -> Client {
+        match subnet.filter(|subnet| self.enabled && follow && subnet.source > 0) {
+            None => resolver(source, Origin::Resolver),
+            Some(subnet) => self.from_subnet(source, subnet),
+        }
+    }
+
+    fn from_subnet(&self, source: IpAddr, subnet: &ClientSubnet) -> Client {
+        let (address, bits, wrapped) = unwrap(subnet.address, subnet.source, false);
+        if let Some(block) = special_block(address, bits)
+            && !self.trusted.iter().any(|net| net.contains(&source.to_canonical()))
+        {
+            return resolver(source, Origin::SetAside(block + wrapped));
+        }
+        let most = if address.is_ipv4() { self.ipv4 } else { self.ipv6 };
+        Client { address: mask(address, bits.min(most)), origin: Origin::Subnet, wrapped, longest: most + wrapped }
+    }
+
+    /// The longest prefix of a client of that family that is looked at.
+    #[must_use]
+    pub fn most_bits(&self, address: IpAddr) -> u8 {
+        if address.is_ipv4() { self.ipv4 } else { self.ipv6 }
+    }
+}
+
+fn resolver(source: IpAddr, origin: Origin) -> Client {
+    let bits = if source.is_ipv4() { 32 } else { 128 };
+    let (address, _, wrapped) = unwrap(source, bits, true);
+    Client { address, origin, wrapped, longest: 128 }
+}
+
+impl Client {
+    /// A client that is known by a packet's source alone.
+    #[must_use]
+    pub fn of_resolver(source: IpAddr) -> Client {
+        resolver(source, Origin::Resolver)
+    }
+
+    /// What a scope found for [`Client::address`] is in the answer's ECS option; 0 stays 0.
+    #[must_use]
+    pub fn scope(&self, found: u8) -> u8 {
+        match self.origin {
+            Origin::Resolver => 0,
+            Origin::SetAside(block) => block,
+            Origin::Subnet if found == 0 => 0,
+            Origin::Subnet => (found + self.wrapped).min(self.longest),
+        }
+    }
+}
+
+/// The IPv4 address inside an IPv6 prefix of `bits`, its length and the bits before it: mapped and NAT64 (from /104 on),
+/// 6to4 (from /24 on), Teredo for a packet's own source alone, where the client's address is in the last 32 bits,
+/// inverted (RFC 4380 §4).
+fn unwrap(address: IpAddr, bits: u8, own_source: bool) -> (IpAddr, u8, u8) {
+    let IpAddr::V6(v6) = address else { return (address, bits, 0) };
+    let octets = v6.octets();
+    let inside = |at: usize| IpAddr::V4(Ipv4Addr::new(octets[at], octets[at + 1], octets[at + 2], octets[at + 3]));
+    if bits >= 104 && (v6.to_ipv4_mapped().is_some() || octets.starts_with(&NAT64)) {
+        return (inside(12), bits - 96, 96);
+    }
+    if bits >= 24 && octets.starts_with(&[0x20, 0x02]) {
+        return (inside(2), (bits - 16).min(32), 16);
+    }
+    if own_source && octets.starts_with(&[0x20, 0x01, 0, 0]) {
+        let IpAddr::V4(inverted) = inside(12) else { return (address, bits, 0) };
+        return (IpAddr::V4(Ipv4Addr::from_bits(!inverted.to_bits())), 32, 96);
+    }
+    (address, bits, 0)
+}
+
+/// 64:ff9b::/96 (RFC 6052).
+const NAT64: [u8; 12] = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// The address with all bits past `bits` zero.
+#[must_use]
+pub fn mask(address: IpAddr, bits: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let keep = u32::MAX.checked_shl(32 - u32::from(bits.min(32))).unwrap_or(0);
+            IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & keep))
+        }
+        IpAddr::V6(v6) => {
+            let keep = u128::MAX.checked_shl(128 - u32::from(bits.min(128))).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & keep))
+        }
+    }
+}
+
+/// Blocks that are not global unicast: first address and length (IANA special-purpose address registries, multicast,
+/// class E).
+const SPECIAL_V4: &[([u8; 4], u8)] = &[
+    ([0, 0, 0, 0], 8),
+    ([10, 0, 0, 0], 8),
+    ([100, 64, 0, 0], 10),
+    ([127, 0, 0, 0], 8),
+    ([169, 254, 0, 0], 16),
+    ([172, 16, 0, 0], 12),
+    ([192, 0, 0, 0], 24),
+    ([192, 0, 2, 0], 24),
+    ([192, 88, 99, 0], 24),
+    ([192, 168, 0, 0], 16),
+    ([198, 18, 0, 0], 15),
+    ([198, 51, 100, 0], 24),
+    ([203, 0, 113, 0], 24),
+    ([224, 0, 0, 0], 4),
+    ([240, 0, 0, 0], 4),
+];
+
+/// The same for IPv6, within 2000::/3: all outside it is special in blocks of a sixteenth.
+const SPECIAL_V6: &[([u16; 3], u8)] =
+    &[([0x2001, 0x0db8, 0], 32), ([0x2001, 0, 0], 23), ([0x2002, 0, 0], 16), ([0x3fff, 0, 0], 20)];
+
+/// The length of the special-purpose block that holds the whole prefix.
+fn special_block(address: IpAddr, bits: u8) -> Option<u8> {
+    match address {
+        IpAddr::V4(v4) => {
+            let holds = |block: [u8; 4], length: u8| {
+                bits >= length && (v4.to_bits() ^ u32::from_be_bytes(block)) >> (32 - length) == 0
+            };
+            SPECIAL_V4.iter().find(|&&(block, length)| holds(block, length)).map(|&(_, length)| length)
+        }
+        IpAddr::V6(v6) => {
+            let top = v6.to_bits() >> 80;
+            let holds = |[a, b, c]: [u16; 3], length: u8| {
+                let block = u128::from(a) << 32 | u128::from(b) << 16 | u128::from(c);
+                bits >= length && (top ^ block) >> (48 - length) == 0
+            };
+            let special = SPECIAL_V6.iter().find(|&&(block, length)| holds(block, length));
+            match special {
+                Some(&(_, length)) => Some(length),
+                None if v6.to_bits() >> 125 != 1 && bits >= 4 => Some(4),
+                None => None,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> EcsPolicy {
+        EcsPolicy { enabled: true, ipv4: 24, ipv6: 56, trusted: vec!["127.0.0.0/8".parse().expect("net")] }
+    }
+
+    fn subnet(text: &str) -> ClientSubnet {
+        let net: IpNet = text.parse().expect("a prefix");
+        ClientSubnet { family: if net.addr().is_ipv4() { 1 } else { 2 }, source: net.prefix_len(), address: net.addr() }
+    }
+
+    #[test]
+    fn the_subnet_decides_where_it_may() {
+        let far = "9.9.9.9";
+        for (source, ecs, address, origin, found, scope) in [
+            (far, "81.2.69.0/24", "81.2.69.0", Origin::Subnet, 20, 20),
+            (far, "81.2.69.160/32", "81.2.69.0", Origin::Subnet, 30, 24),
+            (far, "81.2.0.0/16", "81.2.0.0", Origin::Subnet, 22, 22),
+            (far, "81.2.69.0/24", "81.2.69.0", Origin::Subnet, 0, 0),
+            (far, "0.0.0.0/0", far, Origin::Resolver, 20, 0),
+            (far, "10.1.2.0/24", far, Origin::SetAside(8), 20, 8),
+            ("127.0.0.1", "10.1.2.0/24", "10.1.2.0", Origin::Subnet, 20, 20),
+            (far, "172.31.2.0/24", far, Origin::SetAside(12), 20, 12),
+            (far, "224.0.0.0/3", "224.0.0.0", Origin::Subnet, 1, 1),
+            (far, "2001:db8:1::/48", far, Origin::SetAside(32), 20, 32),
+            (far, "fd00::/16", far, Origin::SetAside(4), 20, 4),
+            (far, "2a00:1450:4000::/56", "2a00:1450:4000::", Origin::Subnet, 40, 40),
+            (far, "::ffff:81.2.69.0/120", "81.2.69.0", Origin::Subnet, 20, 116),
+            (far, "64:ff9b::81.2.69.0/120", "81.2.69.0", Origin::Subnet, 20, 116),
+            (far, "2002:5102:4500::/40", "81.2.69.0", Origin::Subnet, 20, 36),
+            (far, "2002:0a01:0200::/40", far, Origin::SetAside(24), 20, 24),
+        ] {
+            let client = policy().client(source.parse().expect("ip"), Some(&subnet(ecs)), true);
+            assert_eq!(client.address.to_string(), address, "{source} {ecs}");
+            assert_eq!((client.origin, client.scope(found)), (origin, scope), "{source} {ecs}");
+        }
+    }
+
+    #[test]
+    fn the_resolver_decides_else() {
+        for (source, address) in [
+            ("9.9.9.9", "9.9.9.9"),
+            ("::ffff:9.9.9.9", "9.9.9.9"),
+            ("2001:0:5ef5:79fd:0:59d:a0e5:e5", "95.26.255.26"),
+            ("2a00::1", "2a00::1"),
+        ] {
+            let source: IpAddr = source.parse().expect("ip");
+            let client = policy().client(source, Some(&subnet("81.2.69.0/24")), false);
+            assert_eq!((client.address.to_string().as_str(), client.scope(24)), (address, 0), "{source}");
+            assert_eq!(
+                EcsPolicy { enabled: false, ..policy() }.client(source, Some(&subnet("81.2.69.0/24")), true),
+                client
+            );
+        }
+    }
+
+    #[test]
+    fn masks() {
+        for (address, bits, masked) in
+            [("1.2.3.4", 0, "0.0.0.0"), ("1.2.3.4", 24, "1.2.3.0"), ("1.2.3.4", 32, "1.2.3.4"), ("2a00::1", 0, "::")]
+        {
+            assert_eq!(mask(address.parse().expect("ip"), bits).to_string(), masked);
+        }
+    }
+}

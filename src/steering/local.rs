@@ -1,0 +1,82 @@
+//! What a thread that decides owns: random state, rotations, room to work in. Nothing here is shared.
+
+use super::plan::Steering;
+
+/// A small fast generator (SplitMix64), for draws, not for secrets.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// The same seed gives the same draws.
+    #[must_use]
+    pub fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound` (which is above 0); the bias is below 2^-24 for bounds below 2^40.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
+    }
+}
+
+/// Random state, rotations and scratch space of one thread.
+#[derive(Debug)]
+pub struct Local {
+    /// Draws.
+    pub random: Random,
+    /// Groups in the order of this query, where it is not ready made.
+    pub(super) order: Vec<u32>,
+    /// Shares that belong to `order`.
+    pub(super) shares: Vec<u32>,
+    /// (rank, index) of candidates.
+    pub(super) ranked: Vec<(f64, u32)>,
+    /// Running weights of smooth round-robin, by [`super::plan::Steered::rotations`].
+    pub(super) rotations: Vec<i64>,
+    /// Which version of a standing the running weights belong to.
+    pub(super) versions: Vec<u64>,
+    epoch: u64,
+}
+
+impl Local {
+    /// Random state from `seed`; no room yet.
+    #[must_use]
+    pub fn new(seed: u64) -> Local {
+        Local {
+            random: Random::new(seed),
+            order: Vec::new(),
+            shares: Vec::new(),
+            ranked: Vec::new(),
+            rotations: Vec::new(),
+            versions: Vec::new(),
+            epoch: u64::MAX,
+        }
+    }
+
+    /// Makes room for what `steering` needs; rotations begin anew when it is another one.
+    pub fn adopt(&mut self, steering: &Steering) {
+        if self.epoch == steering.epoch {
+            return;
+        }
+        self.epoch = steering.epoch;
+        let need = steering.room();
+        for list in [&mut self.order, &mut self.shares] {
+            list.clear();
+            list.reserve(need.groups);
+        }
+        self.ranked.clear();
+        self.ranked.reserve(need.candidates);
+        self.rotations.clear();
+        self.rotations.resize(need.rotations, 0);
+        self.versions.clear();
+        self.versions.resize(need.versions, u64::MAX);
+    }
+}

@@ -1,0 +1,104 @@
+//! `steer = "nearest"`: great-circle distance, biased; those about as near as the nearest are equals (SPEC 4.4).
+
+use super::geo;
+use super::service::{Map, Within};
+use super::trace::Trace;
+use crate::fleet::{Fleet, RegionId};
+use crate::geo::{Coordinates, Place, distance_km};
+
+/// Where a client is: its coordinates, else the middle of its country.
+#[must_use]
+pub(super) fn position(place: &Place) -> Option<Coordinates> {
+    place.coordinates_or_centroid()
+}
+
+/// The order of `present` regions for a client and how many of its first are equals.
+pub(super) fn order<T: Trace>(
+    map: Option<&Map>,
+    tolerance: u16,
+    place: &Place,
+    fleet: &Fleet,
+    present: &[RegionId],
+    trace: &mut T,
+) -> (Vec<RegionId>, usize) {
+    let open: Vec<RegionId> = present.iter().copied().filter(|&region| !fleet.region(region).only_named).collect();
+    let Some(client) = position(place) else {
+        let order = match map {
+            Some(map) => geo::resolve(&map.default, Within::Listed, None, fleet, present),
+            None => open,
+        };
+        let which = if map.is_some() { "the map's default" } else { "configured order" };
+        trace.note("order", || format!("place unknown, {which}: {}", super::fence::names(fleet, &order)));
+        return (order, 1);
+    };
+    let distance = |region: &RegionId| biased(fleet, *region, client).unwrap_or(f64::INFINITY);
+    let mut order: Vec<(f64, RegionId)> = open.iter().map(|region| (distance(region), *region)).collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let nearest = order.first().map_or(0.0, |first| first.0);
+    let limit = nearest * (1.0 + f64::from(tolerance) / 10_000.0);
+    // Regions without a location are never near, not even equals of each other.
+    let equals = order.iter().take_while(|(distance, _)| distance.is_finite() && *distance <= limit).count().max(1);
+    trace.note("order", || {
+        let shown: Vec<String> = order
+            .iter()
+            .map(|(km, region)| match km.is_finite() {
+                true => format!("{} ({km:.0} km)", fleet.region(*region).name),
+                false => format!("{} (no location)", fleet.region(*region).name),
+            })
+            .collect();
+        format!("{}; the first {equals} are equals", shown.join(", "))
+    });
+    (order.into_iter().map(|(_, region)| region).collect(), equals)
+}
+
+/// Regions by distance from a point, those without location last, in the order given among equals.
+#[must_use]
+pub(super) fn by_distance(fleet: &Fleet, regions: &[RegionId], from: Option<Coordinates>) -> Vec<RegionId> {
+    let Some(from) = from else { return regions.to_vec() };
+    let distance = |region: RegionId| match fleet.region(region).location {
+        Some(location) => distance_km(from, location),
+        None => f64::INFINITY,
+    };
+    let mut order: Vec<(f64, RegionId)> = regions.iter().map(|&region| (distance(region), region)).collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0));
+    order.into_iter().map(|(_, region)| region).collect()
+}
+
+fn biased(fleet: &Fleet, region: RegionId, client: Coordinates) -> Option<f64> {
+    let region = fleet.region(region);
+    let distance = distance_km(client, region.location?);
+    let bias = f64::from(region.bias) / 100.0;
+    Some(if bias >= 0.0 { distance * (1.0 - bias) } else { distance / (1.0 + bias) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steering::fence::names;
+    use crate::steering::testing::{map, world};
+    use crate::steering::trace::Silent;
+
+    #[test]
+    fn the_nearest_come_first() {
+        let mut fleet = world();
+        let all: Vec<RegionId> = (0..fleet.regions.len() as u16).map(RegionId).collect();
+        let at =
+            |latitude, longitude| Place { coordinates: Some(Coordinates { latitude, longitude }), ..Place::default() };
+        let country = |code| Place { country: crate::geo::Code::parse(code), ..Place::default() };
+        let default = map(&fleet, "ap-south us-east", &[]);
+        for (map, tolerance, place, bias, expected, equals) in [
+            (None, 500, at(53.0, -6.0), 0, "eu-west, eu-central, us-east, ap-south, nowhere", 1),
+            (None, 500, country("SG"), 0, "ap-south, eu-central, eu-west, us-east, nowhere", 1),
+            // Between Dublin and Frankfurt, a little nearer to Dublin.
+            (None, 0, at(52.1, 0.9), 0, "eu-west, eu-central, us-east, ap-south, nowhere", 1),
+            (None, 2000, at(52.1, 0.9), 0, "eu-west, eu-central, us-east, ap-south, nowhere", 2),
+            (None, 0, at(52.1, 0.9), -20, "eu-central, eu-west, us-east, ap-south, nowhere", 1),
+            (None, 500, Place::default(), 0, "eu-west, eu-central, us-east, ap-south, nowhere", 1),
+            (Some(&default), 500, Place::default(), 0, "ap-south, us-east", 1),
+        ] {
+            fleet.regions[0].bias = bias;
+            let (order, first) = order(map, tolerance, &place, &fleet, &all, &mut Silent);
+            assert_eq!((names(&fleet, &order).as_str(), first), (expected, equals), "{place:?} {tolerance} {bias}");
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! Compiling: what steers each service, evaluated once for each distinct place and frozen as *prefix → order*.
+//!
+//! ```text
+//!  atlas: prefix → place        map: its own networks
+//!            └──────── zip ────────┘
+//!                       │ evaluate(service, place, networks), once per distinct pair
+//!                       ▼
+//!            Orders: prefix → Order (groups, most wanted first)     equal neighbours merged = widest right ECS scope
+//! ```
+//! A *group* is what one step of an order may serve from: the pool's instances in one region, or, for `any`, in all
+//! regions that the client may be sent to. Services that steer alike share their tables.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::selector::Whereabouts;
+use super::service::{Balance, Map, MapId, Service, ServiceId, Steer};
+use super::trace::{Silent, Trace};
+use super::{failover, fence, geo, hash, nearest, weighted};
+use crate::fleet::{Family, Fleet, InstanceId, PoolId, RegionId};
+use crate::geo::{Atlas, PlaceId, RangeMap};
+
+/// Index into [`Steering::layouts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LayoutId(pub u32);
+
+/// All that steering needs beside health; unchanged until the configuration or geo data change.
+#[derive(Debug, Default)]
+pub struct Steering {
+    /// Different for each compilation in a process: rotations begin anew with it.
+    pub epoch: u64,
+    /// Regions, pools, instances.
+    pub fleet: Fleet,
+    /// By [`MapId`].
+    pub maps: Vec<Map>,
+    /// Where addresses are.
+    pub atlas: Atlas,
+    /// By [`ServiceId`].
+    pub services: Vec<Steered>,
+    /// By [`LayoutId`].
+    pub layouts: Vec<Layout>,
+    room: Room,
+}
+
+/// How much room a thread needs to decide.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Room {
+    /// Groups of the largest layout.
+    pub groups: usize,
+    /// Instances of the largest group.
+    pub candidates: usize,
+    /// Running weights of all rotations.
+    pub rotations: usize,
+    /// Standings that rotations follow.
+    pub versions: usize,
+}
+
+/// A service, compiled.
+#[derive(Debug)]
+pub struct Steered {
+    /// As configured.
+    pub service: Service,
+    /// Its name without the final dot, in lower case: label of metrics and seed of its hash.
+    pub name: Arc<str>,
+    /// Frozen hash of its name.
+    pub hash: u64,
+    /// What its orders refer to.
+    pub layout: LayoutId,
+    /// Prefix → order.
+    pub orders: Arc<Orders>,
+    /// Number of its first group's counter; one for each group of its layout follows.
+    pub slot: usize,
+    /// Where its running weights begin: group by group, family by family.
+    pub(super) rotations: Vec<[usize; 2]>,
+    /// Where its versions begin, two for each group.
+    pub(super) versions: usize,
+}
+
+/// The groups of a pool.
+#[derive(Debug)]
+pub struct Layout {
+    /// Which pool.
+    pub pool: PoolId,
+    /// In order of their regions' configuration, or of first use for `any`.
+    pub groups: Vec<Group>,
+    /// Whether the pool has an address of that family at all, with a weight above 0.
+    pub serves: [bool; 2],
+}
+
+/// Instances that one step of an order may serve from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Regions it stands for: one, or for `any` all that are allowed.
+    pub regions: Vec<RegionId>,
+    /// In configured order.
+    pub members: Vec<InstanceId>,
+    /// Frozen hash of its first region's name.
+    pub hash: u32,
+    /// Sum of the members' weights.
+    pub weight: u64,
+}
+
+impl Group {
+    /// Its region's name, `any` where it stands for several.
+    #[must_use]
+    pub fn label(&self, fleet: &Fleet) -> String {
+        match self.regions[..] {
+            [region] => fleet.region(region).name.clone(),
+            _ => "any".into(),
+        }
+    }
+}
+
+/// Prefix → order.
+#[derive(Debug)]
+pub struct Orders {
+    /// Index into `orders`.
+    pub table: RangeMap<u32>,
+    /// Distinct orders.
+    pub orders: Vec<Order>,
+}
+
+/// Groups, most wanted first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Order {
+    /// Indexes into the layout's groups.
+    pub groups: Box<[u32]>,
+    /// How many of the first are equals, between which the client's hash decides; 1 when there are none.
+    pub equals: u32,
+    /// Shares for a random order, one for each group; empty = the order is fixed.
+    pub shares: Box<[u32]>,
+    /// The only regions that the client may be sent to, by fences; `None` = any.
+    pub fence: Option<Box<[RegionId]>>,
+}
+
+/// What a policy says for one place.
+struct Evaluated {
+    regions: Vec<RegionId>,
+    equals: usize,
+    shares: Vec<u32>,
+    fence: Option<Vec<RegionId>>,
+}
+
+impl Steering {
+    /// Compiles services over a fleet, maps and geo data. `epoch` must differ from all earlier ones.
+    #[must_use]
+    pub fn compile(epoch: u64, fleet: Fleet, maps: Vec<Map>, atlas: Atlas, services: Vec<Service>) -> Steering {
+        let mut compiler = Compiler {
+            fleet: &fleet,
+            maps: &maps,
+            atlas: &atlas,
+            layouts: Vec::new(),
+            layout_ids: HashMap::new(),
+            orders: HashMap::new(),
+            networks: HashMap::new(),
+            room: Room::default(),
+        };
+        let mut services: Vec<Steered> = services.into_iter().map(|service| compiler.service(service)).collect();
+        let Compiler { layouts, room, .. } = compiler;
+        let mut slot = 0;
+        for service in &mut services {
+            service.slot = slot;
+            slot += layouts[service.layout.0 as usize].groups.len();
+        }
+        Steering { epoch, fleet, maps, atlas, services, layouts, room }
+    }
+
+    /// How much room a thread needs.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        self.room
+    }
+
+    /// The service of that number.
+    #[must_use]
+    pub fn service(&self, id: ServiceId) -> &Steered {
+        &self.services[id.0 as usize]
+    }
+
+    /// The layout of a service.
+    #[must_use]
+    pub fn layout(&self, id: LayoutId) -> &Layout {
+        &self.layouts[id.0 as usize]
+    }
+
+    /// Says why the order of `service` is what it is for a client at `address`; the same evaluation that compiled it.
+    pub fn describe<T: Trace>(&self, service: &Steered, address: IpAddr, trace: &mut T) {
+        let (place, _) = self.atlas.lookup(address);
+        let map = service.service.map.map(|map| &self.maps[map.0 as usize]);
+        let networks: Vec<IpNet> = map.map_or_else(Vec::new, |map| {
+            networks_of(map).into_iter().filter(|network| network.contains(&address)).collect()
+        });
+        let client = Whereabouts { place: self.atlas.place(place), networks: &networks };
+        let present = present(&self.fleet, self.layout(service.layout).pool);
+        evaluate(&self.fleet, map, &service.service, &present, client, trace);
+    }
+}
+
+struct Compiler<'a> {
+    fleet: &'a Fleet,
+    maps: &'a [Map],
+    atlas: &'a Atlas,
+    layouts: Vec<Layout>,
+    layout_ids: HashMap<(PoolId, Option<Option<MapId>>), LayoutId>,
+    orders: HashMap<String, Arc<Orders>>,
+    networks: HashMap<MapId, Arc<Networks>>,
+    room: Room,
+}
+
+/// Prefix → which of a map's own networks hold it.
+struct Networks {
+    table: RangeMap<u32>,
+    sets: Vec<Vec<IpNet>>,
+}
+
+impl Compiler<'_> {
+    fn service(&mut self, service: Service) -> Steered {
+        let layout = self.layout_of(&service);
+        let orders = self.orders_of(&service, layout);
+        let name: Arc<str> = service.name.to_plain().to_ascii_lowercase().into();
+        let (rotations, versions) = self.rotations_of(&service, layout);
+        let groups = &self.layouts[layout.0 as usize].groups;
+        self.room.groups = self.room.groups.max(groups.len());
+        let largest = groups.iter().map(|group| group.members.len()).max().unwrap_or(0);
+        self.room.candidates = self.room.candidates.max(largest).max(groups.len());
+        Steered { hash: hash::of_name(&name), service, name, layout, orders, slot: 0, rotations, versions }
+    }
+
+    /// Regions of a pool are one layout for all services but those with `any`: theirs depends on the map's fences.
+    fn layout_of(&mut self, service: &Service) -> LayoutId {
+        let any = service.steer == Steer::Any;
+        let key = (service.pool, any.then_some(service.map));
+        if let Some(&id) = self.layout_ids.get(&key) {
+            return id;
+        }
+        let regions = if any { Vec::new() } else { present(self.fleet, service.pool) };
+        let groups = regions.into_iter().map(|region| self.group(service.pool, vec![region], false)).collect();
+        let serves = Family::BOTH.map(|family| {
+            let of = |&id: &InstanceId| self.fleet.instance(id);
+            let mut instances = self.fleet.pool(service.pool).instances.iter().map(of).filter(|i| i.weight > 0);
+            instances.any(|instance| instance.addresses.iter().any(|address| Family::of(address.ip) == family))
+        });
+        let id = LayoutId(self.layouts.len() as u32);
+        self.layouts.push(Layout { pool: service.pool, groups, serves });
+        self.layout_ids.insert(key, id);
+        id
+    }
+
+    /// The instances of a pool in any of `regions`, and those that have none where these count.
+    fn group(&self, pool: PoolId, regions: Vec<RegionId>, without_region: bool) -> Group {
+        let belongs = |&id: &InstanceId| {
+            let of = &self.fleet.instance(id).regions;
+            (without_region && of.is_empty()) || of.iter().any(|region| regions.contains(region))
+        };
+        let members: Vec<InstanceId> = self.fleet.pool(pool).instances.iter().copied().filter(belongs).collect();
+        let weight = members.iter().map(|&id| u64::from(self.fleet.instance(id).weight)).sum();
+        let hash = regions.first().map_or(0, |&region| hash::of_name(&self.fleet.region(region).name) as u32);
+        Group { regions, members, hash, weight }
+    }
+
+    fn orders_of(&mut self, service: &Service, layout: LayoutId) -> Arc<Orders> {
+        let any = (service.steer == Steer::Any).then_some(layout);
+        let present = present(self.fleet, service.pool);
+        let key = format!("{:?} {:?} {present:?} {any:?}", service.steer, service.map);
+        if let Some(orders) = self.orders.get(&key) {
+            return Arc::clone(orders);
+        }
+        let orders = Arc::new(self.compile_orders(service, layout, &present));
+        self.orders.insert(key, Arc::clone(&orders));
+        orders
+    }
+
+    fn compile_orders(&mut self, service: &Service, layout: LayoutId, present: &[RegionId]) -> Orders {
+        let map = service.map.map(|map| &self.maps[map.0 as usize]);
+        let mut collected = Collected::default();
+        let fleet = self.fleet;
+        let follows_place = match service.steer {
+            Steer::Geo | Steer::Nearest { .. } => true,
+            Steer::Failover { .. } | Steer::Weighted { .. } | Steer::Any => {
+                map.is_some_and(|map| !map.fences.is_empty())
+            }
+        };
+        if !follows_place {
+            let client = Whereabouts { place: self.atlas.place(PlaceId(0)), networks: &[] };
+            let evaluated = evaluate(fleet, map, service, present, client, &mut Silent);
+            let order = self.order(service, layout, evaluated);
+            return Orders { table: RangeMap::uniform(collected.id(order)), orders: collected.orders };
+        }
+        let networks = self.networks_of(service.map);
+        let atlas = self.atlas;
+        // One order for each pair of a place and a set of the map's networks that occurs.
+        let mut known: Vec<Vec<u32>> = vec![Vec::new(); networks.sets.len()];
+        let table = atlas.map().zip(&networks.table, |place: PlaceId, set: u32| {
+            let known = &mut known[set as usize];
+            if known.is_empty() {
+                known.resize(atlas.places().len(), u32::MAX);
+            }
+            let slot = &mut known[place.0 as usize];
+            if *slot == u32::MAX {
+                let client = Whereabouts { place: atlas.place(place), networks: &networks.sets[set as usize] };
+                let evaluated = evaluate(fleet, map, service, present, client, &mut Silent);
+                *slot = collected.id(self.order(service, layout, evaluated));
+            }
+            *slot
+        });
+        Orders { table, orders: collected.orders }
+    }
+
+    /// Regions become groups of the layout.
+    fn order(&mut self, service: &Service, layout: LayoutId, evaluated: Evaluated) -> Order {
+        let groups: Box<[u32]> = if service.steer == Steer::Any {
+            let group = self.group(service.pool, evaluated.regions, evaluated.fence.is_none());
+            let groups = &mut self.layouts[layout.0 as usize].groups;
+            let at = groups.iter().position(|known| *known == group).unwrap_or_else(|| {
+                groups.push(group);
+                groups.len() - 1
+            });
+            Box::from([at as u32])
+        } else {
+            let groups = &self.layouts[layout.0 as usize].groups;
+            let of = |region: &RegionId| groups.iter().position(|group| group.regions[0] == *region);
+            evaluated.regions.iter().filter_map(of).map(|at| at as u32).collect()
+        };
+        Order {
+            groups,
+            equals: evaluated.equals as u32,
+            shares: evaluated.shares.into(),
+            fence: evaluated.fence.map(Into::into),
+        }
+    }
+
+    fn networks_of(&mut self, map: Option<MapId>) -> Arc<Networks> {
+        let Some(id) = map else {
+            return Arc::new(Networks { table: RangeMap::uniform(0), sets: vec![Vec::new()] });
+        };
+        let maps = self.maps;
+        let compile = || Arc::new(Networks::of(networks_of(&maps[id.0 as usize])));
+        Arc::clone(self.networks.entry(id).or_insert_with(compile))
+    }
+
+    /// Gives a service that rotates its place among the running weights of each thread.
+    fn rotations_of(&mut self, service: &Service, layout: LayoutId) -> (Vec<[usize; 2]>, usize) {
+        if service.balance != Balance::RoundRobin {
+            return (Vec::new(), 0);
+        }
+        let versions = self.room.versions;
+        let mut bases = Vec::new();
+        for group in &self.layouts[layout.0 as usize].groups {
+            let members = group.members.len();
+            bases.push([self.room.rotations, self.room.rotations + members]);
+            self.room.rotations += 2 * members;
+            self.room.versions += 2;
+        }
+        (bases, versions)
+    }
+}
+
+impl Networks {
+    fn of(networks: Vec<IpNet>) -> Networks {
+        let mut sets = vec![Vec::new()];
+        let prefixes: Vec<(IpNet, u32)> = networks
+            .iter()
+            .map(|network| {
+                sets.push(networks.iter().copied().filter(|outer| outer.contains(network)).collect());
+                (*network, sets.len() as u32 - 1)
+            })
+            .collect();
+        Networks { table: RangeMap::from_prefixes(0, prefixes), sets }
+    }
+}
+
+/// All networks that the entries and fences of a map name, each once.
+fn networks_of(map: &Map) -> Vec<IpNet> {
+    let entries = map.entries.iter().flat_map(|entry| entry.selector.networks());
+    let fences = map.fences.iter().flat_map(|fence| fence.selector.networks());
+    let mut networks: Vec<IpNet> = entries.chain(fences).collect();
+    networks.sort_unstable();
+    networks.dedup();
+    networks
+}
+
+/// Distinct orders while they are collected.
+#[derive(Default)]
+struct Collected {
+    orders: Vec<Order>,
+    ids: HashMap<Order, u32>,
+}
+
+impl Collected {
+    fn id(&mut self, order: Order) -> u32 {
+        let next = self.orders.len() as u32;
+        *self.ids.entry(order).or_insert_with_key(|order| {
+            self.orders.push(order.clone());
+            next
+        })
+    }
+}
+
+/// Regions in which a pool has an instance, in configured order.
+fn present(fleet: &Fleet, pool: PoolId) -> Vec<RegionId> {
+    let regions = fleet.pool(pool).instances.iter().flat_map(|&id| fleet.instance(id).regions.iter().copied());
+    let mut present: Vec<RegionId> = regions.collect();
+    present.sort_unstable();
+    present.dedup();
+    present
+}
+
+/// The one place that decides an order: policy first, fences over it.
+fn evaluate<T: Trace>(
+    fleet: &Fleet,
+    map: Option<&Map>,
+    service: &Service,
+    present: &[RegionId],
+    client: Whereabouts<'_>,
+    trace: &mut T,
+) -> Evaluated {
+    let mut evaluated = policy(fleet, map, service, present, client, trace);
+    let fence = map.and_then(|map| fence::allowed(map, client, fleet, trace));
+    if let Some(allowed) = &fence {
+        evaluated.keep(allowed);
+        trace.note("order", || format!("within the fences: {}", fence::names(fleet, &evaluated.regions)));
+    }
+    Evaluated { fence, ..evaluated }
+}
+
+fn policy<T: Trace>(
+    fleet: &Fleet,
+    map: Option<&Map>,
+    service: &Service,
+    present: &[RegionId],
+    client: Whereabouts<'_>,
+    trace: &mut T,
+) -> Evaluated {
+    let fixed = |regions| Evaluated { regions, equals: 1, shares: Vec::new(), fence: None };
+    match (&service.steer, map) {
+        (Steer::Geo, Some(map)) => fixed(geo::order(map, client, fleet, present, trace)),
+        // A configuration without a map for `geo` is refused at load.
+        (Steer::Geo, None) => fixed(Vec::new()),
+        (Steer::Nearest { tolerance }, map) => {
+            let (regions, equals) = nearest::order(map, *tolerance, client.place, fleet, present, trace);
+            Evaluated { equals, ..fixed(regions) }
+        }
+        (Steer::Failover { order }, _) => {
+            let regions = failover::order(order, present);
+            trace.note("order", || format!("failover: {}", fence::names(fleet, &regions)));
+            fixed(regions)
+        }
+        (Steer::Weighted { shares }, _) => {
+            let (regions, shares) = weighted::order(fleet, shares, present);
+            trace.note("order", || format!("random by shares: {}", fence::names(fleet, &regions)));
+            Evaluated { shares, ..fixed(regions) }
+        }
+        (Steer::Any, _) => {
+            let open = present.iter().copied().filter(|&region| !fleet.region(region).only_named).collect();
+            trace.note("order", || "any: all regions are one group".into());
+            fixed(open)
+        }
+    }
+}
+
+impl Evaluated {
+    /// Removes every region that is not allowed, with its share; equals that remain stay equals.
+    fn keep(&mut self, allowed: &[RegionId]) {
+        let keep: Vec<bool> = self.regions.iter().map(|region| allowed.contains(region)).collect();
+        let equals = keep.iter().take(self.equals).filter(|&&kept| kept).count();
+        let mut each = keep.iter();
+        self.regions.retain(|_| *each.next().unwrap_or(&false));
+        let mut each = keep.iter();
+        self.shares.retain(|_| *each.next().unwrap_or(&false));
+        self.equals = equals.max(1);
+    }
+}

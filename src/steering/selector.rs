@@ -1,0 +1,141 @@
+//! Which clients a map's entry or fence fits, and which of several entries is the most specific (SPEC 4.2).
+
+use std::cmp::Ordering;
+
+use ipnet::IpNet;
+
+use super::service::{MapEntry, Part, Selector};
+use crate::geo::Place;
+
+/// Where a client is, as far as selectors can ask.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whereabouts<'a> {
+    /// What geo data say.
+    pub(super) place: &'a Place,
+    /// Those of the map's own networks that hold the client.
+    pub(super) networks: &'a [IpNet],
+}
+
+impl Selector {
+    /// Whether all conditions hold.
+    #[must_use]
+    pub(super) fn fits(&self, client: Whereabouts<'_>) -> bool {
+        self.0.iter().all(|part| part.fits(client))
+    }
+
+    /// More specific is greater: the most specific part decides, then more parts, then the parts that follow.
+    #[must_use]
+    pub(super) fn specificity(&self, other: &Selector) -> Ordering {
+        let (mine, theirs) = (self.ranks(), other.ranks());
+        let first = mine.first().cmp(&theirs.first());
+        first.then(mine.len().cmp(&theirs.len())).then_with(|| mine.cmp(&theirs))
+    }
+
+    /// Ranks of the parts, most specific first.
+    fn ranks(&self) -> Vec<(u8, u8)> {
+        let mut ranks: Vec<(u8, u8)> = self.0.iter().map(Part::rank).collect();
+        ranks.sort_unstable_by(|a, b| b.cmp(a));
+        ranks
+    }
+
+    /// The networks it names.
+    pub(super) fn networks(&self) -> impl Iterator<Item = IpNet> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Network(network) => Some(*network),
+            _ => None,
+        })
+    }
+}
+
+impl Part {
+    fn fits(&self, client: Whereabouts<'_>) -> bool {
+        let place = client.place;
+        match self {
+            Part::Network(network) => client.networks.contains(network),
+            Part::As(number) => place.as_number == Some(*number),
+            Part::City(id) => place.city == Some(*id),
+            Part::Subdivision(code) => place.subdivision.as_deref() == Some(&**code),
+            Part::Country(code) => place.country == Some(*code),
+            Part::Continent(code) => place.continent == Some(*code),
+        }
+    }
+
+    /// Kind, then prefix length.
+    fn rank(&self) -> (u8, u8) {
+        match self {
+            Part::Network(network) => (6, network.prefix_len()),
+            Part::As(_) => (5, 0),
+            Part::City(_) => (4, 0),
+            Part::Subdivision(_) => (3, 0),
+            Part::Country(_) => (2, 0),
+            Part::Continent(_) => (1, 0),
+        }
+    }
+}
+
+/// The most specific entry that fits; of equals the one that stands first.
+#[must_use]
+pub(super) fn most_specific<'m, T>(entries: &'m [MapEntry<T>], client: Whereabouts<'_>) -> Option<&'m MapEntry<T>> {
+    let fitting = entries.iter().filter(|entry| entry.selector.fits(client));
+    fitting.reduce(
+        |best, entry| {
+            if entry.selector.specificity(&best.selector) == Ordering::Greater { entry } else { best }
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geo::Code;
+
+    fn entry(text: &str) -> MapEntry<()> {
+        let part = |text: &str| match text.split_once(':') {
+            Some(("as", n)) => Part::As(n.parse().expect("number")),
+            Some(("city", n)) => Part::City(n.parse().expect("number")),
+            Some(("subdivision", s)) => Part::Subdivision(s.into()),
+            Some(("country", c)) => Part::Country(Code::parse(c).expect("code")),
+            Some(("continent", c)) => Part::Continent(Code::parse(c).expect("code")),
+            _ => Part::Network(text.parse().expect("a prefix")),
+        };
+        MapEntry { text: text.into(), selector: Selector(text.split(',').map(part).collect()), value: () }
+    }
+
+    #[test]
+    fn the_most_specific_entry_wins() {
+        let networks: Vec<IpNet> = ["10.0.0.0/8", "10.1.0.0/16"].map(|net| net.parse().expect("net")).into();
+        let place = Place {
+            continent: Code::parse("EU"),
+            country: Code::parse("DE"),
+            subdivision: Some("DE-BE".into()),
+            city: Some(7),
+            as_number: Some(64500),
+            coordinates: None,
+        };
+        let client = Whereabouts { place: &place, networks: &networks };
+        let ladder = [
+            "continent:EU",
+            "country:DE",
+            "continent:EU,country:DE",
+            "subdivision:DE-BE",
+            "city:7",
+            "as:64500",
+            "as:64500,continent:EU",
+            "as:64500,country:DE",
+            "as:64500,city:7,country:DE",
+            "10.0.0.0/8",
+            "10.0.0.0/8,as:64500",
+            "10.1.0.0/16",
+        ];
+        for (index, wins) in ladder.iter().enumerate() {
+            for loses in &ladder[..index] {
+                for pair in [[wins, loses], [loses, wins]] {
+                    let entries = pair.map(|text| entry(text));
+                    assert_eq!(&most_specific(&entries, client).expect("one fits").text, wins, "over {loses}");
+                }
+            }
+        }
+        let others = ["continent:AS", "country:DE,as:1", "10.2.0.0/16", "city:8"].map(entry);
+        assert!(most_specific(&others, client).is_none());
+    }
+}

@@ -1,0 +1,371 @@
+//! The decision: which group serves this client now (SPEC 3.3). Nothing else in Waymark decides.
+//!
+//! ```text
+//!            order of groups for this client
+//!  pass 1    the first that is available
+//!  pass 2    the greatest share alive, ties in order; then the first with unknown instances
+//!  pass 3    when-all-down: serve-all (the one lost last) | nodata | servfail | another service | fixed addresses
+//! ```
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::client::Client;
+use super::local::Local;
+use super::plan::{Group, Order, Steered, Steering};
+use super::service::{ServiceId, Sticky, WhenAllDown};
+use super::trace::Trace;
+use super::{hash, weighted};
+use crate::fleet::{Family, RegionId};
+use crate::health::Standing;
+use crate::health::group::Candidates;
+
+/// Losses within this time of each other count as equal.
+const SAME_LOSS: Duration = Duration::from_secs(60);
+/// Longest chain of services that stand in for each other; loading refuses cycles.
+const MAX_FALLBACKS: usize = 8;
+
+/// The standings of a layout's groups, by group and family.
+pub type Standings = Arc<[[Standing; 2]]>;
+
+/// What is to be answered.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome<'a> {
+    /// Pick among these.
+    Pick {
+        /// Who may be picked.
+        candidates: &'a Candidates,
+        /// Index into the layout's groups.
+        group: usize,
+        /// Version of the candidates, for rotations.
+        version: u64,
+    },
+    /// NOERROR without records.
+    Nodata,
+    /// SERVFAIL.
+    Servfail,
+    /// These addresses, those of the family asked for.
+    Addresses(&'a [IpAddr]),
+}
+
+/// A decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision<'a> {
+    /// What is to be answered.
+    pub outcome: Outcome<'a>,
+    /// The service that answers: the one asked, or one that stands in for it.
+    pub service: ServiceId,
+    /// Widest prefix (in bits of [`Client::address`]) in which the order is the same.
+    pub scope: u8,
+    /// Whether nothing eligible or unknown was left.
+    pub all_down: bool,
+}
+
+/// Decides for `client` asking `service` for addresses of `family`. `standings` is indexed by layout.
+pub fn decide<'a, T: Trace>(
+    steering: &'a Steering,
+    standings: &'a [Standings],
+    service: ServiceId,
+    client: &Client,
+    family: Family,
+    local: &mut Local,
+    trace: &mut T,
+) -> Decision<'a> {
+    let mut walk = Walk { steering, standings, client, family, fences: Fences::default(), scope: 0 };
+    let mut asked = service;
+    let mut all_down = false;
+    for _ in 0..MAX_FALLBACKS {
+        let step = walk.service(asked, local, trace);
+        all_down |= step.all_down;
+        let outcome = match step.next {
+            Next::Answer(outcome) => outcome,
+            Next::Service(next) => {
+                trace.note("fallback", || format!("all down: service/{} stands in", steering.service(next).name));
+                asked = next;
+                continue;
+            }
+        };
+        return Decision { outcome, service: asked, scope: walk.scope, all_down };
+    }
+    Decision { outcome: Outcome::Servfail, service: asked, scope: walk.scope, all_down: true }
+}
+
+struct Walk<'a, 'c> {
+    steering: &'a Steering,
+    standings: &'a [Standings],
+    client: &'c Client,
+    family: Family,
+    fences: Fences<'a>,
+    scope: u8,
+}
+
+/// Fences of the services asked so far; nothing passes any of them.
+#[derive(Clone, Copy, Default)]
+struct Fences<'a> {
+    lists: [Option<&'a [RegionId]>; MAX_FALLBACKS],
+}
+
+impl<'a> Fences<'a> {
+    fn add(&mut self, fence: Option<&'a [RegionId]>) {
+        if let Some(free) = self.lists.iter_mut().find(|list| list.is_none()) {
+            *free = fence;
+        }
+    }
+
+    fn is_any(&self) -> bool {
+        self.lists[0].is_some()
+    }
+
+    fn allow(&self, group: &Group) -> bool {
+        !group.regions.is_empty()
+            && self.lists.iter().flatten().all(|list| group.regions.iter().all(|region| list.contains(region)))
+    }
+}
+
+enum Next<'a> {
+    Answer(Outcome<'a>),
+    Service(ServiceId),
+}
+
+struct Step<'a> {
+    next: Next<'a>,
+    all_down: bool,
+}
+
+/// A group that may serve, and what it can do.
+#[derive(Clone, Copy)]
+struct Serving<'a> {
+    group: usize,
+    standing: &'a Standing,
+}
+
+impl<'a> Walk<'a, '_> {
+    fn service<T: Trace>(&mut self, id: ServiceId, local: &mut Local, trace: &mut T) -> Step<'a> {
+        let steered = self.steering.service(id);
+        let layout = self.steering.layout(steered.layout);
+        let standings: &'a [[Standing; 2]] = &self.standings[steered.layout.0 as usize];
+        if !layout.serves[self.family as usize] && matches!(steered.service.when_all_down, WhenAllDown::ServeAll) {
+            trace.note("region", || "no instance has an address of this family: NODATA".into());
+            return Step { next: Next::Answer(Outcome::Nodata), all_down: false };
+        }
+        let (order, scope) = steered.orders.table.lookup(self.client.address);
+        self.scope = self.scope.max(scope);
+        let order = &steered.orders.orders[order as usize];
+        self.fences.add(order.fence.as_deref());
+        if order.equals > 1 {
+            self.scope = self.scope.max(sticky_bits(steered.service.sticky, self.client.address));
+        }
+        // Taken out, so that the rest of `local` stays free; put back below, with its room.
+        let mut sequence = std::mem::take(&mut local.order);
+        self.sequence(steered, order, &mut sequence, local, trace);
+        let step = self.passes(steered, standings, &sequence, trace);
+        local.order = sequence;
+        step
+    }
+
+    /// The groups in the order for this very query.
+    fn sequence<T: Trace>(
+        &self,
+        steered: &Steered,
+        order: &Order,
+        sequence: &mut Vec<u32>,
+        local: &mut Local,
+        trace: &mut T,
+    ) {
+        sequence.clear();
+        sequence.extend_from_slice(&order.groups);
+        let groups = &self.steering.layout(steered.layout).groups;
+        if !order.shares.is_empty() {
+            local.shares.clear();
+            local.shares.extend_from_slice(&order.shares);
+            weighted::shuffle(sequence, &mut local.shares, &mut local.random);
+            trace.note("order", || format!("drawn: {}", self.names(steered, sequence)));
+        }
+        if order.equals > 1 {
+            let bits = sticky_bits(steered.service.sticky, self.client.address);
+            let key = hash::client_key(steered.hash, self.client.address, bits);
+            local.ranked.clear();
+            local.ranked.extend(sequence[..order.equals as usize].iter().map(|&at| {
+                let group = &groups[at as usize];
+                let rank = if group.weight == 0 {
+                    f64::INFINITY
+                } else {
+                    hash::rank(hash::score(key, group.hash), group.weight)
+                };
+                (rank, at)
+            }));
+            local.ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            for (to, (_, at)) in sequence.iter_mut().zip(&local.ranked) {
+                *to = *at;
+            }
+            trace.note("order", || format!("equals ranked by client hash: {}", self.names(steered, sequence)));
+        }
+    }
+
+    fn passes<T: Trace>(
+        &self,
+        steered: &'a Steered,
+        standings: &'a [[Standing; 2]],
+        sequence: &[u32],
+        trace: &mut T,
+    ) -> Step<'a> {
+        let answer = |candidates, serving: Serving<'a>| Step {
+            next: Next::Answer(Outcome::Pick {
+                candidates,
+                group: serving.group,
+                version: serving.standing.version.wrapping_mul(4).wrapping_add(pass_of(serving.standing, candidates)),
+            }),
+            all_down: false,
+        };
+        self.describe(steered, standings, sequence, trace);
+        if let Some(serving) = self.alive(steered, standings, sequence, self.family) {
+            trace.note("region", || format!("{} serves", self.name(steered, serving.group)));
+            let standing = serving.standing;
+            let candidates = if standing.eligible.is_empty() { &standing.unknown } else { &standing.eligible };
+            return answer(candidates, serving);
+        }
+        if self.family == Family::V6 && self.only_ipv6_failed(steered, standings, sequence) {
+            trace.note("region", || "every IPv6 address is down while IPv4 is served: NODATA".into());
+            return Step { next: Next::Answer(Outcome::Nodata), all_down: false };
+        }
+        let nothing = |next| Step { next, all_down: true };
+        let fenced = self.fences.is_any();
+        match &steered.service.when_all_down {
+            WhenAllDown::ServeAll => match self.lost_last(steered, standings, sequence) {
+                Some(serving) => {
+                    trace.note("region", || {
+                        format!("all down, serve-all: {} was lost last", self.name(steered, serving.group))
+                    });
+                    Step { all_down: true, ..answer(&serving.standing.allowed, serving) }
+                }
+                None => Step { next: Next::Answer(Outcome::Nodata), all_down: false },
+            },
+            WhenAllDown::Nodata => nothing(Next::Answer(Outcome::Nodata)),
+            WhenAllDown::Servfail => nothing(Next::Answer(Outcome::Servfail)),
+            WhenAllDown::Service(next) => nothing(Next::Service(*next)),
+            // An address belongs to no region, so it is outside every fence.
+            WhenAllDown::Addresses(_) if fenced => nothing(Next::Answer(Outcome::Nodata)),
+            WhenAllDown::Addresses(addresses) => nothing(Next::Answer(Outcome::Addresses(addresses))),
+        }
+    }
+
+    /// The groups of `sequence` that no fence forbids, with their standings.
+    fn open<'s>(
+        &'s self,
+        steered: &'s Steered,
+        standings: &'a [[Standing; 2]],
+        sequence: &'s [u32],
+        family: Family,
+    ) -> impl Iterator<Item = Serving<'a>> + 's {
+        let groups = &self.steering.layout(steered.layout).groups;
+        let fenced = self.fences.is_any();
+        sequence
+            .iter()
+            .map(|&at| at as usize)
+            .filter(move |&at| !fenced || self.fences.allow(&groups[at]))
+            .map(move |group| Serving { group, standing: &standings[group][family as usize] })
+    }
+
+    /// Passes 1 and 2.
+    fn alive(
+        &self,
+        steered: &Steered,
+        standings: &'a [[Standing; 2]],
+        sequence: &[u32],
+        family: Family,
+    ) -> Option<Serving<'a>> {
+        let open = || self.open(steered, standings, sequence, family);
+        if let Some(available) = open().find(|serving| serving.standing.available) {
+            return Some(available);
+        }
+        // Eligible ÷ allowed, compared by cross multiplication; the first wins ties.
+        let greater = |a: &Standing, b: &Standing| {
+            u128::from(a.eligible.weight) * u128::from(b.allowed.weight)
+                > u128::from(b.eligible.weight) * u128::from(a.allowed.weight)
+        };
+        let some_alive = open().filter(|serving| !serving.standing.eligible.is_empty());
+        let fullest = some_alive.reduce(|best, next| if greater(next.standing, best.standing) { next } else { best });
+        fullest.or_else(|| open().find(|serving| !serving.standing.unknown.is_empty()))
+    }
+
+    /// SPEC 3.1: AAAA may be NODATA when its instances are down (not unknown) and A is served normally.
+    fn only_ipv6_failed(&self, steered: &Steered, standings: &'a [[Standing; 2]], sequence: &[u32]) -> bool {
+        self.alive(steered, standings, sequence, Family::V4).is_some()
+    }
+
+    /// Pass 3 of `serve-all`: the group that lost its last eligible instance last; within a minute, order decides.
+    fn lost_last(&self, steered: &Steered, standings: &'a [[Standing; 2]], sequence: &[u32]) -> Option<Serving<'a>> {
+        let open = || {
+            let open = self.open(steered, standings, sequence, self.family);
+            open.filter(|serving| !serving.standing.allowed.is_empty())
+        };
+        let latest = open().filter_map(|serving| serving.standing.lost_at).max();
+        match latest {
+            None => open().next(),
+            Some(latest) => {
+                open().find(|serving| serving.standing.lost_at.is_some_and(|lost| latest.since(lost) <= SAME_LOSS))
+            }
+        }
+    }
+
+    fn describe<T: Trace>(&self, steered: &Steered, standings: &[[Standing; 2]], sequence: &[u32], trace: &mut T) {
+        for &at in sequence {
+            trace.note("region", || {
+                let standing = &standings[at as usize][self.family as usize];
+                let counts = format!(
+                    "{} of {} instances eligible, weight {} of {}",
+                    standing.eligible.list.len(),
+                    standing.allowed.list.len(),
+                    standing.eligible.weight,
+                    standing.allowed.weight,
+                );
+                let verdict = if standing.available { "available" } else { "not available" };
+                format!("{}: {counts}: {verdict}", self.name(steered, at as usize))
+            });
+        }
+    }
+
+    fn name(&self, steered: &Steered, group: usize) -> String {
+        let regions = &self.steering.layout(steered.layout).groups[group].regions;
+        super::fence::names(&self.steering.fleet, regions)
+    }
+
+    fn names(&self, steered: &Steered, sequence: &[u32]) -> String {
+        let names: Vec<String> = sequence.iter().map(|&at| self.name(steered, at as usize)).collect();
+        names.join(", ")
+    }
+}
+
+/// Tells the candidate lists of a standing apart, so that rotations over them do not mix.
+fn pass_of(standing: &Standing, candidates: &Candidates) -> u64 {
+    if std::ptr::eq(candidates, &standing.eligible) {
+        0
+    } else if std::ptr::eq(candidates, &standing.unknown) {
+        1
+    } else {
+        2
+    }
+}
+
+/// The sticky mask for an address's family.
+#[must_use]
+pub fn sticky_bits(sticky: Sticky, address: IpAddr) -> u8 {
+    if address.is_ipv4() { sticky.ipv4 } else { sticky.ipv6 }
+}
+
+/// Whether some client of a service gets an answer of the third pass now: the service fails open, or has nothing left.
+#[must_use]
+pub fn is_all_down(steering: &Steering, standings: &[Standings], steered: &Steered, family: Family) -> bool {
+    if !steering.layout(steered.layout).serves[family as usize] {
+        return false;
+    }
+    let client = Client::of_resolver(IpAddr::from([0, 0, 0, 0]));
+    let walk = Walk { steering, standings, client: &client, family, fences: Fences::default(), scope: 0 };
+    let standings = &standings[steered.layout.0 as usize];
+    steered.orders.orders.iter().any(|order| {
+        let allowed = walk.open(steered, standings, &order.groups, family).any(|one| !one.standing.allowed.is_empty());
+        let alive = |family| walk.alive(steered, standings, &order.groups, family).is_some();
+        allowed && !alive(family) && !(family == Family::V6 && alive(Family::V4))
+    })
+}
