@@ -46,10 +46,7 @@ const TRANSPORT_COUNTERS: &[(&str, &str, &str, &[(&str, Which)])] = &[
         "silent",
         "Messages that get no answer, by reason",
         "reason",
-        &[
-            ("response", |all| &all.answering.silent_responses),
-            ("short", |all| &all.answering.silent_short),
-        ],
+        &[("response", |all| &all.answering.silent_responses), ("short", |all| &all.answering.silent_short)],
     ),
     (
         "tcp_closed",

@@ -110,7 +110,8 @@ async fn guard_host(State(hosts): State<Arc<Hosts>>, request: Request, next: Nex
     if host.is_some_and(|host| hosts.accept(host)) {
         next.run(request).await
     } else {
-        let hint = "this Host is not accepted; use the listener's address, localhost, the node's name or [admin] hosts\n";
+        let hint =
+            "this Host is not accepted; use the listener's address, localhost, the node's name or [admin] hosts\n";
         (StatusCode::FORBIDDEN, hint).into_response()
     }
 }

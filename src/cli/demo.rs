@@ -1,7 +1,11 @@
 //! `waymark demo`: stub.
-use clap::Args;
 use super::End;
+use clap::Args;
 /// run
 #[derive(Args, Debug)]
 pub(super) struct Demo {}
-impl Demo { pub(super) fn run(self) -> End { End::Done } }
+impl Demo {
+    pub(super) fn run(self) -> End {
+        End::Done
+    }
+}

@@ -6,8 +6,8 @@ use clap::Args;
 use ipnet::IpNet;
 
 use super::{ConfigArg, End, load, output};
-use crate::control::explain::{Ask, Explanation, explain};
 use crate::control::World;
+use crate::control::explain::{Ask, Explanation, explain};
 use crate::dns::{Name, RecordType};
 
 /// Show every stage of an answer: whose address decides, its place, the map entry and fences, the regions in order, who

@@ -5,7 +5,7 @@
 //! ```
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, IsTerminal, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,7 +67,11 @@ impl LogArgs {
             output::error(&format!("--log {}: {problem}", self.log));
             End::Wrong
         })?;
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(io::stderr)
+            .with_ansi(io::stderr().is_terminal())
+            .with_target(false);
         match self.log_format {
             LogFormat::Human => builder.init(),
             LogFormat::Json => builder.json().init(),
@@ -108,7 +112,8 @@ impl Run {
 
 /// The runtime of the control plane.
 pub(super) fn runtime() -> Option<tokio::runtime::Runtime> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build();
     runtime.inspect_err(|problem| output::error(&format!("cannot start threads: {problem}"))).ok()
 }
 
@@ -271,7 +276,11 @@ fn lock(state_dir: &Path) -> Result<Option<File>, String> {
         Err(fs::TryLockError::WouldBlock) => {
             let mut pid = String::new();
             let _ = file.read_to_string(&mut pid);
-            return Err(format!("{}: another server (process {}) runs with this state-dir", path.display(), pid.trim()));
+            return Err(format!(
+                "{}: another server (process {}) runs with this state-dir",
+                path.display(),
+                pid.trim()
+            ));
         }
         Err(fs::TryLockError::Error(error)) => {
             tracing::error!("{}: cannot be locked: {error}", path.display());

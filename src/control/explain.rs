@@ -94,9 +94,8 @@ fn answered(snapshot: &Snapshot, ask: &Ask, traced: Traced, mut stages: Vec<Stag
     let mut worker = Worker::new(&Arc::default(), ask.seed);
     worker.adopt(snapshot);
     let mut out = vec![0; usize::from(u16::MAX)];
-    let length = query(ask).map_or(0, |query| {
-        respond(snapshot, &mut worker, &query, ask.client.addr(), Transport::Tcp, &mut out)
-    });
+    let length = query(ask)
+        .map_or(0, |query| respond(snapshot, &mut worker, &query, ask.client.addr(), Transport::Tcp, &mut out));
     let message = Message::from_vec(&out[..length]).ok();
     let scope = message.as_ref().and_then(|message| match message.edns.as_ref()?.option(EdnsCode::Subnet)? {
         EdnsOption::Subnet(subnet) => Some(subnet.scope_prefix()),
@@ -132,7 +131,11 @@ fn query(ask: &Ask) -> Option<Vec<u8>> {
     message.add_query(Question::query(name, MessageRecordType::from(ask.rtype.0)));
     let mut edns = MessageEdns::new();
     edns.set_max_payload(1232);
-    edns.options_mut().insert(EdnsOption::Subnet(SubnetOption::new(ask.client.trunc().addr(), ask.client.prefix_len(), 0)));
+    edns.options_mut().insert(EdnsOption::Subnet(SubnetOption::new(
+        ask.client.trunc().addr(),
+        ask.client.prefix_len(),
+        0,
+    )));
     message.set_edns(edns);
     message.to_vec().ok()
 }
@@ -144,7 +147,9 @@ fn traced(world: &World, snapshot: &Snapshot, ask: &Ask, trace: &mut Recorded) -
         RecordType::A => Family::V4,
         RecordType::AAAA => Family::V6,
         other => {
-            trace.note("type", || format!("a steered name has addresses; {other} is answered from the zone, else NODATA"));
+            trace.note("type", || {
+                format!("a steered name has addresses; {other} is answered from the zone, else NODATA")
+            });
             return Traced::default();
         }
     };
@@ -202,7 +207,9 @@ fn find(snapshot: &Snapshot, ask: &Ask, trace: &mut Recorded) -> Option<ServiceI
         Found::Referral { cut } => note(format!("below the zone cut {}", cut.name)),
         Found::Dname { node, .. } => note(format!("below the DNAME {}", node.name)),
         Found::Nxdomain { zone } => note(format!("does not exist in zone {}", authority.zone(zone).origin)),
-        Found::ParentSide { zone, .. } => note(format!("DS is answered by the parent zone {}", authority.zone(zone).origin)),
+        Found::ParentSide { zone, .. } => {
+            note(format!("DS is answered by the parent zone {}", authority.zone(zone).origin))
+        }
         Found::Data { node, wildcard } => {
             let by = if wildcard { format!(" by the wildcard {}", node.name) } else { String::new() };
             match node.tag {

@@ -117,7 +117,8 @@ impl State {
     pub fn report(&mut self, report: Report, now: Tick) {
         let Report { observation, reply } = report;
         let index = observation.target.0 as usize;
-        let (Some(machine), Some(target)) = (self.machines.get_mut(index), self.world.fleet().targets.get(index)) else {
+        let (Some(machine), Some(target)) = (self.machines.get_mut(index), self.world.fleet().targets.get(index))
+        else {
             return;
         };
         let policy = &self.world.checks[target.check.0 as usize].policy;
@@ -143,7 +144,8 @@ impl State {
             let groups = &self.world.steering.layout(layout).groups;
             let mut standings = groups.iter().zip(self.standings[layout.0 as usize].iter());
             standings.any(|(group, standing)| {
-                group.members.iter().any(of_instance) && standing.iter().any(|one| !one.allowed.is_empty() && !one.available)
+                group.members.iter().any(of_instance)
+                    && standing.iter().any(|one| !one.allowed.is_empty() && !one.available)
             })
         });
         if !needed {
@@ -216,13 +218,16 @@ impl State {
     fn reload(&mut self, world: World, now: Tick) {
         let mut kept = self.take_machines();
         let before = self.standings_by_name();
-        let machines: Vec<Machine> = world.fleet().targets.iter().map(|target| {
-            match kept.remove(&key(target, &world.checks)) {
+        let machines: Vec<Machine> = world
+            .fleet()
+            .targets
+            .iter()
+            .map(|target| match kept.remove(&key(target, &world.checks)) {
                 Some((machine, check)) if check == world.checks[target.check.0 as usize] => machine,
                 Some((machine, _)) => machine.adopt(),
                 None => Machine::new(now),
-            }
-        }).collect();
+            })
+            .collect();
         self.verdicts = machines.iter().map(Machine::verdict).collect();
         self.machines = machines;
         self.world = world;
@@ -309,4 +314,3 @@ fn key(target: &Target, checks: &[Check]) -> String {
     let name = |id: CheckId| &checks[id.0 as usize].name;
     format!("{} {} {} {:?}", name(target.check), target.address, target.port, target.host)
 }
-

@@ -74,11 +74,23 @@ mod stub {
     use std::time::Duration;
     use tokio::sync::oneshot;
     #[derive(Debug)]
-    pub struct Report { pub observation: Observation, pub reply: oneshot::Sender<Duration> }
+    pub struct Report {
+        pub observation: Observation,
+        pub reply: oneshot::Sender<Duration>,
+    }
     #[derive(Debug, Default)]
     pub struct Totals;
-    impl Totals { pub fn counts(&self) -> Vec<(&'static str, &'static str, u64)> { vec![] } }
+    impl Totals {
+        pub fn counts(&self) -> Vec<(&'static str, &'static str, u64)> {
+            vec![]
+        }
+    }
     #[derive(Debug)]
     pub struct Prober;
-    impl Prober { pub fn new(_: tokio::sync::mpsc::Sender<Report>, _: std::sync::Arc<Totals>, _: u64) -> Prober { Prober } pub fn update(&mut self, _: &[Target], _: &[super::Check]) {} }
+    impl Prober {
+        pub fn new(_: tokio::sync::mpsc::Sender<Report>, _: std::sync::Arc<Totals>, _: u64) -> Prober {
+            Prober
+        }
+        pub fn update(&mut self, _: &[Target], _: &[super::Check]) {}
+    }
 }

@@ -1,0 +1,4 @@
+//! Tests on the library and the real binary, as one program. One module for each subject.
+
+mod architecture;
+mod support;
