@@ -7,10 +7,9 @@ use super::findings::Findings;
 use super::keys;
 use super::kinds;
 use super::services::Placed;
-use super::text;
 use super::value::{Value, quoted};
 use crate::dns::{Name, RecordType};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, glob};
 use crate::problem::{Problem, Sources};
 
 /// Compiles all tests, in configured order.
@@ -128,12 +127,12 @@ impl Things {
 
     fn check_pattern(&self, value: &Value, findings: &mut Findings) {
         let Ok(pattern) = kinds::text(value) else { return };
-        if self.paths.iter().any(|path| text::glob_matches(pattern, path)) {
+        if self.paths.iter().any(|path| glob(pattern, path)) {
             return;
         }
         let message = format!("{} names nothing", quoted(pattern));
         let problem = Problem::error(value.span.clone(), message)
-            .allowed("region/NAME, pool/NAME, instance/POOL/NAME; * and ? as globs");
+            .allowed("region/NAME, pool/NAME, instance/POOL/NAME; * stands for all but /");
         findings.cross.push(kinds::did_you_mean(problem, pattern, self.paths.iter().map(String::as_str)));
     }
 }

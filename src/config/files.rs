@@ -11,6 +11,7 @@ use super::keys::{self, DEFAULTS, EMPTY, PERSONAL, Shape, TOP};
 use super::kinds;
 use super::text;
 use super::value::{Data, Entry, Table, Value, quoted};
+use crate::fleet::glob;
 use crate::problem::{Problem, SourceId, Sources, Span};
 
 /// Largest file that is read, in octets.
@@ -329,13 +330,13 @@ fn expand(base: &Path, pattern: &str) -> Vec<PathBuf> {
     let mut found = vec![base.to_path_buf()];
     for component in Path::new(pattern).components() {
         found = match component {
-            Component::Normal(part) if text::is_glob(&part.to_string_lossy()) => {
+            Component::Normal(part) if part.to_string_lossy().contains('*') => {
                 found.iter().flat_map(|folder| matching(folder, &part.to_string_lossy())).collect()
             }
             other => found.iter().map(|path| path.join(other)).collect(),
         };
     }
-    if text::is_glob(pattern) {
+    if pattern.contains('*') {
         found.retain(|path| path.is_file());
     }
     found.sort();
@@ -348,7 +349,7 @@ fn matching(folder: &Path, pattern: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(listed) else { return Vec::new() };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     names
-        .filter(|name| text::glob_matches(pattern, name) && (pattern.starts_with('.') || !name.starts_with('.')))
+        .filter(|name| glob(pattern, name) && (pattern.starts_with('.') || !name.starts_with('.')))
         .map(|name| folder.join(name))
         .collect()
 }

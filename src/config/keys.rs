@@ -588,7 +588,7 @@ pub(super) static TEST: Section = section(
             "down",
             Kind::Texts,
             Is("[]"),
-            "What is down: `region/…`, `pool/…`, `instance/pool/…`; `*` and `?` as globs.",
+            "What is down: `region/…`, `pool/…`, `instance/pool/…`; `*` is anything but `/`.",
         ),
         key("expect-region", Kind::Reference("region"), Words("any"), "Region that must be chosen."),
         key("expect-instances", Kind::Texts, Words("any"), "Instances that may be answered, exactly these."),

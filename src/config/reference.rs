@@ -25,7 +25,7 @@ pub fn reference() -> String {
             Shape::Include => push_lines(
                 &mut out,
                 "include",
-                "Array of files and patterns (`*`, `?`) that are merged in, in this order; a name may be defined once only. \
+                "Array of files and patterns (`*`) that are merged in, in this order; a name may be defined once only. \
                  Only the main file includes others.",
             ),
             Shape::Defaults => push_lines(

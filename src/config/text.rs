@@ -1,4 +1,4 @@
-//! Small notations inside strings: durations, shares, prefixes, names of things, globs (SPEC 1.1, 1.6).
+//! Small notations inside strings: durations, shares, prefixes, names of things (SPEC 1.1, 1.6).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -96,34 +96,6 @@ pub(super) fn is_name(text: &str) -> bool {
     (1..=63).contains(&text.len()) && text.chars().all(allowed) && !text.starts_with(['-', '.'])
 }
 
-/// Whether a text has a character that means something in a glob.
-pub(super) fn is_glob(text: &str) -> bool {
-    text.contains(['*', '?'])
-}
-
-/// Whether `text` matches `pattern`: `*` is any run of characters, `?` is one.
-pub(super) fn glob_matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
-    let (mut p, mut t) = (0, 0);
-    // Where to go on when what follows the last star did not match: one character later.
-    let mut retry: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                retry = Some((p + 1, t));
-                p += 1;
-            }
-            Some(&c) if c == '?' || c == text[t] => (p, t) = (p + 1, t + 1),
-            _ => {
-                let Some((after_star, from)) = retry else { return false };
-                retry = Some((after_star, from + 1));
-                (p, t) = (after_star, from + 1);
-            }
-        }
-    }
-    pattern[p..].iter().all(|&c| c == '*')
-}
-
 /// The name nearest to `name`, when it is near enough to be meant.
 pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
@@ -206,23 +178,6 @@ mod tests {
         assert_eq!(prefix("::ffff:192.0.2.0/120"), Err(PrefixError::Mapped(net("192.0.2.0/24"))));
         for text in ["", "x", "1.2.3/8", "1.2.3.4/33", "::/129", "1.2.3.4/-1", " 1.2.3.4"] {
             assert_eq!(prefix(text), Err(PrefixError::Malformed), "{text}");
-        }
-    }
-
-    #[test]
-    fn globs() {
-        for (pattern, text, expected) in [
-            ("region/*", "region/eu-west", true),
-            ("*", "", true),
-            ("eu-?", "eu-1", true),
-            ("eu-?", "eu-12", false),
-            ("a*b*c", "a-b-b-c", true),
-            ("a*b*c", "a-b-b-", false),
-            ("", "", true),
-            ("", "a", false),
-            ("**", "ab", true),
-        ] {
-            assert_eq!(glob_matches(pattern, text), expected, "{pattern} {text}");
         }
     }
 
