@@ -12,7 +12,7 @@ use super::pools::Places;
 use super::services::Placed;
 use super::zones::Statics;
 use crate::dns::Name;
-use crate::fleet::{Fleet, RegionId};
+use crate::fleet::{Fleet, InstanceId, RegionId};
 use crate::problem::{Problem, Span};
 use crate::steering::{Element, List, Part, Steer, WhenAllDown};
 
@@ -27,12 +27,13 @@ pub(super) struct Surroundings<'c> {
 /// Checks all services, and completes those whose order of regions is not given.
 pub(super) fn check(services: &mut [Placed], around: &Surroundings<'_>, findings: &mut Findings) {
     check_names(services, around.statics, findings);
+    let mut told = BTreeSet::new();
     for service in services.iter_mut().filter(|service| service.has_pool) {
         let present = regions_of_pool(service, around.fleet);
         let named_alone = |region: &RegionId| around.fleet.region(*region).only_named;
         service.complete_order(present.iter().copied().filter(|region| !named_alone(region)));
         check_regions(service, &present, around, findings);
-        check_instances_have_regions(service, around, findings);
+        check_instances_have_regions(service, around, &mut told, findings);
         check_map(service, &present, around, findings);
     }
     check_fallbacks(services, findings);
@@ -85,15 +86,20 @@ fn name_regions(regions: &BTreeSet<RegionId>, fleet: &Fleet) -> String {
     if names.is_empty() { "none: its instances have no region".to_string() } else { names.join(", ") }
 }
 
-/// Everything but `any` finds instances by their regions.
-fn check_instances_have_regions(placed: &Placed, around: &Surroundings<'_>, findings: &mut Findings) {
+/// Everything but `any` finds instances by their regions. Each instance is told once, however many services use it.
+fn check_instances_have_regions(
+    placed: &Placed,
+    around: &Surroundings<'_>,
+    told: &mut BTreeSet<InstanceId>,
+    findings: &mut Findings,
+) {
     if placed.service.steer == Steer::Any {
         return;
     }
     for id in &around.fleet.pool(placed.service.pool).instances {
         let instance = around.fleet.instance(*id);
         let span = &around.places.instances[id.0 as usize];
-        if instance.regions.is_empty() && !around.places.names_region[id.0 as usize] {
+        if instance.regions.is_empty() && !around.places.names_region[id.0 as usize] && told.insert(*id) {
             let message = format!("instance \"{}\" has no region", instance.name);
             findings.cross.push(
                 Problem::error(span.clone(), message)
