@@ -1,6 +1,8 @@
 //! Tests on the library and the real binary, as one program. One module for each subject.
 
 mod architecture;
+mod hostile;
+mod lookup;
 mod no_allocation;
 mod scenarios;
 mod shares;
