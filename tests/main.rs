@@ -6,4 +6,5 @@ mod lookup;
 mod no_allocation;
 mod scenarios;
 mod shares;
+mod subnets;
 mod support;
