@@ -339,6 +339,11 @@ steer = "nearest"
 tolerance = "40%"
 map = "world"
 balance = "sticky"
+[services."near-drawn.gslb.example.com"]
+pool = "web"
+steer = "nearest"
+tolerance = "40%"
+map = "world"
 [services."any.gslb.example.com"]
 pool = "web"
 map = "world"
@@ -348,6 +353,9 @@ pool = "web"
 steer = "nearest"
 balance = "sticky"
 "#;
+
+/// Services that draw an instance at random.
+const DRAWN: [&str; 2] = ["geo", "near-drawn"];
 
 /// What a client is told: the region, the address for services that keep a client where it is, and the scope.
 fn told(node: &mut Node, name: &str, client: IpAddr) -> (Option<usize>, Option<IpAddr>, u8) {
@@ -360,7 +368,7 @@ fn told(node: &mut Node, name: &str, client: IpAddr) -> (Option<usize>, Option<I
         IpAddr::V4(v4) => usize::from(v4.octets()[3] / 10 - 1),
         IpAddr::V6(_) => unreachable!("A was asked"),
     });
-    (region, address.filter(|_| name != "geo"), scope(&message).expect("a scope"))
+    (region, address.filter(|_| !DRAWN.contains(&name)), scope(&message).expect("a scope"))
 }
 
 /// Clients at the borders of everything that has borders, and elsewhere.
@@ -429,7 +437,7 @@ fn scopes_hold_and_orders_are_right() {
 
 fn one_client(setting: &Setting, node: &mut Node, client: IpAddr, noise: &[u64]) -> Result<(), TestCaseError> {
     let client = mask(client, if client.is_ipv4() { 32 } else { 64 });
-    for name in ["geo", "geo-sticky", "near", "any", "open"] {
+    for name in ["geo", "geo-sticky", "near", "near-drawn", "any", "open"] {
         let answer = told(node, name, client);
         let (region, _, scope) = answer;
         for noise in noise.iter().copied().chain([0, u64::MAX]) {
@@ -444,7 +452,7 @@ fn one_client(setting: &Setting, node: &mut Node, client: IpAddr, noise: &[u64])
         }
         match name {
             "geo" | "geo-sticky" => prop_assert_eq!(region, setting.serving(&setting.geo(client)), "{}", client),
-            "near" => {
+            "near" | "near-drawn" => {
                 let may = setting.nearest(client);
                 let fits = region.map_or(may.is_empty(), |region| may.contains(&region));
                 prop_assert!(fits, "{}: {:?}, expected one of {:?}", client, region, may);
