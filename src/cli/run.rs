@@ -24,7 +24,7 @@ use crate::config::{self, Configuration, Server};
 use crate::control::{self, Change, Changes, World, explain};
 use crate::health::Verdict;
 use crate::metrics::Registry;
-use crate::probe::{Prober, Totals};
+use crate::probe::{self, Prober};
 use crate::problem::render;
 use crate::serve::{Listeners, Running};
 use crate::time::{self, unix_nanoseconds};
@@ -146,9 +146,11 @@ impl Node {
         hosts.push(server.node.clone());
 
         let (changes, queue) = control::queue();
-        let (registry, probes, ready): (Arc<Registry>, Arc<Totals>, Arc<AtomicBool>) = Default::default();
+        let (registry, ready): (Arc<Registry>, Arc<AtomicBool>) = Default::default();
         let (reports, reported) = mpsc::channel(REPORTS);
-        let prober = Prober::new(reports, Arc::clone(&probes), unix_nanoseconds());
+        let settings = probe::Settings { seed: unix_nanoseconds(), ..probe::Settings::default() };
+        let prober = Prober::start(&world.fleet().targets, &world.checks, settings, reports);
+        let probes = prober.totals();
         let published = Arc::new(ArcSwap::from_pointee(world.all(Verdict::Unknown, &[])));
         let state = control::State::new(world, Arc::clone(&published), prober, time::now());
         let (mut observed, grace) = (state.observed(), state.startup_grace());

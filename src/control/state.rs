@@ -19,7 +19,6 @@ use crate::steering::{LayoutId, Standings, walk};
 use crate::time::{Tick, unix_seconds};
 
 /// The state of a node; only the control loop holds it.
-#[derive(Debug)]
 pub struct State {
     world: World,
     machines: Vec<Machine>,
@@ -43,7 +42,7 @@ pub struct State {
 }
 
 impl State {
-    /// A state that serves `world`, with all targets unknown and their probes under way.
+    /// A state that serves `world`, all of whose targets are unknown; `prober` probes them already.
     #[must_use]
     pub fn new(world: World, published: Published, prober: Prober, now: Tick) -> State {
         let machines: Vec<Machine> = world.fleet().targets.iter().map(|_| Machine::new(now)).collect();
@@ -115,7 +114,7 @@ impl State {
 
     /// Takes in what a probe saw, and tells its task when to probe again.
     pub fn report(&mut self, report: Report, now: Tick) {
-        let Report { observation, reply } = report;
+        let Some(observation) = report.observation() else { return };
         let index = observation.target.0 as usize;
         let (Some(machine), Some(target)) = (self.machines.get_mut(index), self.world.fleet().targets.get(index))
         else {
@@ -123,7 +122,7 @@ impl State {
         };
         let policy = &self.world.checks[target.check.0 as usize].policy;
         let transition = machine.observe(policy, now, &observation);
-        let _ = reply.send(machine.pace(policy));
+        report.next(machine.pace(policy));
         let held = machine.held(policy);
         if let Some(transition) = transition {
             self.turn(observation.target, &transition, now);
@@ -234,6 +233,7 @@ impl State {
         self.loaded_at = unix_seconds();
         self.reloads += 1;
         self.reload_problems.clear();
+        self.prober.update(&self.world.fleet().targets, &self.world.checks);
         self.adopt_world(&before, now);
         self.publish(now);
     }
@@ -273,7 +273,6 @@ impl State {
             self.judge(LayoutId(layout), now);
         }
         self.touch_all();
-        self.prober.update(&self.world.fleet().targets, &self.world.checks);
         let all = self.machines.iter().all(Machine::observed);
         self.observed.send_if_modified(|observed| !std::mem::replace(observed, *observed || all) && all);
     }
