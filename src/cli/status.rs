@@ -70,7 +70,7 @@ fn print(status: &Shown) {
 fn services(status: &Shown) -> Table {
     let mut table = table(&["SERVICE", "POOL", "REGION", "IPV4", "IPV6", ""]);
     for service in &status.services {
-        let note = match &service.failing_open[..] {
+        let mut note = match &service.failing_open[..] {
             [] => String::new(),
             families => format!("ALL DOWN for some clients ({}): answering by when-all-down", families.join(", ")),
         };
@@ -81,7 +81,7 @@ fn services(status: &Shown) -> Table {
                 region.region.clone(),
                 family(region.ipv4.as_ref()),
                 family(region.ipv6.as_ref()),
-                note.clone(),
+                std::mem::take(&mut note),
             ]);
         }
     }

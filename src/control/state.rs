@@ -199,11 +199,10 @@ impl State {
             let before = std::mem::replace(&mut self.failing_open[index], now);
             let name = &steered.name;
             match (before.contains(&true), now.contains(&true)) {
-                (false, true) if self.observed_all() => tracing::warn!(
-                    service = %name,
-                    "service/{name}: all instances down for some clients, answering by when-all-down"
-                ),
-                (true, false) => tracing::info!(service = %name, "service/{name}: serves healthy instances again"),
+                (false, true) if self.observed_all() => {
+                    tracing::warn!("service/{name}: all instances down for some clients, answering by when-all-down");
+                }
+                (true, false) => tracing::info!("service/{name}: serves healthy instances again"),
                 _ => {}
             }
         }
