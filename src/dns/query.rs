@@ -244,12 +244,7 @@ fn question(message: &[u8], qname: &mut LowerName) -> Option<(usize, RecordType,
 
 /// Walks the records behind the question and reads the OPT among the additional ones. `Err` is FORMERR, with what an
 /// OPT said when one was understood.
-fn additional(
-    message: &[u8],
-    start: usize,
-    authority: u16,
-    additional: u16,
-) -> Result<Option<Edns>, Option<Edns>> {
+fn additional(message: &[u8], start: usize, authority: u16, additional: u16) -> Result<Option<Edns>, Option<Edns>> {
     let mut at = start;
     let mut edns: Option<Edns> = None;
     for index in 0..u32::from(authority) + u32::from(additional) {

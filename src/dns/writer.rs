@@ -310,9 +310,7 @@ mod tests {
         let mut writer = Writer::new(&mut buffer, 512, 7, 0x8400, &question("WWW.example.com"));
         let soa = [&wire("ns1.Example.com")[..], &wire("hostmaster.ns1.example.com"), &[0; 20]].concat();
         writer.record(Section::Answer, Owner::Question, RecordType::CNAME, 5, &wire("a.example.com")).expect("fits");
-        writer
-            .record(Section::Authority, Owner::Name(&wire("example.com")), RecordType::SOA, 30, &soa)
-            .expect("fits");
+        writer.record(Section::Authority, Owner::Name(&wire("example.com")), RecordType::SOA, 30, &soa).expect("fits");
         writer
             .record(Section::Additional, Owner::Name(&wire("a.example.com")), RecordType::A, 5, &[192, 0, 2, 1])
             .expect("fits");

@@ -1,9 +1,13 @@
 //! Pure health: observations in, verdicts out (`machine`), and which regions can serve (`group`).
 
+pub mod machine;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fleet::TargetId;
+
+pub use machine::{Evidence, Last, Machine, Transition};
 
 /// How one check turns observations into verdicts (SPEC 2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -292,8 +292,8 @@ impl Builder {
         let Some(&id) = self.authority.names.get(record.owner.to_lower().as_wire()) else { return };
         let side = &mut self.authority.nodes[id.0 as usize].parent_side;
         let Some((_, rrset)) = side.as_mut().filter(|(owner, _)| *owner == zone) else { return };
-        let rrset = rrset
-            .get_or_insert_with(|| Box::new(Rrset { rtype: record.rtype, ttl: record.ttl, rdatas: Vec::new() }));
+        let rrset =
+            rrset.get_or_insert_with(|| Box::new(Rrset { rtype: record.rtype, ttl: record.ttl, rdatas: Vec::new() }));
         rrset.ttl = rrset.ttl.min(record.ttl);
         rrset.rdatas.push(record.rdata.clone());
     }
