@@ -29,7 +29,8 @@ pub struct State {
     touched: BTreeSet<LayoutId>,
     /// By service: which families fail open.
     failing_open: Vec<[bool; 2]>,
-    grace_over: bool,
+    /// Until then unknown targets do not count; `None` = they do.
+    grace_until: Option<Tick>,
     serial: u64,
     published: Published,
     prober: Prober,
@@ -52,7 +53,7 @@ impl State {
             standings: Vec::new(),
             touched: BTreeSet::new(),
             failing_open: Vec::new(),
-            grace_over: false,
+            grace_until: Some(now.plus(world.server.startup_grace)),
             serial: published.load().serial,
             published,
             prober,
@@ -73,21 +74,15 @@ impl State {
         self.observed.subscribe()
     }
 
-    /// How long unknown targets do not count.
+    /// How long unknown targets still do not count; `None` when they do.
     #[must_use]
-    pub fn startup_grace(&self) -> Duration {
-        self.world.server.startup_grace
-    }
-
-    /// Whether that time is over.
-    #[must_use]
-    pub fn grace_over(&self) -> bool {
-        self.grace_over
+    pub fn grace_left(&self, now: Tick) -> Option<Duration> {
+        self.grace_until.map(|until| until.since(now))
     }
 
     /// Unknown targets count from now on.
     pub fn end_grace(&mut self) {
-        self.grace_over = true;
+        self.grace_until = None;
         self.touch_all();
     }
 
@@ -184,7 +179,7 @@ impl State {
     fn judge(&mut self, layout: LayoutId, now: Tick) {
         let index = layout.0 as usize;
         let (verdicts, serial) = (&self.verdicts, self.serial);
-        let health = Health { verdicts, down: &[], grace_over: self.grace_over, now, serial };
+        let health = Health { verdicts, down: &[], grace_over: self.grace_until.is_none(), now, serial };
         self.standings[index] = self.world.judge(layout, health, Some(&self.standings[index]));
     }
 
@@ -209,7 +204,7 @@ impl State {
     }
 
     fn observed_all(&self) -> bool {
-        *self.observed.borrow() || self.grace_over
+        *self.observed.borrow() || self.grace_until.is_none()
     }
 
     /// Serves another configuration. Targets that stay keep their health.
@@ -229,12 +224,27 @@ impl State {
         self.verdicts = machines.iter().map(Machine::verdict).collect();
         self.machines = machines;
         self.world = world;
+        self.renew_grace(now);
         self.loaded_at = unix_seconds();
         self.reloads += 1;
         self.reload_problems.clear();
         self.prober.update(&self.world.fleet().targets, &self.world.checks);
         self.adopt_world(&before, now);
         self.publish(now);
+    }
+
+    /// New targets get the time of their first probe before they count, so that adding many to a region does not take
+    /// it below its threshold.
+    fn renew_grace(&mut self, now: Tick) {
+        let targets = self.world.fleet().targets.iter().zip(&self.machines);
+        let policies = targets.filter(|(_, machine)| !machine.observed()).map(|(target, _)| {
+            let policy = &self.world.checks[target.check.0 as usize].policy;
+            policy.interval + policy.timeout
+        });
+        if let Some(longest) = policies.max() {
+            let until = now.plus(longest.max(self.world.server.startup_grace));
+            self.grace_until = Some(self.grace_until.map_or(until, |before| before.max(until)));
+        }
     }
 
     /// The machines and checks of the targets so far, by what makes a target the same.
