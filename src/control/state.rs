@@ -211,6 +211,7 @@ impl State {
     fn reload(&mut self, world: World, now: Tick) {
         let mut kept = self.take_machines();
         let before = self.standings_by_name();
+        let failing_open = self.failing_open_by_name();
         let machines: Vec<Machine> = world
             .fleet()
             .targets
@@ -230,6 +231,9 @@ impl State {
         self.reload_problems.clear();
         self.prober.update(&self.world.fleet().targets, &self.world.checks);
         self.adopt_world(&before, now);
+        for (flags, steered) in self.failing_open.iter_mut().zip(&self.world.steering.services) {
+            *flags = failing_open.get(&steered.name).copied().unwrap_or_default();
+        }
         self.publish(now);
     }
 
@@ -256,6 +260,12 @@ impl State {
             (key(target, &self.world.checks), (machine, check))
         };
         targets.zip(machines).map(of).collect()
+    }
+
+    /// So that a reload does not warn again of what it found failing.
+    fn failing_open_by_name(&self) -> HashMap<Arc<str>, [bool; 2]> {
+        let services = self.world.steering.services.iter().zip(&self.failing_open);
+        services.map(|(steered, flags)| (Arc::clone(&steered.name), *flags)).collect()
     }
 
     fn standings_by_name(&self) -> HashMap<GroupName, [Standing; 2]> {
