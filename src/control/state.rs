@@ -10,7 +10,7 @@ use super::Change;
 use super::log::Burst;
 use super::status::{self, Status};
 use super::world::{Health, World};
-use crate::fleet::{CheckId, Family, InstanceId, Target, TargetId};
+use crate::fleet::{CheckId, Family, Target, TargetId};
 use crate::health::{Machine, Standing, Transition, Verdict};
 use crate::probe::{Check, Prober, Report};
 use crate::snapshot::Published;
@@ -131,22 +131,19 @@ impl State {
 
     /// Lifts a hold-down that alone keeps a region from being available (SPEC 2.2).
     fn release_if_needed(&mut self, target: TargetId, now: Tick) {
-        let of_instance = |id: &InstanceId| {
-            self.world.fleet().instance(*id).addresses.iter().any(|address| address.targets.contains(&target))
-        };
-        let needed = self.world.layouts_of(target).iter().any(|&layout| {
-            let groups = &self.world.steering.layout(layout).groups;
-            let mut standings = groups.iter().zip(self.standings[layout.0 as usize].iter());
-            standings.any(|(group, standing)| {
-                group.members.iter().any(of_instance)
-                    && standing.iter().any(|one| !one.allowed.is_empty() && !one.available)
-            })
+        let index = target.0 as usize;
+        let held = std::mem::replace(&mut self.verdicts[index], Verdict::Up);
+        let would_help = self.world.layouts_of(target).iter().any(|&layout| {
+            let would = self.world.judge(layout, self.health(now), None);
+            let groups = would.iter().zip(self.standings[layout.0 as usize].iter());
+            groups.flat_map(|(would, is)| would.iter().zip(is)).any(|(would, is)| would.available && !is.available)
         });
-        if !needed {
+        self.verdicts[index] = held;
+        if !would_help {
             return;
         }
         let policy = &self.world.checks[self.world.fleet().target(target).check.0 as usize].policy;
-        if let Some(transition) = self.machines[target.0 as usize].release_hold(policy, now) {
+        if let Some(transition) = self.machines[index].release_hold(policy, now) {
             self.turn(target, &transition, now);
         }
     }
@@ -178,9 +175,12 @@ impl State {
 
     fn judge(&mut self, layout: LayoutId, now: Tick) {
         let index = layout.0 as usize;
-        let (verdicts, serial) = (&self.verdicts, self.serial);
-        let health = Health { verdicts, down: &[], grace_over: self.grace_until.is_none(), now, serial };
-        self.standings[index] = self.world.judge(layout, health, Some(&self.standings[index]));
+        self.standings[index] = self.world.judge(layout, self.health(now), Some(&self.standings[index]));
+    }
+
+    fn health(&self, now: Tick) -> Health<'_> {
+        let grace_over = self.grace_until.is_none();
+        Health { verdicts: &self.verdicts, down: &[], grace_over, now, serial: self.serial }
     }
 
     /// One warning when a service begins to answer though nothing works, one line when that ends.
