@@ -332,3 +332,182 @@ fn key(target: &Target, checks: &[Check]) -> String {
     let name = |id: CheckId| &checks[id.0 as usize].name;
     format!("{} {} {} {:?}", name(target.check), target.address, target.port, target.host)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::health::{Observation, Outcome};
+    use crate::probe;
+    use arc_swap::ArcSwap;
+    use tokio::sync::mpsc;
+
+    /// Two pools with a service each; targets are numbered a1 a2 b1 b2 c1.
+    const CONFIG: &str = r#"
+        [zones."example.com"]
+        file = "zone"
+        [regions.a]
+        [regions.b]
+        [checks.tcp]
+        type = "tcp"
+        port = 80
+        interval = "1s"
+        timeout = "500ms"
+        fall = 2
+        rise = 2
+        hold-down = "30s"
+        [pools.one]
+        check = "tcp"
+        [pools.one.instances]
+        a1 = { region = "a", address = "192.0.2.1" }
+        a2 = { region = "a", address = "192.0.2.2" }
+        b1 = { region = "b", address = "192.0.2.3" }
+        b2 = { region = "b", address = "192.0.2.4" }
+        [pools.two]
+        check = "tcp"
+        [pools.two.instances]
+        c1 = { region = "a", address = "192.0.2.5" }
+        [services."one.example.com"]
+        pool = "one"
+        steer = "failover"
+        order = ["a", "b"]
+        [services."two.example.com"]
+        pool = "two"
+        steer = "failover"
+    "#;
+
+    fn world(config: &str) -> World {
+        let folder = tempfile::tempdir().expect("a folder");
+        let zone = "@ 60 IN SOA ns hm 1 1 1 1 1\n@ 60 IN NS ns\nns 60 IN A 192.0.2.53\n";
+        std::fs::write(folder.path().join("zone"), zone).expect("written");
+        let path = folder.path().join("waymark.toml");
+        std::fs::write(&path, config).expect("written");
+        let loaded = config::load(&path);
+        World::compile(loaded.configuration.unwrap_or_else(|| panic!("{:?}", loaded.problems)))
+    }
+
+    struct Fixture {
+        state: State,
+        published: Published,
+        now: u64,
+    }
+
+    impl Fixture {
+        fn new() -> Fixture {
+            let (sink, _) = mpsc::channel(1);
+            // It probes nothing: reports are made here.
+            let prober = Prober::start(&[], &[], probe::Settings::default(), sink);
+            let published: Published = Arc::new(ArcSwap::default());
+            let state = State::new(world(CONFIG), Arc::clone(&published), prober, Tick(0));
+            Fixture { state, published, now: 0 }
+        }
+
+        /// Observes `outcomes` of a target, a second apart, publishing after each.
+        fn observe(&mut self, target: u32, outcomes: &str) {
+            for letter in outcomes.chars() {
+                let outcome = if letter == 'p' { Outcome::Pass } else { Outcome::Fail };
+                let took = Duration::ZERO;
+                let observation = Observation { target: TargetId(target), outcome, reason: "x".into(), took };
+                self.now += 1000;
+                self.state.report(Report::new(&observation).0, Tick(self.now));
+                if self.state.is_dirty() {
+                    self.state.publish(Tick(self.now));
+                }
+            }
+        }
+
+        /// `a2 b2/2`: eligible of all, of service one, by region.
+        fn standing(&self) -> String {
+            let snapshot = self.published.load();
+            let standings = &snapshot.standings[0];
+            let shown = standings.iter().map(|group| {
+                let v4 = &group[0];
+                let mark = if v4.available { "+" } else { "-" };
+                format!("{}/{}{mark}", v4.eligible.list.len(), v4.allowed.list.len())
+            });
+            shown.collect::<Vec<_>>().join(" ")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_verdict_changes_what_it_touches_alone() {
+        let mut fixture = Fixture::new();
+        for target in 0..5 {
+            assert!(!*fixture.state.observed().borrow());
+            fixture.observe(target, "p");
+        }
+        assert!(*fixture.state.observed().borrow());
+        assert_eq!(fixture.standing(), "2/2+ 2/2+");
+        let before = fixture.published.load_full();
+        fixture.observe(4, "ff");
+        let after = fixture.published.load_full();
+        assert_eq!(after.serial, before.serial + 1);
+        assert!(Arc::ptr_eq(&before.standings[0], &after.standings[0]));
+        assert!(!Arc::ptr_eq(&before.standings[1], &after.standings[1]));
+        assert_eq!(fixture.state.failing_open, [[false; 2], [true, false]]);
+        fixture.observe(4, "pp");
+        assert_eq!(fixture.state.failing_open, [[false; 2]; 2]);
+    }
+
+    #[tokio::test]
+    async fn unknown_targets_count_after_the_grace_and_new_ones_get_their_own() {
+        let mut fixture = Fixture::new();
+        fixture.observe(0, "p");
+        assert_eq!(fixture.standing(), "1/2+ 0/2-");
+        assert_eq!(fixture.state.grace_left(Tick(1000)), Some(Duration::from_secs(4)));
+        fixture.state.end_grace();
+        fixture.state.publish(Tick(6000));
+        assert_eq!(fixture.standing(), "1/2+ 0/2-");
+        for target in 1..5 {
+            fixture.observe(target, "p");
+        }
+        let many = CONFIG.replace("[pools.two]", "a3 = { region = \"a\", address = \"192.0.2.6\" }\na4 = { region = \"a\", address = \"192.0.2.7\" }\na5 = { region = \"a\", address = \"192.0.2.8\" }\n[pools.two]");
+        fixture.state.reload(world(&many), Tick(10_000));
+        // Two of five are up, which is below the threshold, but three have not been looked at yet.
+        assert_eq!(fixture.standing(), "2/5+ 2/2+");
+        fixture.state.end_grace();
+        fixture.state.publish(Tick(20_000));
+        assert_eq!(fixture.standing(), "2/5- 2/2+");
+    }
+
+    #[tokio::test]
+    async fn a_reload_keeps_health_and_times_of_loss() {
+        let mut fixture = Fixture::new();
+        for target in 0..5 {
+            fixture.observe(target, "p");
+        }
+        fixture.observe(0, "ff");
+        fixture.observe(1, "ff");
+        let lost = fixture.published.load().standings[0][0][0].lost_at;
+        assert!(lost.is_some());
+        // Another order of pools gives every target another number.
+        let (head, tail) = CONFIG.split_once("[pools.one]").expect("a pool");
+        let (one, rest) = tail.split_once("[pools.two]").expect("a pool");
+        let (two, services) = rest.split_once("[services.").expect("services");
+        let turned = format!("{head}[pools.two]{two}[pools.one]{one}[services.{services}");
+        fixture.state.reload(world(&turned), Tick(100_000));
+        assert_eq!(fixture.standing(), "0/2- 2/2+");
+        assert_eq!(fixture.published.load().standings[0][0][0].lost_at, lost);
+        assert!(*fixture.state.observed().borrow());
+        let status = fixture.state.status(Tick(100_000));
+        assert_eq!((status.reloads, status.pools[0].name.as_str()), (1, "two"));
+        assert_eq!(status.pools[1].instances[0].addresses[0].verdict, "down");
+    }
+
+    #[tokio::test]
+    async fn a_hold_down_ends_where_a_region_needs_it() {
+        let mut fixture = Fixture::new();
+        for target in 0..5 {
+            fixture.observe(target, "p");
+        }
+        // The second time down is held; one of two is enough for the region, so nobody lifts it.
+        fixture.observe(0, "ffppff");
+        fixture.observe(0, "pp");
+        assert_eq!(fixture.standing(), "1/2+ 2/2+");
+        // Without the other one the region is lost, and the held one comes back with its next pass.
+        fixture.observe(1, "ff");
+        assert_eq!(fixture.standing(), "0/2- 2/2+");
+        fixture.observe(0, "p");
+        assert_eq!(fixture.standing(), "1/2+ 2/2+");
+    }
+}
