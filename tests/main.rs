@@ -1,4 +1,5 @@
 //! Tests on the library and the real binary, as one program. One module for each subject.
 
 mod architecture;
+mod demo;
 mod support;
