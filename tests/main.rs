@@ -1,6 +1,7 @@
 //! Tests on the library and the real binary, as one program. One module for each subject.
 
 mod architecture;
+mod demo;
 mod no_allocation;
 mod scenarios;
 mod shares;

@@ -176,6 +176,11 @@ impl Node {
         Ok(Node { path: path.to_path_buf(), server, changes, ready, running, lock })
     }
 
+    /// Where changes to what is served go, and questions about it.
+    pub(super) fn changes(&self) -> Changes {
+        self.changes.clone()
+    }
+
     /// Reloads on SIGHUP until SIGTERM or SIGINT comes.
     pub(super) async fn until_ended(&mut self) {
         let signals = (signal(SignalKind::hangup()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
