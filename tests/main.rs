@@ -2,6 +2,7 @@
 
 mod architecture;
 mod demo;
+mod docs;
 mod no_allocation;
 mod scenarios;
 mod shares;
