@@ -1,5 +1,9 @@
 //! Tests on the library and the real binary, as one program. One module for each subject.
 
 mod architecture;
+mod demo;
 mod docs;
+mod no_allocation;
+mod scenarios;
+mod shares;
 mod support;

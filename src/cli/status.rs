@@ -27,9 +27,12 @@ impl Status {
     pub(super) fn run(self) -> End {
         let socket = match &self.control {
             Some(path) => path.clone(),
-            None => match super::load(&self.config.path()) {
-                Ok(ready) => crate::admin::control_socket(&ready.configuration.server.state_dir),
-                Err(end) => return end,
+            None => match crate::config::state_dir(&self.config.path()) {
+                Ok(state_dir) => crate::admin::control_socket(&state_dir),
+                Err(problem) => {
+                    output::error(&problem);
+                    return End::Wrong;
+                }
             },
         };
         match client::status(&socket) {

@@ -1,5 +1,8 @@
 //! What several test modules use.
 
+pub(crate) mod node;
+pub(crate) mod query;
+
 use std::io::Write;
 use std::process::Command;
 
