@@ -31,8 +31,11 @@ struct Scrape {
 
 type Which = fn(&Counters) -> &Counter;
 
-/// Counters with one label: (name, meaning, label, [(value, counter)]).
-const TRANSPORT_COUNTERS: &[(&str, &str, &str, &[(&str, Which)])] = &[
+/// (name, meaning, label, [(value, counter)]).
+type Labelled = (&'static str, &'static str, &'static str, &'static [(&'static str, Which)]);
+
+/// Counters with one label.
+const TRANSPORT_COUNTERS: &[Labelled] = &[
     (
         "udp_dropped",
         "Datagrams left without an answer, by reason",
