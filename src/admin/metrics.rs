@@ -31,11 +31,11 @@ struct Scrape {
 
 type Which = fn(&Counters) -> &Counter;
 
-/// (name, meaning, label, [(value, counter)]).
-type Labelled = (&'static str, &'static str, &'static str, &'static [(&'static str, Which)]);
+/// Values of a label, each with its counter.
+type Values = &'static [(&'static str, Which)];
 
-/// Counters with one label.
-const TRANSPORT_COUNTERS: &[Labelled] = &[
+/// Counters with one label: (name, meaning, label, values).
+const TRANSPORT_COUNTERS: &[(&str, &str, &str, Values)] = &[
     (
         "udp_dropped",
         "Datagrams left without an answer, by reason",
