@@ -3,7 +3,10 @@
 mod architecture;
 mod demo;
 mod docs;
+mod hostile;
+mod lookup;
 mod no_allocation;
 mod scenarios;
 mod shares;
+mod subnets;
 mod support;
