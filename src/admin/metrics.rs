@@ -1,6 +1,7 @@
 //! `/metrics`: the counters of all threads and what the control loop knows, in the OpenMetrics text format.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
@@ -30,8 +31,11 @@ struct Scrape {
 
 type Which = fn(&Counters) -> &Counter;
 
-/// Counters without labels of their own: (name, meaning, [(label value, counter)]).
-const TRANSPORT_COUNTERS: &[(&str, &str, &str, &[(&str, Which)])] = &[
+/// Values of a label, each with its counter.
+type Values = &'static [(&'static str, Which)];
+
+/// Counters with one label: (name, meaning, label, values).
+const TRANSPORT_COUNTERS: &[(&str, &str, &str, Values)] = &[
     (
         "udp_dropped",
         "Datagrams left without an answer, by reason",
@@ -66,9 +70,15 @@ const TRANSPORT_COUNTERS: &[(&str, &str, &str, &[(&str, Which)])] = &[
         "use",
         &[("sent", |all| &all.answering.ecs), ("set_aside", |all| &all.answering.ecs_set_aside)],
     ),
-    ("truncated", "Answers with TC", "transport", &[("any", |all| &all.answering.truncated)]),
-    ("fail_open_answers", "Answers made while every instance was down", "", &[("", |all| &all.answering.fail_open)]),
-    ("panics", "Messages whose answering failed inside", "", &[("", |all| &all.panics)]),
+];
+
+/// Counters without labels: (name, meaning, counter).
+const PLAIN_COUNTERS: &[(&str, &str, Which)] = &[
+    ("truncated_answers", "Answers with TC", |all| &all.answering.truncated),
+    ("fail_open_answers", "Answers made while every instance was down", |all| &all.answering.fail_open),
+    ("panics", "Messages whose answering failed inside", |all| &all.panics),
+    ("tcp_accept_failed", "TCP connections that could not be accepted", |all| &all.tcp_accept_failed),
+    ("tcp_opened", "TCP connections accepted", |all| &all.tcp_opened),
 ];
 
 impl Collector for Scrape {
@@ -108,21 +118,33 @@ impl Scrape {
         for &(name, meaning, label, counters) in TRANSPORT_COUNTERS {
             let mut family = counter(encoder, name, meaning)?;
             for &(value, which) in counters {
-                let labels: &[(&str, &str)] = if label.is_empty() { &[] } else { &[(label, value)] };
-                put(&mut family, labels, self.api.registry.sum(which))?;
+                put(&mut family, &[(label, value)], self.api.registry.sum(which))?;
             }
         }
         let (opened, closed) =
             (self.api.registry.sum(|all| &all.tcp_opened), self.api.registry.sum(|all| &all.tcp_closed));
-        let mut open = gauge(encoder, "tcp_connections", "TCP connections that are open")?;
-        level(&mut open, &[], opened.saturating_sub(closed) as f64)
+        for &(name, meaning, which) in PLAIN_COUNTERS {
+            total(counter(encoder, name, meaning)?, self.api.registry.sum(which))?;
+        }
+        let open = gauge(encoder, "tcp_connections", "TCP connections that are open")?;
+        value(open, opened.saturating_sub(closed) as f64)
     }
 
     fn health(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut probes = counter(encoder, "probes", "Probes that ended, by kind of check and outcome")?;
-        for (kind, outcome, count) in self.api.probes.counts() {
-            put(&mut probes, &[("kind", kind), ("outcome", outcome)], count)?;
+        for (kind, totals) in self.api.probes.by_kind() {
+            let outcomes = [("pass", &totals.pass), ("fail", &totals.fail), ("no_verdict", &totals.no_verdict)];
+            for (outcome, count) in outcomes {
+                put(&mut probes, &[("kind", kind), ("outcome", outcome)], count.load(Ordering::Relaxed))?;
+            }
         }
+        let mut took = counter(encoder, "probe_seconds", "Time that probes took, by kind of check")?;
+        for (kind, totals) in self.api.probes.by_kind() {
+            let seconds = totals.took_us.load(Ordering::Relaxed) as f64 / 1e6;
+            ConstCounter::new(seconds).encode(took.encode_family(&[("kind", kind)])?)?;
+        }
+        let crashed = counter(encoder, "probes_crashed", "Probes that failed inside or outlived their timeout")?;
+        total(crashed, self.api.probes.crashed.load(Ordering::Relaxed))?;
         let mut verdicts = gauge(encoder, "target_up", "What a check says of a target: 1 up, 0 down, -1 unknown")?;
         for pool in &self.status.pools {
             for instance in &pool.instances {
@@ -160,14 +182,14 @@ impl Scrape {
     fn node(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut info = gauge(encoder, "build", "1; which version runs on which node")?;
         level(&mut info, &[("version", &self.status.version), ("node", &self.status.node)], 1.0)?;
-        let mut serial = gauge(encoder, "snapshot_serial", "Serial of the snapshot that is served")?;
-        level(&mut serial, &[], self.status.serial as f64)?;
-        let mut loaded = gauge(encoder, "configuration_loaded_seconds", "When it was loaded, since the Unix epoch")?;
-        level(&mut loaded, &[], self.status.loaded_at as f64)?;
-        let mut refused = gauge(encoder, "configuration_refused", "1 when the last reload was refused")?;
-        level(&mut refused, &[], f64::from(u8::from(!self.status.problems.is_empty())))?;
-        let mut reloads = counter(encoder, "reloads", "Reloads that were accepted")?;
-        put(&mut reloads, &[], self.status.reloads)
+        let serial = gauge(encoder, "snapshot_serial", "Serial of the snapshot that is served")?;
+        value(serial, self.status.serial as f64)?;
+        let loaded = gauge(encoder, "configuration_loaded_seconds", "When it was loaded, since the Unix epoch")?;
+        value(loaded, self.status.loaded_at as f64)?;
+        let refused = gauge(encoder, "configuration_refused", "1 when the last reload was refused")?;
+        value(refused, f64::from(u8::from(!self.status.problems.is_empty())))?;
+        let reloads = counter(encoder, "reloads", "Reloads that were accepted")?;
+        total(reloads, self.status.reloads)
     }
 }
 
@@ -183,6 +205,14 @@ fn gauge<'a>(encoder: &'a mut DescriptorEncoder<'_>, name: &'a str, meaning: &st
 
 fn put(family: &mut Family<'_>, labels: &[(&str, &str)], count: u64) -> fmt::Result {
     ConstCounter::new(count).encode(family.encode_family(&labels)?)
+}
+
+fn total(family: Family<'_>, count: u64) -> fmt::Result {
+    ConstCounter::new(count).encode(family)
+}
+
+fn value(family: Family<'_>, value: f64) -> fmt::Result {
+    ConstGauge::new(value).encode(family)
 }
 
 fn level(family: &mut Family<'_>, labels: &[(&str, &str)], value: f64) -> fmt::Result {

@@ -7,7 +7,7 @@ use super::{ConfigArg, End, Ready, load, output};
 use crate::control::{World, explain};
 use crate::problem::Severity;
 
-/// Load the configuration with all its files, report every problem, and run its [[tests]]
+/// Load the configuration with all its files, report every problem, and run its tests
 #[derive(Args, Debug)]
 pub(super) struct Check {
     #[command(flatten)]
@@ -55,8 +55,11 @@ impl Check {
         let passed = tests - report.failed_tests.len();
         let verdict = if end == End::Done { "good" } else { "tests failed" };
         output::line(&format!(
-            "{}: {verdict}: {zones} zones, {services} services, {instances} instances, {passed} of {tests} tests passed",
-            path.display()
+            "{}: {verdict}: {}, {}, {}, {passed} of {tests} tests passed",
+            path.display(),
+            output::count(*zones, "zone"),
+            output::count(*services, "service"),
+            output::count(*instances, "instance"),
         ));
         end
     }
@@ -88,7 +91,7 @@ fn report(ready: Ready) -> (Report, End) {
     let zones = configuration.zones.len();
     let world = World::compile(configuration);
     let failed_tests = explain::failed_tests(&world);
-    let end = if failed_tests.is_empty() { End::Done } else { End::Wrong };
+    let end = if failed_tests.is_empty() { End::Done } else { End::Failed };
     let report = Report {
         ok: end == End::Done,
         problems: problems.iter().map(|problem| problem_report(problem, &sources)).collect(),

@@ -16,17 +16,18 @@ use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
 use super::{ConfigArg, End, load, output};
 use crate::admin::{self, Api};
-use crate::config::{self, Configuration, Server};
+use crate::config::{self, Admin, Configuration, Server};
 use crate::control::{self, Change, Changes, World, explain};
 use crate::health::Verdict;
 use crate::metrics::Registry;
-use crate::probe::{Prober, Totals};
+use crate::probe::{self, Prober};
 use crate::problem::render;
-use crate::serve::{Listeners, Running};
+use crate::serve::{Listeners, Running, raise_descriptor_limit};
 use crate::time::{self, unix_nanoseconds};
 
 /// Reports of probes that may wait; probes wait when there are more.
@@ -61,22 +62,24 @@ enum LogFormat {
 }
 
 impl LogArgs {
-    /// Starts logging.
-    pub(super) fn start(&self) -> Result<(), End> {
+    /// Starts logging, in a thread of its own: a reader that stops costs lines, not answers. Ends with the guard, which
+    /// writes out what is left.
+    pub(super) fn start(&self) -> Result<WorkerGuard, End> {
         let filter = EnvFilter::try_new(&self.log).map_err(|problem| {
             output::error(&format!("--log {}: {problem}", self.log));
             End::Wrong
         })?;
+        let (writer, guard) = tracing_appender::non_blocking(io::stderr());
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(io::stderr)
+            .with_writer(writer)
             .with_ansi(io::stderr().is_terminal())
             .with_target(false);
         match self.log_format {
             LogFormat::Human => builder.init(),
             LogFormat::Json => builder.json().init(),
         }
-        Ok(())
+        Ok(guard)
     }
 }
 
@@ -87,9 +90,11 @@ impl Run {
             Ok(ready) => ready,
             Err(end) => return end,
         };
-        if let Err(end) = self.log.start() {
-            return end;
-        }
+        let _guard = match self.log.start() {
+            Ok(guard) => guard,
+            Err(end) => return end,
+        };
+        raise_descriptor_limit();
         let Some(runtime) = runtime() else { return End::Failed };
         let end = runtime.block_on(async {
             match Node::start(ready.configuration, &path).await {
@@ -122,6 +127,7 @@ pub(super) struct Node {
     path: PathBuf,
     /// As started: what of it a reload cannot change.
     server: Server,
+    admin: Admin,
     changes: Changes,
     ready: Arc<AtomicBool>,
     running: Running,
@@ -133,7 +139,7 @@ impl Node {
     /// Starts everything for `configuration`, which `path` holds; returns once queries are answered.
     pub(super) async fn start(configuration: Configuration, path: &Path) -> Result<Node, String> {
         let world = World::compile(configuration);
-        let server = world.server.clone();
+        let (server, settings) = (world.server.clone(), world.admin.clone());
         for failed in explain::failed_tests(&world) {
             tracing::error!("{failed}");
         }
@@ -146,12 +152,14 @@ impl Node {
         hosts.push(server.node.clone());
 
         let (changes, queue) = control::queue();
-        let (registry, probes, ready): (Arc<Registry>, Arc<Totals>, Arc<AtomicBool>) = Default::default();
+        let (registry, ready): (Arc<Registry>, Arc<AtomicBool>) = Default::default();
         let (reports, reported) = mpsc::channel(REPORTS);
-        let prober = Prober::new(reports, Arc::clone(&probes), unix_nanoseconds());
+        let probing = probe::Settings { seed: unix_nanoseconds(), ..probe::Settings::default() };
+        let prober = Prober::start(&world.fleet().targets, &world.checks, probing, reports);
+        let probes = prober.totals();
         let published = Arc::new(ArcSwap::from_pointee(world.all(Verdict::Unknown, &[])));
         let state = control::State::new(world, Arc::clone(&published), prober, time::now());
-        let (mut observed, grace) = (state.observed(), state.startup_grace());
+        let (mut observed, grace) = (state.observed(), server.startup_grace);
         tokio::spawn(control::run(state, queue, reported));
 
         let api = Api { changes: changes.clone(), registry: Arc::clone(&registry), probes, ready: Arc::clone(&ready) };
@@ -166,7 +174,12 @@ impl Node {
         let running = running.map_err(|error| format!("cannot start threads: {error}"))?;
         ready.store(true, Ordering::Relaxed);
         tracing::info!("{} answers on {} (UDP and TCP)", server.node, addresses.join(", "));
-        Ok(Node { path: path.to_path_buf(), server, changes, ready, running, lock })
+        Ok(Node { path: path.to_path_buf(), server, admin: settings, changes, ready, running, lock })
+    }
+
+    /// Where changes to what is served go, and questions about it.
+    pub(super) fn changes(&self) -> Changes {
+        self.changes.clone()
     }
 
     /// Reloads on SIGHUP until SIGTERM or SIGINT comes.
@@ -212,12 +225,14 @@ impl Node {
     fn warn_of_restart(&self, world: &World) {
         let (before, now) = (&self.server, &world.server);
         let kept = [
-            ("listen", before.listen != now.listen),
-            ("workers", before.workers != now.workers),
-            ("state-dir", before.state_dir != now.state_dir),
+            ("[server] listen", before.listen != now.listen),
+            ("[server] workers", before.workers != now.workers),
+            ("[server] state-dir", before.state_dir != now.state_dir),
+            ("[admin] listen", self.admin.listen != world.admin.listen),
+            ("[admin] hosts", self.admin.hosts != world.admin.hosts),
         ];
         for (key, _) in kept.iter().filter(|(_, changed)| *changed) {
-            tracing::warn!("[server] {key} takes effect at the next start");
+            tracing::warn!("{key} takes effect at the next start");
         }
     }
 

@@ -27,9 +27,12 @@ impl Status {
     pub(super) fn run(self) -> End {
         let socket = match &self.control {
             Some(path) => path.clone(),
-            None => match super::load(&self.config.path()) {
-                Ok(ready) => crate::admin::control_socket(&ready.configuration.server.state_dir),
-                Err(end) => return end,
+            None => match crate::config::state_dir(&self.config.path()) {
+                Ok(state_dir) => crate::admin::control_socket(&state_dir),
+                Err(problem) => {
+                    output::error(&problem);
+                    return End::Wrong;
+                }
             },
         };
         match client::status(&socket) {
@@ -70,7 +73,7 @@ fn print(status: &Shown) {
 fn services(status: &Shown) -> Table {
     let mut table = table(&["SERVICE", "POOL", "REGION", "IPV4", "IPV6", ""]);
     for service in &status.services {
-        let note = match &service.failing_open[..] {
+        let mut note = match &service.failing_open[..] {
             [] => String::new(),
             families => format!("ALL DOWN for some clients ({}): answering by when-all-down", families.join(", ")),
         };
@@ -81,7 +84,7 @@ fn services(status: &Shown) -> Table {
                 region.region.clone(),
                 family(region.ipv4.as_ref()),
                 family(region.ipv6.as_ref()),
-                note.clone(),
+                std::mem::take(&mut note),
             ]);
         }
     }

@@ -168,6 +168,19 @@ pub fn load(path: &Path) -> Loaded {
     Loaded { configuration: (!is_refused).then_some(configuration), problems, sources }
 }
 
+/// Where a configuration says that its server keeps its state; also when the rest of it is broken, as it may be just
+/// when somebody wants to know how the server fares.
+///
+/// # Errors
+/// In words, when the file cannot be read.
+pub fn state_dir(path: &Path) -> Result<PathBuf, String> {
+    std::fs::metadata(path).map_err(|error| format!("{}: {error}; name it with --config", path.display()))?;
+    let mut sources = Sources::default();
+    let mut findings = findings::Findings::default();
+    let document = files::read(path, &mut sources, &mut findings);
+    Ok(server::server(&document, &sources, &mut findings).state_dir)
+}
+
 fn compile(document: &files::Document, sources: &mut Sources, findings: &mut findings::Findings) -> Configuration {
     let server = server::server(document, sources, findings);
     let admin = server::admin(document, findings);

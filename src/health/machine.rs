@@ -452,7 +452,7 @@ mod tests {
     fn each_time_down_within_ten_minutes_lasts_longer() {
         let of = |seconds| Policy { hold_down: Duration::from_secs(seconds), rise: 1, ..policy() };
         assert_eq!(times_held(&of(30), 5, 0), [0, 30, 60, 90, 120]);
-        assert_eq!(times_held(&of(120), 5, 0), [0, 120, 240, 300, 120], "five minutes at most");
+        assert_eq!(times_held(&of(120), 5, 0), [0, 120, 240, 300, 240], "five minutes at most, ten minutes back");
         assert_eq!(times_held(&of(30), 3, 600 * SECOND), [0, 0, 0], "ten minutes apart");
         assert_eq!(times_held(&of(0), 3, 0), [0, 0, 0], "off");
     }

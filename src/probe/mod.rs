@@ -1,12 +1,42 @@
 //! Kinds of health check, and the tasks that run them.
+//!
+//! A [`Check`] says how to probe; [`Kind`] is the list of what there is: a new kind is one file and one line in
+//! [`Kind`] (and its name and constructor, which the compiler asks for). [`Prober`] runs one task for each target and
+//! sends what it saw as a [`Report`]; the receiver owns the verdicts and answers when to probe next.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `http`, `tcp` | one kind each: from a check and a target to a [`Finding`] |
+//! | `reason` | errors in words, and which of them are the node's own fault |
+//! | `tls` | certificates that `https` checks believe |
+//! | `tasks` | schedule, concurrency, crashes |
+//! | `totals` | counters |
+//!
+//! Left to others: verdicts (`health`), what is probed (`fleet`), overrides and publishing (`control`).
 
-use std::net::IpAddr;
-use std::ops::RangeInclusive;
+#[cfg(test)]
+mod backends;
+mod http;
+mod reason;
+mod tasks;
+mod tcp;
+mod tls;
+mod totals;
 
-use crate::health::Policy;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::fleet::Target;
+use crate::health::{Outcome, Policy};
+
+pub use http::{BodyMatch, Http};
+pub use tasks::{MOST_AT_ONCE, Prober, Report, Settings};
+pub use totals::{KindTotals, Totals};
 
 /// A configured check: how to probe and how to judge.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Check {
     /// As configured, `web`.
     pub name: String,
@@ -14,12 +44,12 @@ pub struct Check {
     pub policy: Policy,
     /// What a probe does.
     pub kind: Kind,
-    /// Address that probes come from; `None` = the system chooses.
+    /// Address that probes come from, where it is of the target's family; `None` = the system chooses.
     pub source: Option<IpAddr>,
 }
 
 /// What a probe does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// An HTTP request over a new connection.
     Http(Http),
@@ -27,70 +57,83 @@ pub enum Kind {
     Tcp,
 }
 
-/// An `http` or `https` check. Host header and SNI come from the target.
+impl Kind {
+    /// The names of all kinds, as in `type = "…"`.
+    pub const NAMES: [&str; 3] = ["http", "https", "tcp"];
+
+    /// As in `type = "…"`, one of [`Kind::NAMES`].
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::Http(Http { tls: false, .. }) => "http",
+            Kind::Http(Http { tls: true, .. }) => "https",
+            Kind::Tcp => "tcp",
+        }
+    }
+
+    /// What is prepared once for a target and then runs again and again.
+    fn prepare(&self, check: &Check, target: &Target, tls: &tls::Tls) -> Box<dyn Probe> {
+        match self {
+            Kind::Http(kind) => Box::new(http::Request::new(kind, check, target, tls)),
+            Kind::Tcp => Box::new(tcp::Handshake::new(check, target)),
+        }
+    }
+}
+
+/// One check of one target, ready to run; each run opens a new connection and ends by the check's timeout.
+trait Probe: Send + Sync {
+    fn run(&self) -> Pin<Box<dyn Future<Output = Finding> + Send + '_>>;
+}
+
+/// Most characters of a reason.
+const LONGEST_REASON: usize = 200;
+
+/// How a probe ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Http {
-    /// `https`.
-    pub tls: bool,
-    /// Whether the certificate must be valid for the host.
-    pub verify: bool,
-    /// `GET`.
-    pub method: String,
-    /// Path and query, begins with `/`.
-    pub path: String,
-    /// Further request headers.
-    pub headers: Vec<(String, String)>,
-    /// Statuses that pass.
-    pub expect_status: Vec<RangeInclusive<u16>>,
-    /// What the first 64 KiB of the body must hold.
-    pub expect_body: Option<BodyMatch>,
+struct Finding {
+    outcome: Outcome,
+    /// In words, at most [`LONGEST_REASON`] characters, none of them a control character.
+    reason: Arc<str>,
 }
 
-/// A condition on a response body.
-#[derive(Clone, Debug)]
-pub enum BodyMatch {
-    /// Contains this text.
-    Contains(String),
-    /// Matches this regular expression (`"/…/"` in the configuration).
-    Regex(regex::bytes::Regex),
-}
+impl Finding {
+    fn new(outcome: Outcome, reason: &str) -> Finding {
+        let printable = |letter: char| if letter.is_control() { ' ' } else { letter };
+        let reason: String = reason.chars().take(LONGEST_REASON).map(printable).collect();
+        Finding { outcome, reason: reason.into() }
+    }
 
-impl PartialEq for BodyMatch {
-    fn eq(&self, other: &BodyMatch) -> bool {
-        match (self, other) {
-            (BodyMatch::Contains(a), BodyMatch::Contains(b)) => a == b,
-            (BodyMatch::Regex(a), BodyMatch::Regex(b)) => a.as_str() == b.as_str(),
-            _ => false,
-        }
+    fn pass(reason: &str) -> Finding {
+        Finding::new(Outcome::Pass, reason)
+    }
+
+    fn fail(reason: &str) -> Finding {
+        Finding::new(Outcome::Fail, reason)
+    }
+
+    fn no_verdict(reason: &str) -> Finding {
+        Finding::new(Outcome::NoVerdict, reason)
     }
 }
 
-impl Eq for BodyMatch {}
+/// Where a target is probed.
+fn socket_address(target: &Target) -> SocketAddr {
+    SocketAddr::new(target.address, target.port)
+}
 
-pub use stub::{Prober, Report, Totals};
-mod stub {
-    use crate::fleet::Target;
-    use crate::health::Observation;
-    use std::time::Duration;
-    use tokio::sync::oneshot;
-    #[derive(Debug)]
-    pub struct Report {
-        pub observation: Observation,
-        pub reply: oneshot::Sender<Duration>,
-    }
-    #[derive(Debug, Default)]
-    pub struct Totals;
-    impl Totals {
-        pub fn counts(&self) -> Vec<(&'static str, &'static str, u64)> {
-            vec![]
-        }
-    }
-    #[derive(Debug)]
-    pub struct Prober;
-    impl Prober {
-        pub fn new(_: tokio::sync::mpsc::Sender<Report>, _: std::sync::Arc<Totals>, _: u64) -> Prober {
-            Prober
-        }
-        pub fn update(&mut self, _: &[Target], _: &[super::Check]) {}
+/// The source address to bind to, if the check names one of the target's family.
+fn source_of(check: &Check, target: &Target) -> Option<IpAddr> {
+    check.source.filter(|source| source.is_ipv4() == target.address.is_ipv4())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_bounded_and_printable() {
+        let long = Finding::fail(&"ü\n".repeat(1000));
+        assert_eq!(long.reason.chars().count(), LONGEST_REASON);
+        assert_eq!(Finding::fail("two\r\nlines\u{1b}[31m").reason.as_ref(), "two  lines [31m");
     }
 }

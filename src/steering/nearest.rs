@@ -23,11 +23,10 @@ pub(super) fn order<T: Trace>(
 ) -> (Vec<RegionId>, usize) {
     let open: Vec<RegionId> = present.iter().copied().filter(|&region| !fleet.region(region).only_named).collect();
     let Some(client) = position(place) else {
-        let order = match map {
-            Some(map) => geo::resolve(&map.default, Within::Listed, None, fleet, present),
-            None => open,
+        let (which, order) = match map.filter(|map| !map.default.is_empty()) {
+            Some(map) => ("the map's default", geo::resolve(&map.default, Within::Listed, None, fleet, present)),
+            None => ("configured order", open),
         };
-        let which = if map.is_some() { "the map's default" } else { "configured order" };
         trace.note("order", || format!("place unknown, {which}: {}", super::fence::names(fleet, &order)));
         return (order, 1);
     };
@@ -85,7 +84,7 @@ mod tests {
         let at =
             |latitude, longitude| Place { coordinates: Some(Coordinates { latitude, longitude }), ..Place::default() };
         let country = |code| Place { country: crate::geo::Code::parse(code), ..Place::default() };
-        let default = map(&fleet, "ap-south us-east", &[]);
+        let (default, none) = (map(&fleet, "ap-south us-east", &[]), map(&fleet, "", &[]));
         for (map, tolerance, place, bias, expected, equals) in [
             (None, 500, at(53.0, -6.0), 0, "eu-west, eu-central, us-east, ap-south, nowhere", 1),
             (None, 500, country("SG"), 0, "ap-south, eu-central, eu-west, us-east, nowhere", 1),
@@ -95,6 +94,7 @@ mod tests {
             (None, 0, at(52.1, 0.9), -20, "eu-central, eu-west, us-east, ap-south, nowhere", 1),
             (None, 500, Place::default(), 0, "eu-west, eu-central, us-east, ap-south, nowhere", 1),
             (Some(&default), 500, Place::default(), 0, "ap-south, us-east", 1),
+            (Some(&none), 500, Place::default(), 0, "eu-west, eu-central, us-east, ap-south, nowhere", 1),
         ] {
             fleet.regions[0].bias = bias;
             let (order, first) = order(map, tolerance, &place, &fleet, &all, &mut Silent);

@@ -1,0 +1,160 @@
+//! Targets for tests: listeners on loopback that answer, break off, hang or lie.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{CertificateParams, CertifiedIssuer, KeyPair, date_time_ymd};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::fleet::{CheckId, Target};
+use crate::health::Policy;
+use crate::probe::{Check, Http, Kind};
+
+/// Accepts connections for as long as the test runs and hands each to `serve`.
+pub(super) async fn listen<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
+        }
+    });
+    address
+}
+
+/// An address that nobody listens on.
+pub(super) async fn refusing() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
+}
+
+/// Reads a request's head and answers with these octets.
+pub(super) async fn answering(response: impl Into<Vec<u8>>) -> SocketAddr {
+    let response: Arc<[u8]> = response.into().into();
+    listen(move |mut stream| {
+        let response = Arc::clone(&response);
+        async move {
+            read_head(&mut stream).await;
+            // The prober may have seen enough before all is written.
+            let _ = stream.write_all(&response).await;
+        }
+    })
+    .await
+}
+
+/// Reads a request's head, which it returns as text.
+pub(super) async fn read_head(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(octet) => head.push(octet),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// An authority of our own, and the certificates it issues.
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub(super) fn new(name: &str) -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(super) fn root(&self) -> Vec<u8> {
+        self.0.der().to_vec()
+    }
+
+    /// A server that answers 200 over TLS with a certificate of this name and these years.
+    pub(super) async fn serving(&self, name: &str, years: (i32, i32)) -> SocketAddr {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params(name, years).signed_by(&key, &self.0).unwrap();
+        serving_tls(certificate.der().clone(), &key).await
+    }
+}
+
+/// A server whose certificate nobody but itself has signed.
+pub(super) async fn serving_self_signed(name: &str) -> SocketAddr {
+    let key = KeyPair::generate().unwrap();
+    let certificate = params(name, (2020, 2100)).self_signed(&key).unwrap();
+    serving_tls(certificate.der().clone(), &key).await
+}
+
+fn params(name: &str, (from, until): (i32, i32)) -> CertificateParams {
+    let mut params = CertificateParams::new(vec![name.into()]).unwrap();
+    params.not_before = date_time_ymd(from, 1, 2);
+    params.not_after = date_time_ymd(until, 1, 2);
+    params
+}
+
+async fn serving_tls(certificate: CertificateDer<'static>, key: &KeyPair) -> SocketAddr {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    listen(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            read_head(&mut stream).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            let _ = stream.shutdown().await;
+        }
+    })
+    .await
+}
+
+/// Closes a connection by a reset.
+pub(super) fn reset(stream: &TcpStream) {
+    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// `GET /health`, 200-299.
+pub(super) fn http() -> Http {
+    Http {
+        tls: false,
+        verify: true,
+        method: "GET".into(),
+        path: "/health".into(),
+        headers: Vec::new(),
+        expect_status: vec![200..=299],
+        expect_body: None,
+    }
+}
+
+/// A check with that much time for a probe.
+pub(super) fn check(kind: Kind, timeout: Duration) -> Check {
+    let policy = Policy {
+        interval: Duration::from_secs(5),
+        timeout,
+        fall: 3,
+        rise: 3,
+        window: None,
+        fast_interval: Duration::from_millis(2500),
+        hold_down: Duration::ZERO,
+    };
+    Check { name: "web".into(), policy, kind, source: None }
+}
+
+pub(super) fn target(address: SocketAddr, host: Option<&str>) -> Target {
+    Target { check: CheckId(0), address: address.ip(), port: address.port(), host: host.map(str::to_string) }
+}
+
+/// An address that this machine does not have.
+pub(super) const NOT_OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
