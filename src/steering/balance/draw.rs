@@ -16,7 +16,7 @@ pub(super) fn rank(candidates: &Candidates, count: usize, weight: impl Fn(u32) -
         let uniform = ((local.random.bits() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
         local.ranked.push((-libm::log(uniform) / f64::from(weight(candidate.weight)), at as u32));
     }
-    local.ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    super::sort_first(&mut local.ranked, count);
 }
 
 /// One draw: exact, without a logarithm.

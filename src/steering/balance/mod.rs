@@ -71,6 +71,16 @@ pub fn pick<T: Trace>(
     scope
 }
 
+/// Puts the `count` lowest ranks first and in order; nothing is promised of the others. Of equal ranks the one configured
+/// first is the lower.
+fn sort_first(ranked: &mut [(f64, u32)], count: usize) {
+    let order = |a: &(f64, u32), b: &(f64, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+    if (1..ranked.len()).contains(&count) {
+        ranked.select_nth_unstable_by(count - 1, order);
+    }
+    ranked[..count].sort_unstable_by(order);
+}
+
 /// At most this many addresses are handed out.
 fn most_addresses(answers: u16, candidates: &Candidates) -> usize {
     match usize::from(answers) {
