@@ -52,7 +52,7 @@ fn scenarios() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
         .collect();
     paths.sort();
-    assert!(paths.len() > 3, "the scenarios were found");
+    assert!(paths.len() > 7, "the scenarios were found");
     let failures: Vec<String> = paths.iter().flat_map(|path| run(path)).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
