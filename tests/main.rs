@@ -6,6 +6,7 @@ mod docs;
 mod hostile;
 mod lookup;
 mod no_allocation;
+mod passes;
 mod scenarios;
 mod shares;
 mod subnets;
