@@ -148,7 +148,7 @@ fn event() -> impl Strategy<Value = Event> {
         5 => (any::<prop::sample::Index>(), 0usize..3, verdict())
             .prop_map(|(instance, families, verdict)| Event::Verdict { instance, families, verdict }),
         3 => (0..REGIONS, verdict()).prop_map(|(region, verdict)| Event::Region { region, verdict }),
-        2 => (0u64..130).prop_map(Event::Wait),
+        2 => prop_oneof![0u64..130, Just(60)].prop_map(Event::Wait),
         1 => any::<bool>().prop_map(Event::Grace),
     ]
 }
