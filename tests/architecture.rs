@@ -4,21 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Rows from the bottom. A module may use the modules of lower rows, never one of its own row or above.
-const ROWS: &[&[&str]] = &[
-    &["problem"],
-    &["dns", "geo", "metrics", "time"],
-    &["zone", "fleet"],
-    &["health"],
-    &["steering"],
-    &["snapshot"],
-    &["answer", "probe"],
-    &["serve", "config"],
-    &["control"],
-    &["admin"],
-    &["cli"],
-];
-
 /// Modules that must not be named above the border between the planes: `answer` and `serve` know nothing of the
 /// control plane, and it nothing of them, but for `control`, `admin` and `cli` on top.
 const DATA_PLANE: &[&str] = &["answer", "serve"];
@@ -62,16 +47,31 @@ fn named(line: &str) -> Vec<String> {
     parts.map(|rest| rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect()).collect()
 }
 
-fn row(module: &str) -> usize {
-    ROWS.iter()
-        .position(|row| row.contains(&module))
-        .unwrap_or_else(|| panic!("{module} has no row in the layer table"))
+/// Module → its row in the table of `ARCHITECTURE.md`. A module may use the modules of lower rows, never one of its own
+/// row or above.
+fn rows() -> BTreeMap<String, usize> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).expect("text");
+    let table = text.split("| row | modules | owns |").nth(1).expect("the layer table");
+    let mut rows = BTreeMap::new();
+    for line in table.lines().skip(2).take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let row = cells[1].parse().expect("the number of a row");
+        for module in cells[2].split_whitespace() {
+            let module = module.trim_matches('`').to_string();
+            assert_eq!(rows.insert(module, row), None, "twice in the layer table: {line}");
+        }
+    }
+    rows
 }
 
 #[test]
 fn modules_use_lower_rows_only() {
-    let edges = edges();
+    let (edges, rows) = (edges(), rows());
+    let row = |module: &str| *rows.get(module).unwrap_or_else(|| panic!("{module} has no row in the layer table"));
     assert!(edges.len() > 10, "the sources were found");
+    for module in rows.keys() {
+        assert!(edges.contains_key(module), "{module} is in the layer table and not in src");
+    }
     let mut wrong = Vec::new();
     for (module, used) in edges.iter().filter(|(module, _)| !["lib", "main"].contains(&module.as_str())) {
         for (name, place) in used.iter().filter(|(name, _)| *name != module) {

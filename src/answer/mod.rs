@@ -76,7 +76,7 @@ impl Worker {
     }
 }
 
-/// Service and region of each counter, in the order of [`steered::slot`].
+/// Service and region of each counter, in the order of [`crate::steering::Steered::slot`].
 fn labels(steering: &Steering) -> Labels {
     let mut labels = Vec::new();
     for steered in &steering.services {

@@ -7,7 +7,7 @@ use super::{ConfigArg, End, Ready, load, output};
 use crate::control::{World, explain};
 use crate::problem::Severity;
 
-/// Load the configuration with all its files, report every problem, and run its [[tests]]
+/// Load the configuration with all its files, report every problem, and run its tests
 #[derive(Args, Debug)]
 pub(super) struct Check {
     #[command(flatten)]

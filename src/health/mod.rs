@@ -4,7 +4,7 @@ pub mod group;
 pub mod machine;
 
 pub use group::{Candidate, Standing};
-pub use machine::{Machine, Transition};
+pub use machine::{Evidence, Last, Machine, Transition};
 
 use std::sync::Arc;
 use std::time::Duration;

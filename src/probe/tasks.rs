@@ -345,3 +345,293 @@ impl Random {
         bits as f64 / (1u64 << 53) as f64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::probe::{Http, Kind, backends};
+
+    const INTERVAL: Duration = Duration::from_secs(5);
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    /// Later than anything a test waits for.
+    const LONG: Duration = Duration::from_secs(3600);
+
+    /// A probe that takes its time, or breaks.
+    #[derive(Clone, Default)]
+    struct Fake {
+        takes: Duration,
+        panics: bool,
+        now: Arc<AtomicUsize>,
+        most: Arc<AtomicUsize>,
+        starts: Arc<Mutex<Vec<Instant>>>,
+    }
+
+    impl Probe for Fake {
+        fn run(&self) -> Pin<Box<dyn Future<Output = Finding> + Send + '_>> {
+            self.starts.lock().unwrap().push(Instant::now());
+            assert!(!self.panics, "as the test asked for");
+            Box::pin(async {
+                self.most.fetch_max(self.now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                sleep(self.takes).await;
+                self.now.fetch_sub(1, Ordering::Relaxed);
+                Finding::pass("fake")
+            })
+        }
+    }
+
+    fn shared(most_at_once: usize) -> (Arc<Shared>, mpsc::Receiver<Report>) {
+        let (sink, reports) = mpsc::channel(64);
+        let permits = Semaphore::new(most_at_once);
+        (Arc::new(Shared { seed: 1, permits, totals: Arc::default(), tls: Tls::new(Vec::new()), sink }), reports)
+    }
+
+    fn spawn(shared: &Arc<Shared>, probe: Fake) -> AbortHandle {
+        let schedule = Schedule { first: Duration::ZERO, interval: INTERVAL, timeout: TIMEOUT, random: Random(1) };
+        let slot = Arc::new(Slot::new(TargetId(7)));
+        tokio::spawn(run(schedule, "tcp", slot, Arc::clone(shared), probe)).abort_handle()
+    }
+
+    /// Reads so many reports, answers each with `pace`.
+    async fn answer(reports: &mut mpsc::Receiver<Report>, count: usize, pace: Duration) -> Vec<Observation> {
+        let mut seen = Vec::new();
+        for _ in 0..count {
+            let report = reports.recv().await.unwrap();
+            seen.extend(report.observation());
+            report.next(pace);
+        }
+        seen
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn intervals_are_measured_from_start_to_start() {
+        let (shared, mut reports) = shared(8);
+        let fake = Fake { takes: Duration::from_millis(1500), ..Fake::default() };
+        spawn(&shared, fake.clone());
+        answer(&mut reports, 200, INTERVAL).await;
+        let starts = fake.starts.lock().unwrap().clone();
+        for pair in starts.windows(2) {
+            let apart = pair[1] - pair[0];
+            assert!(apart >= INTERVAL.mul_f64(0.9) && apart <= INTERVAL.mul_f64(1.1) + LEAST_PAUSE, "{apart:?}");
+        }
+        let mean = (starts[199] - starts[0]).div_f64(199.0).as_secs_f64();
+        assert!((mean - 5.0).abs() < 0.1, "{mean}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_owner_sets_the_pace() {
+        let (shared, mut reports) = shared(8);
+        let fake = Fake::default();
+        spawn(&shared, fake.clone());
+        for pace in [INTERVAL, INTERVAL / 2, INTERVAL / 2, LONG] {
+            answer(&mut reports, 1, pace).await;
+        }
+        drop(reports.recv().await.unwrap());
+        answer(&mut reports, 1, INTERVAL).await;
+        let starts = fake.starts.lock().unwrap().clone();
+        let apart: Vec<u64> = starts.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64().round() as u64).collect();
+        let near = |got: u64, wanted: u64| got >= wanted * 85 / 100 && got <= wanted * 115 / 100 + 1;
+        for (got, wanted) in apart.into_iter().zip([5, 2, 2, 3600, 5]) {
+            assert!(near(got, wanted), "{got} s, not {wanted}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_longer_than_its_interval_does_not_overlap_with_the_next() {
+        let (shared, mut reports) = shared(8);
+        let fake = Fake { takes: Duration::from_millis(2900), ..Fake::default() };
+        spawn(&shared, fake.clone());
+        answer(&mut reports, 20, Duration::from_millis(1)).await;
+        assert_eq!(fake.most.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_at_once_and_waiting_is_no_part_of_the_time_taken() {
+        let (shared, mut reports) = shared(3);
+        let fake = Fake { takes: Duration::from_secs(1), ..Fake::default() };
+        for _ in 0..12 {
+            spawn(&shared, fake.clone());
+        }
+        let begin = Instant::now();
+        let seen = answer(&mut reports, 12, LONG).await;
+        assert_eq!(fake.most.load(Ordering::Relaxed), 3);
+        assert!(begin.elapsed() >= Duration::from_secs(4));
+        assert!(seen.iter().all(|observation| observation.took < Duration::from_millis(1100)));
+        assert!(seen.iter().all(|observation| observation.outcome == Outcome::Pass));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hanging_target_delays_no_other() {
+        let (shared, mut reports) = shared(8);
+        spawn(&shared, Fake { takes: LONG, ..Fake::default() });
+        let quick = Fake::default();
+        spawn(&shared, quick.clone());
+        let begin = Instant::now();
+        while quick.starts.lock().unwrap().len() < 10 {
+            answer(&mut reports, 1, INTERVAL).await;
+        }
+        assert!(begin.elapsed() < INTERVAL * 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn broken_probes_end_without_verdict_and_go_on() {
+        let rows = [
+            (Fake { panics: true, ..Fake::default() }, "probe crashed"),
+            (Fake { takes: LONG, ..Fake::default() }, "probe stalled"),
+        ];
+        for (fake, reason) in rows {
+            let (shared, mut reports) = shared(8);
+            spawn(&shared, fake);
+            for observation in answer(&mut reports, 3, INTERVAL).await {
+                assert_eq!((observation.outcome, observation.reason.as_ref()), (Outcome::NoVerdict, reason));
+                assert_eq!(observation.target, TargetId(7));
+            }
+            assert_eq!(shared.totals.crashed.load(Ordering::Relaxed), 3);
+            assert_eq!(shared.permits.available_permits(), 8);
+            let (_, tcp) = shared.totals.by_kind().find(|&(kind, _)| kind == "tcp").unwrap();
+            assert_eq!(tcp.no_verdict.load(Ordering::Relaxed), 3);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_end_with_the_reader() {
+        let (shared, reports) = shared(8);
+        let task = spawn(&shared, Fake::default());
+        drop(reports);
+        while !task.is_finished() {
+            advance(INTERVAL).await;
+        }
+    }
+
+    #[test]
+    fn a_failure_found_late_says_nothing() {
+        let fail = || Ok(Finding::fail("timeout after 2s"));
+        let busy = Finding::no_verdict("this node was too busy to look");
+        let rows = [
+            (fail(), TIMEOUT, Finding::fail("timeout after 2s")),
+            (fail(), TIMEOUT + LATE_AFTER, Finding::fail("timeout after 2s")),
+            (fail(), TIMEOUT * 2, busy),
+            (Ok(Finding::pass("connected")), TIMEOUT * 2, Finding::pass("connected")),
+            (Err(Broken::Stalled), TIMEOUT * 2, Finding::no_verdict("probe stalled")),
+        ];
+        for (ended, took, finding) in rows {
+            assert_eq!(judged(ended, took, TIMEOUT, &Totals::default()), finding);
+        }
+    }
+
+    #[test]
+    fn first_probes_are_spread_evenly() {
+        let check = backends::check(Kind::Tcp, TIMEOUT);
+        let share = |number: u8| {
+            let target = backends::target(SocketAddr::from(([192, 0, 2, number], 80)), None);
+            Random(Key::new(&check, &target).hash(0)).next()
+        };
+        let mut tenths = [0; 10];
+        for number in 0..=255 {
+            tenths[(share(number) * 10.0) as usize] += 1;
+        }
+        assert!(tenths.iter().all(|&count| (10..=45).contains(&count)), "{tenths:?}");
+        assert_eq!(share(9).to_bits(), share(9).to_bits());
+    }
+
+    /// Targets of check 0, by port of loopback.
+    fn targets(addresses: &[SocketAddr]) -> Vec<Target> {
+        addresses.iter().map(|&address| backends::target(address, None)).collect()
+    }
+
+    fn quick_check() -> Check {
+        let mut check = backends::check(Kind::Tcp, Duration::from_secs(1));
+        check.policy.interval = Duration::from_millis(20);
+        check
+    }
+
+    /// Reads reports until each of `wanted` was seen, and nothing else.
+    async fn seen(reports: &mut mpsc::Receiver<Report>, wanted: &[(u32, Outcome)]) {
+        let mut missing = wanted.to_vec();
+        while !missing.is_empty() {
+            let report = reports.recv().await.unwrap();
+            if let Some(observation) = report.observation() {
+                let got = (observation.target.0, observation.outcome);
+                assert!(wanted.contains(&got), "{got:?}");
+                missing.retain(|one| *one != got);
+            }
+            report.next(Duration::from_millis(20));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reload_renumbers_stops_and_starts() {
+        let up = backends::listen(|_| async {}).await;
+        let down = backends::refusing().await;
+        let other = backends::listen(|_| async {}).await;
+        let (sink, mut reports) = mpsc::channel(8);
+        let mut prober = Prober::start(&targets(&[up, down]), &[quick_check()], Settings::default(), sink);
+        seen(&mut reports, &[(0, Outcome::Pass), (1, Outcome::Fail)]).await;
+
+        let waiting = reports.recv().await.unwrap();
+        let before = waiting.observation().unwrap();
+        prober.update(&targets(&[down, up]), &[quick_check()]);
+        assert_eq!(waiting.observation().unwrap().target.0, 1 - before.target.0, "under the number of now");
+        drop(waiting);
+        seen(&mut reports, &[(0, Outcome::Fail), (1, Outcome::Pass)]).await;
+
+        prober.update(&targets(&[other]), &[quick_check()]);
+        seen(&mut reports, &[(0, Outcome::Pass)]).await;
+        let (_, tcp) =
+            prober.totals().by_kind().map(|(name, kind)| (name, kind.pass.load(Ordering::Relaxed))).nth(2).unwrap();
+        assert!(tcp >= 3);
+
+        prober.update(&[], &[]);
+        while let Ok(stale) = reports.try_recv() {
+            assert_eq!(stale.observation(), None);
+        }
+        drop(prober);
+        assert!(reports.recv().await.is_none_or(|stale| stale.observation().is_none()));
+    }
+
+    #[tokio::test]
+    async fn a_reload_keeps_tasks_whose_probes_stay_alike() {
+        let of = |edit: &dyn Fn(&mut Check)| {
+            let mut check = backends::check(Kind::Http(backends::http()), TIMEOUT);
+            edit(&mut check);
+            check
+        };
+        let rows: [(&str, Check, bool); 6] = [
+            ("nothing", of(&|_| {}), true),
+            ("fall", of(&|check| check.policy.fall = 9), true),
+            ("interval", of(&|check| check.policy.interval = LONG), false),
+            ("timeout", of(&|check| check.policy.timeout = LONG), false),
+            ("source", of(&|check| check.source = Some(backends::NOT_OURS)), false),
+            ("path", of(&|check| check.kind = Kind::Http(Http { path: "/".into(), ..backends::http() })), false),
+        ];
+        let address = backends::refusing().await;
+        for (what, edited, kept) in rows {
+            let (sink, _reports) = mpsc::channel(8);
+            let mut prober = Prober::start(&targets(&[address]), &[of(&|_| {})], Settings::default(), sink);
+            let slot_of = |prober: &Prober| Arc::clone(&prober.tasks.values().next().unwrap().slot);
+            let before = slot_of(&prober);
+            prober.update(&targets(&[address]), &[edited]);
+            assert_eq!(Arc::ptr_eq(&before, &slot_of(&prober)), kept, "{what}");
+            assert_eq!(before.get(), kept.then_some(TargetId(0)), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_made_up_report_reads_back() {
+        let observation = Observation {
+            target: TargetId(3),
+            outcome: Outcome::Fail,
+            reason: "connection refused".into(),
+            took: Duration::from_millis(1),
+        };
+        let (report, mut answer) = Report::new(&observation);
+        assert_eq!(report.observation(), Some(observation));
+        report.next(INTERVAL);
+        assert_eq!(answer.try_recv(), Ok(INTERVAL));
+    }
+}

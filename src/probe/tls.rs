@@ -24,7 +24,7 @@ pub(super) struct Tls {
     provider: Arc<CryptoProvider>,
     extra_roots: Vec<CertificateDer<'static>>,
     clock: Arc<Clock>,
-    by_roots: OnceLock<Result<Arc<dyn ServerCertVerifier>, String>>,
+    verifier: OnceLock<Result<Arc<dyn ServerCertVerifier>, String>>,
 }
 
 impl Tls {
@@ -34,7 +34,7 @@ impl Tls {
             provider: Arc::new(ring::default_provider()),
             extra_roots,
             clock: Arc::default(),
-            by_roots: OnceLock::new(),
+            verifier: OnceLock::new(),
         }
     }
 
@@ -54,23 +54,27 @@ impl Tls {
     }
 
     fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, String> {
-        self.by_roots.get_or_init(|| self.load_roots()).clone()
+        self.verifier.get_or_init(|| self.load_roots()).clone()
     }
 
     fn load_roots(&self) -> Result<Arc<dyn ServerCertVerifier>, String> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         roots.add_parsable_certificates(self.extra_roots.iter().cloned());
-        if roots.is_empty() {
-            return Err("no root certificates on this node".into());
-        }
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&self.provider)).build();
-        verifier.map(|verifier| verifier as Arc<dyn ServerCertVerifier>).map_err(|error| error.to_string())
+        by_roots(roots, &self.provider)
     }
 
     fn accept_any(&self) -> Arc<dyn ServerCertVerifier> {
         Arc::new(AcceptAny(self.provider.signature_verification_algorithms))
     }
+}
+
+fn by_roots(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, String> {
+    if roots.is_empty() {
+        return Err("no root certificates on this node".into());
+    }
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(provider)).build();
+    verifier.map(|verifier| verifier as Arc<dyn ServerCertVerifier>).map_err(|error| error.to_string())
 }
 
 /// Accepts any certificate; the handshake must still be signed with its key.
@@ -137,6 +141,13 @@ impl TimeProvider for Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_roots_nothing_can_be_verified_but_anything_accepted() {
+        let error = by_roots(RootCertStore::empty(), &Arc::new(ring::default_provider())).err();
+        assert_eq!(error.as_deref(), Some("no root certificates on this node"));
+        assert!(Tls::new(Vec::new()).client(false).is_ok());
+    }
 
     #[test]
     fn a_wall_clock_that_jumps_is_not_followed() {

@@ -30,6 +30,7 @@ fn verify_value(rtype: RecordType, rdata: &[u8]) -> Checked {
         RecordType::CDS if rdata == [0; 5] => Ok(()),
         // Bits beyond immediate and soaminimum keep every parent from acting on it (RFC 7477 §2.1.1.2).
         RecordType::CSYNC if rdata[4] != 0 || rdata[5] > 3 => Err("unknown flags, allowed are 0 to 3"),
+        RecordType::NAPTR if !has_naptr_flags(rdata) => Err("the flags must be letters and digits (RFC 3403 §4.1)"),
         RecordType::DS | RecordType::CDS => sized(rdata[3], &rdata[4..], &[(1, 20), (2, 32), (4, 48)]),
         RecordType::SSHFP => sized(rdata[1], &rdata[2..], &[(1, 20), (2, 32)]),
         RecordType::TLSA | RecordType::SMIMEA => sized(rdata[2], &rdata[3..], &[(1, 32), (2, 64)]),
@@ -37,6 +38,10 @@ fn verify_value(rtype: RecordType, rdata: &[u8]) -> Checked {
         RecordType::ZONEMD => sized(rdata[5], &rdata[6..], &[(1, 48), (2, 64)]),
         _ => Ok(()),
     }
+}
+
+fn has_naptr_flags(rdata: &[u8]) -> bool {
+    rdata[5..][..usize::from(rdata[4])].iter().all(u8::is_ascii_alphanumeric)
 }
 
 /// Holds a digest to the length of its kind, if that is known.
