@@ -33,7 +33,7 @@ pub struct State {
     serial: u64,
     published: Published,
     prober: Prober,
-    observed: watch::Sender<bool>,
+    settled: watch::Sender<bool>,
     burst: Burst,
     /// Unix seconds.
     loaded_at: u64,
@@ -56,7 +56,7 @@ impl State {
             serial: published.load().serial,
             published,
             prober,
-            observed: watch::Sender::new(false),
+            settled: watch::Sender::new(false),
             burst: Burst::default(),
             loaded_at: unix_seconds(),
             reloads: 0,
@@ -67,10 +67,11 @@ impl State {
         state
     }
 
-    /// Turns true when every target has an observation.
+    /// Turns true when the first round is over and published: every target has an observation, or `startup-grace` has
+    /// ended. From then on answers are right.
     #[must_use]
-    pub fn observed(&self) -> watch::Receiver<bool> {
-        self.observed.subscribe()
+    pub fn settled(&self) -> watch::Receiver<bool> {
+        self.settled.subscribe()
     }
 
     /// How long unknown targets do not count.
@@ -89,6 +90,11 @@ impl State {
     pub fn end_grace(&mut self) {
         self.grace_over = true;
         self.touch_all();
+        if !*self.settled.borrow() {
+            let grace = self.startup_grace();
+            tracing::warn!("some targets have no observation after {grace:?}; answering without them");
+        }
+        self.settle();
     }
 
     /// Whether there is something to publish.
@@ -129,9 +135,7 @@ impl State {
         } else if held {
             self.release_if_needed(observation.target, now);
         }
-        if !*self.observed.borrow() && self.machines.iter().all(Machine::observed) {
-            self.observed.send_replace(true);
-        }
+        self.settle();
     }
 
     /// Lifts a hold-down that alone keeps a region from being available (SPEC 2.2).
@@ -178,7 +182,18 @@ impl State {
             self.judge(layout, now);
         }
         self.published.store(Arc::new(self.world.freeze(self.standings.clone(), self.serial)));
+        self.settle();
         self.watch_fail_open(&touched);
+    }
+
+    /// Ends the first round, once what it found is published.
+    fn settle(&mut self) {
+        if *self.settled.borrow() || self.is_dirty() {
+            return;
+        }
+        if self.grace_over || self.machines.iter().all(Machine::observed) {
+            self.settled.send_replace(true);
+        }
     }
 
     fn judge(&mut self, layout: LayoutId, now: Tick) {
@@ -199,17 +214,13 @@ impl State {
             let before = std::mem::replace(&mut self.failing_open[index], now);
             let name = &steered.name;
             match (before.contains(&true), now.contains(&true)) {
-                (false, true) if self.observed_all() => {
+                (false, true) if *self.settled.borrow() => {
                     tracing::warn!("service/{name}: all instances down for some clients, answering by when-all-down");
                 }
                 (true, false) => tracing::info!("service/{name}: serves healthy instances again"),
                 _ => {}
             }
         }
-    }
-
-    fn observed_all(&self) -> bool {
-        *self.observed.borrow() || self.grace_over
     }
 
     /// Serves another configuration. Targets that stay keep their health.
@@ -272,8 +283,7 @@ impl State {
             self.judge(LayoutId(layout), now);
         }
         self.touch_all();
-        let all = self.machines.iter().all(Machine::observed);
-        self.observed.send_if_modified(|observed| !std::mem::replace(observed, *observed || all) && all);
+        self.settle();
     }
 
     fn touch_all(&mut self) {
