@@ -168,6 +168,17 @@ pub fn load(path: &Path) -> Loaded {
     Loaded { configuration: (!is_refused).then_some(configuration), problems, sources }
 }
 
+/// Where the configuration at `path` keeps its state, whatever else of it may be broken: a running server is found by
+/// it though the file was spoiled meanwhile.
+#[must_use]
+pub fn state_dir(path: &Path) -> PathBuf {
+    let mut sources = Sources::default();
+    let mut findings = findings::Findings::default();
+    let mut document = files::read(path, &mut sources, &mut findings);
+    files::check_values(&mut document, &mut findings);
+    server::server(&document, &sources, &mut findings).state_dir
+}
+
 fn compile(document: &files::Document, sources: &mut Sources, findings: &mut findings::Findings) -> Configuration {
     let server = server::server(document, sources, findings);
     let admin = server::admin(document, findings);
