@@ -14,9 +14,7 @@ use crate::support::{until_so, waymark};
 
 #[test]
 fn ready_means_that_the_first_round_is_over() {
-    let site = Site::example();
-    site.edit("interval = \"1s\"\ntimeout  = \"500ms\"", "interval = \"50s\"\ntimeout  = \"40s\"");
-    site.edit("state-dir = \"state\"", "state-dir = \"state\"\nstartup-grace = \"50s\"");
+    let site = Site::waiting();
     let mut backends = Backends::example(site.backends);
     backends.set("eu-1", Behaviour::Hang);
     let mut server = site.spawn();
@@ -34,9 +32,8 @@ fn ready_means_that_the_first_round_is_over() {
 
 #[test]
 fn the_grace_ends_the_wait() {
-    let site = Site::example();
-    site.edit("interval = \"1s\"\ntimeout  = \"500ms\"", "interval = \"50s\"\ntimeout  = \"40s\"");
-    site.edit("state-dir = \"state\"", "state-dir = \"state\"\nstartup-grace = \"2s\"");
+    let site = Site::waiting();
+    site.edit("startup-grace = \"50s\"", "startup-grace = \"2s\"");
     let mut backends = Backends::example(site.backends);
     backends.set("ap-1", Behaviour::Hang);
     let server = site.start();
@@ -130,7 +127,7 @@ fn metrics_are_well_formed_and_move() {
         ("waymark_steered_answers_total{service=\"dr.gslb.example.com\",region=\"us-east\"}", 2.0),
         ("waymark_ecs_queries_total{use=\"sent\"}", 1.0),
     ];
-    let before = samples.map(|(sample, _)| server.metric(sample).unwrap_or_else(|| panic!("no {sample}")));
+    let before = samples.map(|(sample, _)| server.metric(sample).unwrap_or(0.0));
     server.ask("dr.gslb.example.com", RecordType::A, "");
     server.ask("dr.gslb.example.com", RecordType::A, "203.0.113.0/24");
     server.ask("nothing.gslb.example.com", RecordType::A, "");
@@ -195,7 +192,8 @@ fn explain_tells_every_stage() {
     let site = Site::example();
     let name = "www.gslb.example.com";
     let text = client::text(&site.run(&["explain", name, "--client", "203.0.113.0/24"]));
-    for part in ["place", "country DE", "continent:EU", "eu-west, us-east, ap-south", "eu-west serves", "ECS scope 25"] {
+    for part in ["place", "country DE", "continent:EU", "eu-west, us-east, ap-south", "eu-west serves", "ECS scope 25"]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
     let down = ["--down", "region/eu-west"];
@@ -232,13 +230,14 @@ fn explain_tells_every_stage() {
 
 #[test]
 fn check_tells_by_its_exit_code() {
-    let wrong_test = "\n[[tests]]\nname = \"www.gslb.example.com\"\nclient = \"192.0.2.0/24\"\nexpect-region = \"eu-west\"\n";
+    let wrong_test =
+        "\n[[tests]]\nname = \"www.gslb.example.com\"\nclient = \"192.0.2.0/24\"\nexpect-region = \"eu-west\"\n";
     type Change = fn(&Site);
     let rows: [(Change, i32, &str); 5] = [
         (|_| {}, 0, "2 of 2 tests passed"),
         (|site| site.edit("ttl     = \"5s\"", "ttl     = \"5 s\""), 2, "5 s"),
         (|site| site.edit("networks.toml", "nowhere.toml"), 2, "nowhere.toml"),
-        (|site| site.edit_file("gslb.example.com.zone", "192.0.2.77", "192.0.2.777"), 2, "gslb.example.com.zone:14:"),
+        (|site| site.edit_file("gslb.example.com.zone", "192.0.2.77", "192.0.2.777"), 2, "gslb.example.com.zone:13:16"),
         (|site| std::fs::remove_file(site.configuration()).expect("removed"), 2, "waymark.toml"),
     ];
     for (change, code, said) in rows {
@@ -270,6 +269,7 @@ fn every_command_has_help() {
         .map_while(|line| line.strip_prefix("  "))
         .filter(|line| !line.starts_with(' '))
         .filter_map(|line| line.split(' ').next())
+        .filter(|command| *command != "help")
         .collect();
     for command in ["run", "check", "explain", "status"] {
         assert!(commands.contains(&command), "{help}");
@@ -281,7 +281,9 @@ fn every_command_has_help() {
     }
     let version = run(&["--version"]);
     assert_eq!(client::text(&version), format!("waymark {}\n", env!("CARGO_PKG_VERSION")));
-    for (arguments, code) in [(&["nonsense"][..], 2), (&["run", "--nonsense"], 2), (&[], 2), (&["status", "--json", "-x"], 2)] {
+    for (arguments, code) in
+        [(&["nonsense"][..], 2), (&["run", "--nonsense"], 2), (&[], 2), (&["status", "--json", "-x"], 2)]
+    {
         assert_eq!(run(arguments).status.code(), Some(code), "{arguments:?}");
     }
 }

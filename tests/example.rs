@@ -28,10 +28,9 @@ fn example() -> (Site, Backends, Server) {
     (site, backends, server)
 }
 
-/// The example, with checks so patient that a busy machine fails none by itself.
+/// [`Site::patient`].
 fn patient_example() -> (Site, Backends, Server) {
-    let site = Site::example();
-    site.edit("interval = \"1s\"\ntimeout  = \"500ms\"", "interval = \"2s\"\ntimeout  = \"1900ms\"");
+    let site = Site::patient();
     let backends = Backends::example(site.backends);
     let server = site.start();
     (site, backends, server)
@@ -120,9 +119,8 @@ fn answers_follow_a_death_and_a_return() {
     assert_eq!(region_for(&server, WWW, AP), "eu-west", "nearest of the others");
 
     backends.revive(&["us-1", "ap-1"]);
-    let took = until_so("both are back", || {
-        server.addresses(DR, EU).len() == 2 && region_for(&server, WWW, AP) == "ap-south"
-    });
+    let took =
+        until_so("both are back", || server.addresses(DR, EU).len() == 2 && region_for(&server, WWW, AP) == "ap-south");
     say(&format!("measured: what returns is back in the answer after {took:?}"));
     let line = server.wait_logged(&["instance/web/ap-1", "up -> down"]);
     assert!(line.contains("connection refused") && line.contains("check/web at 127.0.13.1:"), "{line}");

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::server::Server;
 use super::{ports, waymark};
 
-/// The ports that stand in `tests/example/waymark.toml`, and in configurations written in tests.
+/// The ports that stand in `tests/example/waymark.toml`.
 const PORTS: [&str; 3] = [":5300", ":8053", "18080"];
 
 /// A configuration to serve.
@@ -39,12 +39,24 @@ impl Site {
         site
     }
 
-    /// This configuration, beside the zone and the networks of the example. What stands there for ports of the example
-    /// becomes the site's own.
-    pub(crate) fn with(configuration: &str) -> Site {
+    /// `tests/example`, with checks so patient that a busy machine fails none by itself.
+    pub(crate) fn patient() -> Site {
         let site = Site::example();
-        site.write("waymark.toml", configuration);
+        site.pace("2s", "1900ms");
         site
+    }
+
+    /// `tests/example`, whose first round lasts until every backend has said something.
+    pub(crate) fn waiting() -> Site {
+        let site = Site::example();
+        site.pace("50s", "40s");
+        site.edit("state-dir = \"state\"", "state-dir = \"state\"\nstartup-grace = \"50s\"");
+        site
+    }
+
+    fn pace(&self, interval: &str, timeout: &str) {
+        let paced = format!("interval = {interval:?}\ntimeout  = {timeout:?}");
+        self.edit("interval = \"1s\"\ntimeout  = \"500ms\"", &paced);
     }
 
     fn empty() -> Site {
