@@ -2,9 +2,14 @@
 
 mod admin;
 mod architecture;
+mod demo;
+mod docs;
 mod example;
 mod geo;
+mod no_allocation;
 mod reload;
 mod resolvers;
+mod scenarios;
+mod shares;
 mod support;
 mod tcp_udp;

@@ -31,8 +31,11 @@ struct Scrape {
 
 type Which = fn(&Counters) -> &Counter;
 
-/// Counters with one label: (name, meaning, label, [(value, counter)]).
-const TRANSPORT_COUNTERS: &[(&str, &str, &str, &[(&str, Which)])] = &[
+/// Values of a label, each with its counter.
+type Values = &'static [(&'static str, Which)];
+
+/// Counters with one label: (name, meaning, label, values).
+const TRANSPORT_COUNTERS: &[(&str, &str, &str, Values)] = &[
     (
         "udp_dropped",
         "Datagrams left without an answer, by reason",

@@ -37,26 +37,36 @@ impl Current {
 }
 
 /// What a link says.
-enum Link {
+enum Link<'a> {
     /// The answer is complete.
     End,
-    /// There is another name to look up.
-    Next,
+    /// There is another name to look up, for the CNAME or DNAME of this node said so.
+    Next(&'a Node),
+}
+
+/// The nodes whose CNAME or DNAME were followed so far.
+type Followed<'a> = [Option<&'a Node>];
+
+/// Whether a node was followed before. Then its CNAME leads in a circle: each record is written once.
+fn has(followed: &Followed<'_>, node: &Node) -> bool {
+    followed.iter().flatten().any(|each| std::ptr::eq(*each, node))
 }
 
 /// Answers for `qname` in class IN.
 pub(super) fn answer(reply: &mut Reply<'_>, qname: &LowerName) {
     let mut current = Current { lower: qname.clone(), target: [0; MAX_NAME], length: 0 };
-    for _ in 0..MAX_CHAIN {
-        match link(reply, &mut current) {
+    let mut followed = [None; MAX_CHAIN];
+    for links in 0..MAX_CHAIN {
+        match link(reply, &mut current, &followed[..links]) {
             Link::End => return,
-            Link::Next => {}
+            Link::Next(node) => followed[links] = Some(node),
         }
     }
 }
 
-fn link(reply: &mut Reply<'_>, current: &mut Current) -> Link {
-    let authority = &*reply.snapshot.authority;
+fn link<'a>(reply: &mut Reply<'a>, current: &mut Current, followed: &Followed<'_>) -> Link<'a> {
+    let snapshot = reply.snapshot;
+    let authority = &*snapshot.authority;
     let qtype = reply.query.qtype;
     let first = current.length == 0;
     match authority.find(&current.lower, qtype) {
@@ -80,18 +90,19 @@ fn link(reply: &mut Reply<'_>, current: &mut Current) -> Link {
         }
         Found::Dname { node, labels } => {
             reply.authoritative();
-            return dname(reply, node, labels, current);
+            return dname(reply, node, labels, current, followed);
         }
         Found::Data { node, .. } => {
             reply.authoritative();
-            return data(reply, node, current);
+            return data(reply, node, current, followed);
         }
     }
     Link::End
 }
 
-fn data(reply: &mut Reply<'_>, node: &Node, current: &mut Current) -> Link {
-    let authority = &*reply.snapshot.authority;
+fn data<'a>(reply: &mut Reply<'a>, node: &'a Node, current: &mut Current, followed: &Followed<'_>) -> Link<'a> {
+    let snapshot = reply.snapshot;
+    let authority = &*snapshot.authority;
     let qtype = reply.query.qtype;
     if qtype == RecordType::ANY {
         any(reply, node, current.owner());
@@ -108,12 +119,13 @@ fn data(reply: &mut Reply<'_>, node: &Node, current: &mut Current) -> Link {
         return Link::End;
     }
     if let Some(cname) = authority.rrset(node, RecordType::CNAME) {
-        let followed = reply.rrset(Section::Answer, current.owner(), cname)
+        let goes_on = !has(followed, node)
+            && reply.rrset(Section::Answer, current.owner(), cname)
             && cname.rdatas.first().is_some_and(|target| current.follow(target));
-        return if followed { Link::Next } else { Link::End };
+        return if goes_on { Link::Next(node) } else { Link::End };
     }
     match node.tag {
-        Some(tag) => steered::nodata(reply, node.zone, reply.snapshot.steering.service(ServiceId(tag)).service.ttl),
+        Some(tag) => steered::nodata(reply, node.zone, snapshot.steering.service(ServiceId(tag)).service.ttl),
         None => reply.negative(Rcode::NOERROR, authority.zone(node.zone), u32::MAX),
     }
     Link::End
@@ -129,10 +141,16 @@ fn family(qtype: RecordType) -> Option<Family> {
 }
 
 /// The DNAME and the CNAME made from it (RFC 6672 §3.1), YXDOMAIN when that becomes too long.
-fn dname(reply: &mut Reply<'_>, node: &Node, labels: usize, current: &mut Current) -> Link {
+fn dname<'a>(
+    reply: &mut Reply<'a>,
+    node: &'a Node,
+    labels: usize,
+    current: &mut Current,
+    followed: &Followed<'_>,
+) -> Link<'a> {
     let Some(rrset) = reply.snapshot.authority.rrset(node, RecordType::DNAME) else { return Link::End };
     let Some(target) = rrset.rdatas.first() else { return Link::End };
-    if !reply.rrset(Section::Answer, Owner::Name(node.name.as_wire()), rrset) {
+    if !has(followed, node) && !reply.rrset(Section::Answer, Owner::Name(node.name.as_wire()), rrset) {
         return Link::End;
     }
     let kept = current.lower.as_wire().len() - current.lower.suffix(current.lower.labels() - labels).len();
@@ -146,7 +164,7 @@ fn dname(reply: &mut Reply<'_>, node: &Node, labels: usize, current: &mut Curren
     name[kept..kept + target.len()].copy_from_slice(target);
     let name = &name[..kept + target.len()];
     let written = reply.records(Section::Answer, current.owner(), RecordType::CNAME, rrset.ttl, std::iter::once(name));
-    if written && reply.query.qtype != RecordType::CNAME && current.follow(name) { Link::Next } else { Link::End }
+    if written && reply.query.qtype != RecordType::CNAME && current.follow(name) { Link::Next(node) } else { Link::End }
 }
 
 /// NS of the cut, not authoritative, with all glue in its domain or TC (RFC 9471).
@@ -207,13 +225,14 @@ fn any(reply: &mut Reply<'_>, node: &Node, owner: Owner<'_>) {
         let hinfo = std::iter::once(&b"\x07RFC8482\x00"[..]);
         reply.records(Section::Answer, owner, RecordType::HINFO, apex.negative_ttl, hinfo);
     } else {
+        // What does not fit is left out: no RRset in particular was asked for (RFC 8482 §4.1).
         for rrset in authority.rrsets(node) {
-            reply.rrset(Section::Answer, owner, rrset);
+            let rdatas = rrset.rdatas.iter().map(|rdata| &rdata[..]);
+            let _ = reply.try_records(Section::Answer, owner, rrset.rtype, rrset.ttl, rdatas);
         }
         if let Some(tag) = node.tag {
-            for family in Family::BOTH {
-                steered::answer(reply, ServiceId(tag), family, node.zone, owner);
-            }
+            let has_others = !authority.rrsets(node).is_empty();
+            steered::answer_both(reply, ServiceId(tag), node.zone, owner, has_others);
         }
     }
 }

@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 
-use crate::dns::query::FLAG_TC;
 use crate::dns::{Edns, Rcode, Writer};
 use crate::snapshot::Settings;
 
@@ -25,6 +24,8 @@ pub(super) struct ExtendedError(u16, &'static str);
 impl ExtendedError {
     /// Everything is down and is answered all the same.
     pub(super) const FAIL_OPEN: ExtendedError = ExtendedError(0, "all instances down, answering as if up");
+    /// Everything is down and something stands in for it.
+    pub(super) const FALLBACK: ExtendedError = ExtendedError(0, "all instances down, answering with the fallback");
     /// The name is in none of our zones.
     pub(super) const NOT_AUTHORITATIVE: ExtendedError = ExtendedError(20, "");
 }
@@ -59,47 +60,50 @@ impl<'a> Extension<'a> {
         self.edns.and_then(|edns| edns.client_subnet.as_ref()).filter(|_| self.settings.ecs.enabled)
     }
 
-    /// Writes the OPT and returns the length of the message.
+    /// Writes the OPT and returns the length of the message. The client subnet always fits: 271 octets of header and
+    /// question, 35 of OPT. What else would not is left out: first the extended error, then NSID.
     pub(super) fn finish(&self, mut writer: Writer<'_>, rcode: Rcode, scope: u8) -> usize {
         let Some(edns) = self.edns else { return writer.length() };
         writer.release(self.reserved());
         let mut options = Options { octets: [0; MAX_OPTIONS], length: 0 };
+        self.add_subnet(&mut options, scope);
+        let least = options.length;
         if edns.nsid {
             let node = self.settings.node.as_bytes();
             options.option(NSID, &[&node[..node.len().min(MAX_NSID)]]);
         }
-        if let Some(subnet) = self.subnet() {
-            let octets = usize::from(subnet.source).div_ceil(8);
-            let scope = if subnet.source == 0 { 0 } else { scope };
-            let [high, low] = subnet.family.to_be_bytes();
-            let (v4, v6);
-            let address: &[u8] = match subnet.address {
-                IpAddr::V4(address) => {
-                    v4 = address.octets();
-                    &v4[..octets]
-                }
-                IpAddr::V6(address) => {
-                    v6 = address.octets();
-                    &v6[..octets]
-                }
-            };
-            options.option(CLIENT_SUBNET, &[&[high, low, subnet.source, scope], address]);
-        }
-        let mark = writer.mark();
         let asked = options.length;
         if let Some(ExtendedError(code, text)) = self.error {
             options.option(EXTENDED_ERROR, &[&code.to_be_bytes(), text.as_bytes()]);
         }
-        let payload = self.settings.max_udp_payload;
-        if writer.opt(payload, rcode, edns.dnssec_ok, &options.octets[..options.length]).is_err() {
-            writer.rewind(mark);
-            // What was asked for was kept back, so it fits.
-            if writer.opt(payload, rcode, edns.dnssec_ok, &options.octets[..asked]).is_err() {
-                writer.rewind(mark);
-                writer.set_flags(FLAG_TC);
+        let mark = writer.mark();
+        for length in [options.length, asked, least] {
+            let payload = self.settings.max_udp_payload;
+            if writer.opt(payload, rcode, edns.dnssec_ok, &options.octets[..length]).is_ok() {
+                break;
             }
+            writer.rewind(mark);
         }
         writer.length()
+    }
+
+    fn add_subnet(&self, options: &mut Options, scope: u8) {
+        let Some(subnet) = self.subnet() else { return };
+        let octets = usize::from(subnet.source).div_ceil(8);
+        let scope = if subnet.source == 0 { 0 } else { scope };
+        let [high, low] = subnet.family.to_be_bytes();
+        let (v4, v6);
+        let address: &[u8] = match subnet.address {
+            IpAddr::V4(address) => {
+                v4 = address.octets();
+                &v4[..octets]
+            }
+            IpAddr::V6(address) => {
+                v6 = address.octets();
+                &v6[..octets]
+            }
+        };
+        options.option(CLIENT_SUBNET, &[&[high, low, subnet.source, scope], address]);
     }
 }
 

@@ -110,9 +110,10 @@ pub fn respond(
         }
         Parsed::Refuse { rcode, id, flags, question_end, edns } => {
             let question = query.get(HEADER..question_end).unwrap_or_default();
-            let mut writer = Writer::new(out, MIN_PAYLOAD, id, echoed(flags), question);
-            writer.set_rcode(rcode);
             let extension = Extension::new(&snapshot.settings, edns.as_ref());
+            let mut writer = Writer::new(out, MIN_PAYLOAD, id, echoed(flags), question);
+            writer.reserve(extension.reserved());
+            writer.set_rcode(rcode);
             (extension.finish(writer, rcode, 0), rcode)
         }
         Parsed::Query(parsed) => {

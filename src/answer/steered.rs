@@ -9,11 +9,44 @@ use crate::fleet::Family;
 use crate::steering::balance::{Choice, pick};
 use crate::steering::client::Origin;
 use crate::steering::trace::Silent;
-use crate::steering::{Client, Outcome, ServiceId, WhenAllDown, decide};
+use crate::steering::{Client, Outcome, ServiceId, decide};
 use crate::zone::ZoneId;
+
+/// What came of asking a service.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Given {
+    /// No address of this family.
+    Nothing,
+    /// SERVFAIL is configured.
+    Failure,
+    /// Addresses, or they did not fit and the answer says so.
+    Addresses,
+}
 
 /// Answers for `service` at a node of `zone`, as the records of `owner`.
 pub(super) fn answer(reply: &mut Reply<'_>, service: ServiceId, family: Family, zone: ZoneId, owner: Owner<'_>) {
+    let given = addresses(reply, service, family, owner);
+    conclude(reply, service, zone, given);
+}
+
+/// [`answer`] for both families at once; without addresses it is negative only if it has no other records.
+pub(super) fn answer_both(reply: &mut Reply<'_>, service: ServiceId, zone: ZoneId, owner: Owner<'_>, has_others: bool) {
+    let [v4, v6] = Family::BOTH.map(|family| addresses(reply, service, family, owner));
+    if !has_others {
+        conclude(reply, service, zone, v4.max(v6));
+    }
+}
+
+fn conclude(reply: &mut Reply<'_>, service: ServiceId, zone: ZoneId, given: Given) {
+    match given {
+        Given::Addresses => {}
+        Given::Failure => reply.refuse(Rcode::SERVFAIL),
+        Given::Nothing => nodata(reply, zone, reply.snapshot.steering.service(service).service.ttl),
+    }
+}
+
+/// Decides and writes the addresses.
+fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, owner: Owner<'_>) -> Given {
     let snapshot = reply.snapshot;
     let steered = snapshot.steering.service(service);
     let subnet = reply.query.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref());
@@ -25,25 +58,27 @@ pub(super) fn answer(reply: &mut Reply<'_>, service: ServiceId, family: Family, 
     let ttl = steered.service.ttl;
     if decision.all_down {
         reply.worker.counters.answering.fail_open.add(1);
+        let as_if_up = decision.as_if_up;
+        reply.extended_error = Some(if as_if_up { ExtendedError::FAIL_OPEN } else { ExtendedError::FALLBACK });
     }
     let answering = snapshot.steering.service(decision.service);
     let written = match decision.outcome {
-        Outcome::Nodata => return nodata(reply, zone, ttl),
-        Outcome::Servfail => return reply.refuse(Rcode::SERVFAIL),
+        Outcome::Nodata => return Given::Nothing,
+        Outcome::Servfail => return Given::Failure,
         Outcome::Addresses(addresses) => addresses_of(reply, owner, ttl, family, addresses),
         Outcome::Pick { candidates, group, version } => {
-            if decision.all_down && answering.service.when_all_down == WhenAllDown::ServeAll {
-                reply.extended_error = Some(ExtendedError::FAIL_OPEN);
-            }
             reply.worker.tally.add(answering.slot + group);
             let choice = Choice { candidates, group, version, family };
             picked(reply, owner, ttl, decision.service, choice, &client)
         }
     };
     match written {
-        Ok(0) => nodata(reply, zone, ttl),
-        Ok(_) => {}
-        Err(Full) => reply.truncate(),
+        Ok(0) => Given::Nothing,
+        Ok(_) => Given::Addresses,
+        Err(Full) => {
+            reply.truncate();
+            Given::Addresses
+        }
     }
 }
 

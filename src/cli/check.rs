@@ -88,7 +88,7 @@ fn report(ready: Ready) -> (Report, End) {
     let zones = configuration.zones.len();
     let world = World::compile(configuration);
     let failed_tests = explain::failed_tests(&world);
-    let end = if failed_tests.is_empty() { End::Done } else { End::Wrong };
+    let end = if failed_tests.is_empty() { End::Done } else { End::Failed };
     let report = Report {
         ok: end == End::Done,
         problems: problems.iter().map(|problem| problem_report(problem, &sources)).collect(),

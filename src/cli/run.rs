@@ -16,6 +16,7 @@ use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
 use super::{ConfigArg, End, load, output};
@@ -26,7 +27,7 @@ use crate::health::Verdict;
 use crate::metrics::Registry;
 use crate::probe::{self, Prober};
 use crate::problem::render;
-use crate::serve::{Listeners, Running};
+use crate::serve::{Listeners, Running, raise_descriptor_limit};
 use crate::snapshot::Published;
 use crate::time::{self, unix_nanoseconds};
 
@@ -62,22 +63,24 @@ enum LogFormat {
 }
 
 impl LogArgs {
-    /// Starts logging.
-    pub(super) fn start(&self) -> Result<(), End> {
+    /// Starts logging, in a thread of its own: a reader that stops costs lines, not answers. Ends with the guard, which
+    /// writes out what is left.
+    pub(super) fn start(&self) -> Result<WorkerGuard, End> {
         let filter = EnvFilter::try_new(&self.log).map_err(|problem| {
             output::error(&format!("--log {}: {problem}", self.log));
             End::Wrong
         })?;
+        let (writer, guard) = tracing_appender::non_blocking(io::stderr());
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(io::stderr)
+            .with_writer(writer)
             .with_ansi(io::stderr().is_terminal())
             .with_target(false);
         match self.log_format {
             LogFormat::Human => builder.init(),
             LogFormat::Json => builder.json().init(),
         }
-        Ok(())
+        Ok(guard)
     }
 }
 
@@ -88,9 +91,11 @@ impl Run {
             Ok(ready) => ready,
             Err(end) => return end,
         };
-        if let Err(end) = self.log.start() {
-            return end;
-        }
+        let _guard = match self.log.start() {
+            Ok(guard) => guard,
+            Err(end) => return end,
+        };
+        raise_descriptor_limit();
         let Some(runtime) = runtime() else { return End::Failed };
         let end = runtime.block_on(async {
             match Node::start(ready.configuration, &path).await {
@@ -176,6 +181,11 @@ impl Node {
         };
         ready.store(running.is_some(), Ordering::Relaxed);
         Ok(Node { path: path.to_path_buf(), server, changes, ready, hangup, ending, running, lock })
+    }
+
+    /// Where changes to what is served go, and questions about it.
+    pub(super) fn changes(&self) -> Changes {
+        self.changes.clone()
     }
 
     /// Reloads on SIGHUP until SIGTERM or SIGINT comes.

@@ -7,8 +7,7 @@ use clap::Args;
 use comfy_table::{Table, presets};
 
 use super::{ConfigArg, End, output};
-use crate::admin::{client, control_socket};
-use crate::config;
+use crate::admin::client;
 use crate::control::status::{CheckStatus, FamilyStatus, Status as Shown};
 
 /// Show services, regions and instances of the running server, with the health of each and its reason
@@ -26,9 +25,15 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn run(self) -> End {
-        let socket = match self.socket() {
-            Ok(socket) => socket,
-            Err(end) => return end,
+        let socket = match &self.control {
+            Some(path) => path.clone(),
+            None => match crate::config::state_dir(&self.config.path()) {
+                Ok(state_dir) => crate::admin::control_socket(&state_dir),
+                Err(problem) => {
+                    output::error(&problem);
+                    return End::Wrong;
+                }
+            },
         };
         match client::status(&socket) {
             Err(problem) => {
@@ -44,21 +49,6 @@ impl Status {
                 End::Done
             }
         }
-    }
-}
-
-impl Status {
-    /// The control socket. A server may well run though its configuration was spoiled after the start, and its status
-    /// then says so.
-    fn socket(&self) -> Result<PathBuf, End> {
-        if let Some(path) = &self.control {
-            return Ok(path.clone());
-        }
-        let config = self.config.path();
-        if !config.is_file() {
-            super::load(&config)?;
-        }
-        Ok(control_socket(&config::state_dir(&config)))
     }
 }
 

@@ -168,15 +168,17 @@ pub fn load(path: &Path) -> Loaded {
     Loaded { configuration: (!is_refused).then_some(configuration), problems, sources }
 }
 
-/// Where the configuration at `path` keeps its state, whatever else of it may be broken: a running server is found by
-/// it though the file was spoiled meanwhile.
-#[must_use]
-pub fn state_dir(path: &Path) -> PathBuf {
+/// Where a configuration says that its server keeps its state; also when the rest of it is broken, as it may be just
+/// when somebody wants to know how the server fares.
+///
+/// # Errors
+/// In words, when the file cannot be read.
+pub fn state_dir(path: &Path) -> Result<PathBuf, String> {
+    std::fs::metadata(path).map_err(|error| format!("{}: {error}; name it with --config", path.display()))?;
     let mut sources = Sources::default();
     let mut findings = findings::Findings::default();
-    let mut document = files::read(path, &mut sources, &mut findings);
-    files::check_values(&mut document, &mut findings);
-    server::server(&document, &sources, &mut findings).state_dir
+    let document = files::read(path, &mut sources, &mut findings);
+    Ok(server::server(&document, &sources, &mut findings).state_dir)
 }
 
 fn compile(document: &files::Document, sources: &mut Sources, findings: &mut findings::Findings) -> Configuration {

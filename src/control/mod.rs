@@ -48,20 +48,19 @@ pub fn queue() -> (Changes, mpsc::Receiver<Change>) {
     mpsc::channel(QUEUE)
 }
 
-/// Owns `state` until all senders of changes are gone. `reports` come from the probes. `startup_grace` counts from now.
+/// Owns `state` until all senders of changes are gone. `reports` come from the probes.
 pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut reports: mpsc::Receiver<Report>) {
-    let grace = tokio::time::sleep(state.startup_grace());
-    tokio::pin!(grace);
     let mut published = Instant::now() - PUBLISH_INTERVAL;
     loop {
         let due = published + PUBLISH_INTERVAL;
+        let grace = state.grace_left(time::now());
         tokio::select! {
             change = changes.recv() => match change {
                 Some(change) => state.apply(change, time::now()),
                 None => return,
             },
             Some(report) = reports.recv() => state.report(report, time::now()),
-            () = &mut grace, if !state.grace_over() => state.end_grace(),
+            () = tokio::time::sleep(grace.unwrap_or_default()), if grace.is_some() => state.end_grace(),
             () = tokio::time::sleep_until(due), if state.is_dirty() => {}
         }
         if state.is_dirty() && Instant::now() >= due {

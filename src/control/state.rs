@@ -10,7 +10,7 @@ use super::Change;
 use super::log::Burst;
 use super::status::{self, Status};
 use super::world::{Health, World};
-use crate::fleet::{CheckId, Family, InstanceId, Target, TargetId};
+use crate::fleet::{CheckId, Family, Target, TargetId};
 use crate::health::{Machine, Standing, Transition, Verdict};
 use crate::probe::{Check, Prober, Report};
 use crate::snapshot::Published;
@@ -29,7 +29,8 @@ pub struct State {
     touched: BTreeSet<LayoutId>,
     /// By service: which families fail open.
     failing_open: Vec<[bool; 2]>,
-    grace_over: bool,
+    /// Until then unknown targets do not count; `None` = they do.
+    grace_until: Option<Tick>,
     serial: u64,
     published: Published,
     prober: Prober,
@@ -52,7 +53,7 @@ impl State {
             standings: Vec::new(),
             touched: BTreeSet::new(),
             failing_open: Vec::new(),
-            grace_over: false,
+            grace_until: Some(now.plus(world.server.startup_grace)),
             serial: published.load().serial,
             published,
             prober,
@@ -74,24 +75,18 @@ impl State {
         self.settled.subscribe()
     }
 
-    /// How long unknown targets do not count.
+    /// How long unknown targets still do not count; `None` when they do.
     #[must_use]
-    pub fn startup_grace(&self) -> Duration {
-        self.world.server.startup_grace
-    }
-
-    /// Whether that time is over.
-    #[must_use]
-    pub fn grace_over(&self) -> bool {
-        self.grace_over
+    pub fn grace_left(&self, now: Tick) -> Option<Duration> {
+        self.grace_until.map(|until| until.since(now))
     }
 
     /// Unknown targets count from now on.
     pub fn end_grace(&mut self) {
-        self.grace_over = true;
+        self.grace_until = None;
         self.touch_all();
         if !*self.settled.borrow() {
-            let grace = self.startup_grace();
+            let grace = self.world.server.startup_grace;
             tracing::warn!("some targets have no observation after {grace:?}; answering without them");
         }
         self.settle();
@@ -140,22 +135,19 @@ impl State {
 
     /// Lifts a hold-down that alone keeps a region from being available (SPEC 2.2).
     fn release_if_needed(&mut self, target: TargetId, now: Tick) {
-        let of_instance = |id: &InstanceId| {
-            self.world.fleet().instance(*id).addresses.iter().any(|address| address.targets.contains(&target))
-        };
-        let needed = self.world.layouts_of(target).iter().any(|&layout| {
-            let groups = &self.world.steering.layout(layout).groups;
-            let mut standings = groups.iter().zip(self.standings[layout.0 as usize].iter());
-            standings.any(|(group, standing)| {
-                group.members.iter().any(of_instance)
-                    && standing.iter().any(|one| !one.allowed.is_empty() && !one.available)
-            })
+        let index = target.0 as usize;
+        let held = std::mem::replace(&mut self.verdicts[index], Verdict::Up);
+        let would_help = self.world.layouts_of(target).iter().any(|&layout| {
+            let would = self.world.judge(layout, self.health(now), None);
+            let groups = would.iter().zip(self.standings[layout.0 as usize].iter());
+            groups.flat_map(|(would, is)| would.iter().zip(is)).any(|(would, is)| would.available && !is.available)
         });
-        if !needed {
+        self.verdicts[index] = held;
+        if !would_help {
             return;
         }
         let policy = &self.world.checks[self.world.fleet().target(target).check.0 as usize].policy;
-        if let Some(transition) = self.machines[target.0 as usize].release_hold(policy, now) {
+        if let Some(transition) = self.machines[index].release_hold(policy, now) {
             self.turn(target, &transition, now);
         }
     }
@@ -191,16 +183,19 @@ impl State {
         if *self.settled.borrow() || self.is_dirty() {
             return;
         }
-        if self.grace_over || self.machines.iter().all(Machine::observed) {
+        if self.grace_until.is_none() || self.machines.iter().all(Machine::observed) {
             self.settled.send_replace(true);
         }
     }
 
     fn judge(&mut self, layout: LayoutId, now: Tick) {
         let index = layout.0 as usize;
-        let (verdicts, serial) = (&self.verdicts, self.serial);
-        let health = Health { verdicts, down: &[], grace_over: self.grace_over, now, serial };
-        self.standings[index] = self.world.judge(layout, health, Some(&self.standings[index]));
+        self.standings[index] = self.world.judge(layout, self.health(now), Some(&self.standings[index]));
+    }
+
+    fn health(&self, now: Tick) -> Health<'_> {
+        let grace_over = self.grace_until.is_none();
+        Health { verdicts: &self.verdicts, down: &[], grace_over, now, serial: self.serial }
     }
 
     /// One warning when a service begins to answer though nothing works, one line when that ends.
@@ -227,6 +222,7 @@ impl State {
     fn reload(&mut self, world: World, now: Tick) {
         let mut kept = self.take_machines();
         let before = self.standings_by_name();
+        let failing_open = self.failing_open_by_name();
         let machines: Vec<Machine> = world
             .fleet()
             .targets
@@ -240,12 +236,30 @@ impl State {
         self.verdicts = machines.iter().map(Machine::verdict).collect();
         self.machines = machines;
         self.world = world;
+        self.renew_grace(now);
         self.loaded_at = unix_seconds();
         self.reloads += 1;
         self.reload_problems.clear();
         self.prober.update(&self.world.fleet().targets, &self.world.checks);
         self.adopt_world(&before, now);
+        for (flags, steered) in self.failing_open.iter_mut().zip(&self.world.steering.services) {
+            *flags = failing_open.get(&steered.name).copied().unwrap_or_default();
+        }
         self.publish(now);
+    }
+
+    /// New targets get the time of their first probe before they count, so that adding many to a region does not take
+    /// it below its threshold.
+    fn renew_grace(&mut self, now: Tick) {
+        let targets = self.world.fleet().targets.iter().zip(&self.machines);
+        let policies = targets.filter(|(_, machine)| !machine.observed()).map(|(target, _)| {
+            let policy = &self.world.checks[target.check.0 as usize].policy;
+            policy.interval + policy.timeout
+        });
+        if let Some(longest) = policies.max() {
+            let until = now.plus(longest.max(self.world.server.startup_grace));
+            self.grace_until = Some(self.grace_until.map_or(until, |before| before.max(until)));
+        }
     }
 
     /// The machines and checks of the targets so far, by what makes a target the same.
@@ -257,6 +271,12 @@ impl State {
             (key(target, &self.world.checks), (machine, check))
         };
         targets.zip(machines).map(of).collect()
+    }
+
+    /// So that a reload does not warn again of what it found failing.
+    fn failing_open_by_name(&self) -> HashMap<Arc<str>, [bool; 2]> {
+        let services = self.world.steering.services.iter().zip(&self.failing_open);
+        services.map(|(steered, flags)| (Arc::clone(&steered.name), *flags)).collect()
     }
 
     fn standings_by_name(&self) -> HashMap<GroupName, [Standing; 2]> {
@@ -321,4 +341,197 @@ fn group_name(world: &World, layout: &Layout, group: &Group) -> GroupName {
 fn key(target: &Target, checks: &[Check]) -> String {
     let name = |id: CheckId| &checks[id.0 as usize].name;
     format!("{} {} {} {:?}", name(target.check), target.address, target.port, target.host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::health::{Observation, Outcome};
+    use crate::probe;
+    use arc_swap::ArcSwap;
+    use tokio::sync::mpsc;
+
+    /// Two pools with a service each; targets are numbered a1 a2 b1 b2 c1.
+    const CONFIG: &str = r#"
+        [zones."example.com"]
+        file = "zone"
+        [regions.a]
+        [regions.b]
+        [checks.tcp]
+        type = "tcp"
+        port = 80
+        interval = "1s"
+        timeout = "500ms"
+        fall = 2
+        rise = 2
+        hold-down = "30s"
+        [pools.one]
+        check = "tcp"
+        [pools.one.instances]
+        a1 = { region = "a", address = "192.0.2.1" }
+        a2 = { region = "a", address = "192.0.2.2" }
+        b1 = { region = "b", address = "192.0.2.3" }
+        b2 = { region = "b", address = "192.0.2.4" }
+        [pools.two]
+        check = "tcp"
+        [pools.two.instances]
+        c1 = { region = "a", address = "192.0.2.5" }
+        [services."one.example.com"]
+        pool = "one"
+        steer = "failover"
+        order = ["a", "b"]
+        [services."two.example.com"]
+        pool = "two"
+        steer = "failover"
+    "#;
+
+    fn world(config: &str) -> World {
+        let folder = tempfile::tempdir().expect("a folder");
+        let zone = "@ 60 IN SOA ns hm 1 1 1 1 1\n@ 60 IN NS ns\nns 60 IN A 192.0.2.53\n";
+        std::fs::write(folder.path().join("zone"), zone).expect("written");
+        let path = folder.path().join("waymark.toml");
+        std::fs::write(&path, config).expect("written");
+        let loaded = config::load(&path);
+        World::compile(loaded.configuration.unwrap_or_else(|| panic!("{:?}", loaded.problems)))
+    }
+
+    struct Fixture {
+        state: State,
+        published: Published,
+        now: u64,
+    }
+
+    impl Fixture {
+        fn new() -> Fixture {
+            let (sink, _) = mpsc::channel(1);
+            // It probes nothing: reports are made here.
+            let prober = Prober::start(&[], &[], probe::Settings::default(), sink);
+            let published: Published = Arc::new(ArcSwap::default());
+            let state = State::new(world(CONFIG), Arc::clone(&published), prober, Tick(0));
+            Fixture { state, published, now: 0 }
+        }
+
+        /// Observes `outcomes` of a target, a second apart, publishing after each.
+        fn observe(&mut self, target: u32, outcomes: &str) {
+            for letter in outcomes.chars() {
+                self.report(target, if letter == 'p' { Outcome::Pass } else { Outcome::Fail });
+                if self.state.is_dirty() {
+                    self.state.publish(Tick(self.now));
+                }
+            }
+        }
+
+        /// Observes a target a second later, without publishing.
+        fn report(&mut self, target: u32, outcome: Outcome) {
+            let took = Duration::ZERO;
+            let observation = Observation { target: TargetId(target), outcome, reason: "x".into(), took };
+            self.now += 1000;
+            self.state.report(Report::new(&observation).0, Tick(self.now));
+        }
+
+        /// `a2 b2/2`: eligible of all, of service one, by region.
+        fn standing(&self) -> String {
+            let snapshot = self.published.load();
+            let standings = &snapshot.standings[0];
+            let shown = standings.iter().map(|group| {
+                let v4 = &group[0];
+                let mark = if v4.available { "+" } else { "-" };
+                format!("{}/{}{mark}", v4.eligible.list.len(), v4.allowed.list.len())
+            });
+            shown.collect::<Vec<_>>().join(" ")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_verdict_changes_what_it_touches_alone() {
+        let mut fixture = Fixture::new();
+        for target in 0..5 {
+            assert!(!*fixture.state.settled().borrow());
+            fixture.observe(target, "p");
+        }
+        assert!(*fixture.state.settled().borrow());
+        assert_eq!(fixture.standing(), "2/2+ 2/2+");
+        let before = fixture.published.load_full();
+        fixture.observe(4, "ff");
+        let after = fixture.published.load_full();
+        assert_eq!(after.serial, before.serial + 1);
+        assert!(Arc::ptr_eq(&before.standings[0], &after.standings[0]));
+        assert!(!Arc::ptr_eq(&before.standings[1], &after.standings[1]));
+        assert_eq!(fixture.state.failing_open, [[false; 2], [true, false]]);
+        fixture.observe(4, "pp");
+        assert_eq!(fixture.state.failing_open, [[false; 2]; 2]);
+    }
+
+    #[tokio::test]
+    async fn the_first_round_ends_when_it_is_published() {
+        let mut fixture = Fixture::new();
+        (0..5).for_each(|target| fixture.report(target, Outcome::Pass));
+        assert!(!*fixture.state.settled().borrow());
+        fixture.state.publish(Tick(fixture.now));
+        assert!(*fixture.state.settled().borrow());
+        assert_eq!(fixture.standing(), "2/2+ 2/2+");
+    }
+
+    #[tokio::test]
+    async fn unknown_targets_count_after_the_grace_and_new_ones_get_their_own() {
+        let mut fixture = Fixture::new();
+        fixture.observe(0, "p");
+        assert_eq!(fixture.standing(), "1/2+ 0/2-");
+        assert_eq!(fixture.state.grace_left(Tick(1000)), Some(Duration::from_secs(4)));
+        fixture.state.end_grace();
+        fixture.state.publish(Tick(6000));
+        assert_eq!(fixture.standing(), "1/2+ 0/2-");
+        for target in 1..5 {
+            fixture.observe(target, "p");
+        }
+        let many = CONFIG.replace("[pools.two]", "a3 = { region = \"a\", address = \"192.0.2.6\" }\na4 = { region = \"a\", address = \"192.0.2.7\" }\na5 = { region = \"a\", address = \"192.0.2.8\" }\n[pools.two]");
+        fixture.state.reload(world(&many), Tick(10_000));
+        // Two of five are up, which is below the threshold, but three have not been looked at yet.
+        assert_eq!(fixture.standing(), "2/5+ 2/2+");
+        fixture.state.end_grace();
+        fixture.state.publish(Tick(20_000));
+        assert_eq!(fixture.standing(), "2/5- 2/2+");
+    }
+
+    #[tokio::test]
+    async fn a_reload_keeps_health_and_times_of_loss() {
+        let mut fixture = Fixture::new();
+        for target in 0..5 {
+            fixture.observe(target, "p");
+        }
+        fixture.observe(0, "ff");
+        fixture.observe(1, "ff");
+        let lost = fixture.published.load().standings[0][0][0].lost_at;
+        assert!(lost.is_some());
+        // Another order of pools gives every target another number.
+        let (head, tail) = CONFIG.split_once("[pools.one]").expect("a pool");
+        let (one, rest) = tail.split_once("[pools.two]").expect("a pool");
+        let (two, services) = rest.split_once("[services.").expect("services");
+        let turned = format!("{head}[pools.two]{two}[pools.one]{one}[services.{services}");
+        fixture.state.reload(world(&turned), Tick(100_000));
+        assert_eq!(fixture.standing(), "0/2- 2/2+");
+        assert_eq!(fixture.published.load().standings[0][0][0].lost_at, lost);
+        assert!(*fixture.state.settled().borrow());
+        let status = fixture.state.status(Tick(100_000));
+        assert_eq!((status.reloads, status.pools[0].name.as_str()), (1, "two"));
+        assert_eq!(status.pools[1].instances[0].addresses[0].verdict, "down");
+    }
+
+    #[tokio::test]
+    async fn a_hold_down_ends_where_a_region_needs_it() {
+        let mut fixture = Fixture::new();
+        for target in 0..5 {
+            fixture.observe(target, "p");
+        }
+        // The second time down is held; one of two is enough for the region, so nobody lifts it.
+        fixture.observe(0, "ffppff");
+        fixture.observe(0, "pp");
+        assert_eq!(fixture.standing(), "1/2+ 2/2+");
+        // Without the other one the region is lost, and the held one comes back with its next pass.
+        fixture.observe(1, "ff");
+        assert_eq!(fixture.standing(), "0/2- 2/2+");
+        fixture.observe(0, "p");
+        assert_eq!(fixture.standing(), "1/2+ 2/2+");
+    }
 }

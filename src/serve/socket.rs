@@ -24,6 +24,8 @@ pub(super) const BATCH: usize = 32;
 const INPUT: usize = 4096;
 /// The longest answer; no `max-udp-payload` is more.
 const OUTPUT: usize = 4096;
+/// Descriptors asked for at most; more serve nobody here.
+const MOST_DESCRIPTORS: libc::rlim_t = 65_536;
 /// Send calls of one batch that may be repeated after an error that may pass.
 const RETRIES: usize = 8;
 
@@ -287,6 +289,19 @@ fn set_option(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, v
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Raises the limit on open descriptors as far as it goes: probes and TCP connections need one each, and many systems
+/// start a process with 1024. Where that fails, the limit stays.
+pub fn raise_descriptor_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls read or write `limit` alone, which lives longer than they run.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max.min(MOST_DESCRIPTORS);
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;
@@ -443,5 +458,14 @@ mod tests {
             tell_destination(socket.as_fd(), &address).expect("an option");
             assert!(set_option(socket.as_fd(), libc::SOL_SOCKET, -1, 1).is_err());
         }
+    }
+
+    #[test]
+    fn the_descriptor_limit_goes_up_to_the_hard_one() {
+        raise_descriptor_limit();
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: writes `limit` alone.
+        let got = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+        assert_eq!((got, limit.rlim_cur >= limit.rlim_max.min(MOST_DESCRIPTORS)), (0, true));
     }
 }

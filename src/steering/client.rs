@@ -50,11 +50,11 @@ impl EcsPolicy {
     pub fn client(&self, source: IpAddr, subnet: Option<&ClientSubnet>, follow: bool) -> Client {
         match subnet.filter(|subnet| self.enabled && follow && subnet.source > 0) {
             None => resolver(source, Origin::Resolver),
-            Some(subnet) => self.from_subnet(source, subnet),
+            Some(subnet) => self.of_subnet(source, subnet),
         }
     }
 
-    fn from_subnet(&self, source: IpAddr, subnet: &ClientSubnet) -> Client {
+    fn of_subnet(&self, source: IpAddr, subnet: &ClientSubnet) -> Client {
         let (address, bits, wrapped) = unwrap(subnet.address, subnet.source, false);
         if let Some(block) = special_block(address, bits)
             && !self.trusted.iter().any(|net| net.contains(&source.to_canonical()))
@@ -83,6 +83,13 @@ impl Client {
     #[must_use]
     pub fn of_resolver(source: IpAddr) -> Client {
         resolver(source, Origin::Resolver)
+    }
+
+    /// The least scope, in bits of [`Client::address`], of whatever depends on the client: all of IPv4 is not all that the
+    /// query's family holds when the IPv4 address stood inside an IPv6 one.
+    #[must_use]
+    pub fn least_scope(&self) -> u8 {
+        u8::from(self.wrapped > 0)
     }
 
     /// What a scope found for [`Client::address`] is in the answer's ECS option; 0 stays 0.

@@ -60,6 +60,8 @@ pub struct Decision<'a> {
     pub scope: u8,
     /// Whether nothing eligible or unknown was left.
     pub all_down: bool,
+    /// Whether the candidates are down and are taken for up (`serve-all`).
+    pub as_if_up: bool,
 }
 
 /// Decides for `client` asking `service` for addresses of `family`. `standings` is indexed by layout.
@@ -86,9 +88,9 @@ pub fn decide<'a, T: Trace>(
                 continue;
             }
         };
-        return Decision { outcome, service: asked, scope: walk.scope, all_down };
+        return Decision { outcome, service: asked, scope: walk.scope, all_down, as_if_up: step.as_if_up };
     }
-    Decision { outcome: Outcome::Servfail, service: asked, scope: walk.scope, all_down: true }
+    Decision { outcome: Outcome::Servfail, service: asked, scope: walk.scope, all_down: true, as_if_up: false }
 }
 
 struct Walk<'a, 'c> {
@@ -131,6 +133,7 @@ enum Next<'a> {
 struct Step<'a> {
     next: Next<'a>,
     all_down: bool,
+    as_if_up: bool,
 }
 
 /// A group that may serve, and what it can do.
@@ -145,12 +148,14 @@ impl<'a> Walk<'a, '_> {
         let steered = self.steering.service(id);
         let layout = self.steering.layout(steered.layout);
         let standings: &'a [[Standing; 2]] = &self.standings[steered.layout.0 as usize];
-        if !layout.serves[self.family as usize] && matches!(steered.service.when_all_down, WhenAllDown::ServeAll) {
+        let stands_in = matches!(steered.service.when_all_down, WhenAllDown::Service(_) | WhenAllDown::Addresses(_));
+        if !layout.serves[self.family as usize] && !stands_in {
             trace.note("region", || "no instance has an address of this family: NODATA".into());
-            return Step { next: Next::Answer(Outcome::Nodata), all_down: false };
+            return Step { next: Next::Answer(Outcome::Nodata), all_down: false, as_if_up: false };
         }
         let (order, scope) = steered.orders.table.lookup(self.client.address);
-        self.scope = self.scope.max(scope);
+        let least = if steered.orders.orders.len() > 1 { self.client.least_scope() } else { 0 };
+        self.scope = self.scope.max(scope).max(least);
         let order = &steered.orders.orders[order as usize];
         self.fences.add(order.fence.as_deref());
         if order.equals > 1 {
@@ -217,6 +222,7 @@ impl<'a> Walk<'a, '_> {
                 version: serving.standing.version.wrapping_mul(4).wrapping_add(pass_of(serving.standing, candidates)),
             }),
             all_down: false,
+            as_if_up: false,
         };
         self.describe(steered, standings, sequence, trace);
         if let Some(serving) = self.alive(steered, standings, sequence, self.family) {
@@ -225,11 +231,11 @@ impl<'a> Walk<'a, '_> {
             let candidates = if standing.eligible.is_empty() { &standing.unknown } else { &standing.eligible };
             return answer(candidates, serving);
         }
-        if self.family == Family::V6 && self.only_ipv6_failed(steered, standings, sequence) {
-            trace.note("region", || "every IPv6 address is down while IPv4 is served: NODATA".into());
-            return Step { next: Next::Answer(Outcome::Nodata), all_down: false };
+        if self.only_this_family_lacks(steered, standings, sequence) {
+            trace.note("region", || "no address of this family while the other is served: NODATA".into());
+            return Step { next: Next::Answer(Outcome::Nodata), all_down: false, as_if_up: false };
         }
-        let nothing = |next| Step { next, all_down: true };
+        let nothing = |next| Step { next, all_down: true, as_if_up: false };
         let fenced = self.fences.is_any();
         match &steered.service.when_all_down {
             WhenAllDown::ServeAll => match self.lost_last(steered, standings, sequence) {
@@ -237,9 +243,9 @@ impl<'a> Walk<'a, '_> {
                     trace.note("region", || {
                         format!("all down, serve-all: {} was lost last", self.name(steered, serving.group))
                     });
-                    Step { all_down: true, ..answer(&serving.standing.allowed, serving) }
+                    Step { all_down: true, as_if_up: true, ..answer(&serving.standing.allowed, serving) }
                 }
-                None => Step { next: Next::Answer(Outcome::Nodata), all_down: false },
+                None => Step { next: Next::Answer(Outcome::Nodata), all_down: false, as_if_up: false },
             },
             WhenAllDown::Nodata => nothing(Next::Answer(Outcome::Nodata)),
             WhenAllDown::Servfail => nothing(Next::Answer(Outcome::Servfail)),
@@ -289,9 +295,16 @@ impl<'a> Walk<'a, '_> {
         fullest.or_else(|| open().find(|serving| !serving.standing.unknown.is_empty()))
     }
 
-    /// SPEC 3.1: AAAA may be NODATA when its instances are down (not unknown) and A is served normally.
-    fn only_ipv6_failed(&self, steered: &Steered, standings: &'a [[Standing; 2]], sequence: &[u32]) -> bool {
-        self.alive(steered, standings, sequence, Family::V4).is_some()
+    /// SPEC 3.1: AAAA may be NODATA when its instances are down (not unknown) and A is served normally. A family of which
+    /// the pool has no address at all is NODATA (SPEC 7.2) while the other works: nothing needs to stand in for it.
+    fn only_this_family_lacks(&self, steered: &Steered, standings: &'a [[Standing; 2]], sequence: &[u32]) -> bool {
+        let serves = self.steering.layout(steered.layout).serves[self.family as usize];
+        let other = match self.family {
+            Family::V6 => Family::V4,
+            Family::V4 if !serves => Family::V6,
+            Family::V4 => return false,
+        };
+        self.alive(steered, standings, sequence, other).is_some()
     }
 
     /// Pass 3 of `serve-all`: the group that lost its last eligible instance last; within a minute, order decides.

@@ -264,7 +264,10 @@ impl Builder {
         let earlier = self.authority.zones[..zone.0 as usize].iter().map(|apex| apex.origin.clone());
         let children: Vec<Name> = earlier.filter(|child| child.is_at_or_below(origin)).collect();
         for child in &children {
-            self.mark_parent_side(child, zone);
+            self.add_ancestors(child, zone, origin);
+            if !is_delegated_above(child, origin, records) {
+                self.mark_parent_side(child, zone);
+            }
         }
         for record in records.iter().filter(|record| record.owner.is_at_or_below(origin)) {
             match children.iter().find(|child| record.owner.is_at_or_below(child)) {
@@ -308,17 +311,23 @@ impl Builder {
 
     /// The node of `name`, made when missing, and of all names between it and the apex: empty non-terminals exist.
     fn node_with_ancestors(&mut self, name: &Name, zone: ZoneId, origin: &Name) -> NodeId {
-        let existed = self.authority.names.contains_key(name.to_lower().as_wire());
-        let node = self.node(name, zone);
+        if !self.authority.names.contains_key(name.to_lower().as_wire()) {
+            self.add_ancestors(name, zone, origin);
+        }
+        self.node(name, zone)
+    }
+
+    /// The names between `name` and the apex, as far as they are missing.
+    fn add_ancestors(&mut self, name: &Name, zone: ZoneId, origin: &Name) {
         let mut child = name.clone();
-        let mut is_new = !existed;
-        while is_new && child != *origin {
+        while child != *origin {
             let Some(parent) = child.parent() else { break };
-            is_new = !self.authority.names.contains_key(parent.to_lower().as_wire());
+            if self.authority.names.contains_key(parent.to_lower().as_wire()) {
+                break;
+            }
             self.node(&parent, zone);
             child = parent;
         }
-        node
     }
 
     fn node(&mut self, name: &Name, zone: ZoneId) -> NodeId {
@@ -385,6 +394,15 @@ impl Builder {
     fn has(&self, node: NodeId, rtype: RecordType) -> bool {
         self.rrsets[node.0 as usize].iter().any(|rrset| rrset.rtype == rtype)
     }
+}
+
+/// Whether a zone delegates a name above `child`: then what is below is not its own, the DS of `child` included.
+fn is_delegated_above(child: &Name, origin: &Name, records: &[Record]) -> bool {
+    records.iter().any(|record| {
+        let redirects = matches!(record.rtype, RecordType::NS | RecordType::DNAME);
+        let is_between = record.owner != *child && child.is_at_or_below(&record.owner);
+        redirects && is_between && (record.owner != *origin || record.rtype == RecordType::DNAME)
+    })
 }
 
 fn push_record(rrsets: &mut Vec<Rrset>, record: &Record) {

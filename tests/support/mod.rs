@@ -15,6 +15,9 @@ pub(crate) mod ports;
 pub(crate) mod server;
 pub(crate) mod site;
 
+pub(crate) mod node;
+pub(crate) mod query;
+
 use std::io::Write;
 use std::process::Command;
 use std::thread;

@@ -1,0 +1,188 @@
+//! Answering allocates nothing, whatever is asked: counted by the allocator of this test program, for each thread apart.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use waymark::answer::{Transport, respond};
+
+use crate::support::node::Node;
+use crate::support::query::Ask;
+
+thread_local! {
+    /// Without destructor and lazy start, so that the allocator may use it at any time.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The system's allocator, counting.
+struct Counting;
+
+fn count() {
+    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+}
+
+// SAFETY: every call is handed to the system's allocator unchanged; counting touches a thread's own cell alone and does
+// not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's contract is that of `System`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `System` with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: `pointer` came from `System` with this layout.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const CONFIGURATION: &str = r#"
+[zones."gslb.example.com"]
+file = "zone"
+[geo]
+networks = "networks"
+[regions.eu]
+location = { latitude = 50.0, longitude = 0.0 }
+[regions.eu2]
+location = { latitude = 50.0, longitude = 0.1 }
+[regions.us]
+location = { latitude = 38.9, longitude = -77.0 }
+[maps.world]
+default = ["us", "*"]
+"country:CH" = ["eu", "*"]
+[maps.world.fences]
+"country:CH" = ["eu", "eu2"]
+[checks.web]
+type = "tcp"
+port = 80
+[pools.web]
+check = "web"
+[defaults.service]
+pool = "web"
+answers = 0
+[services."geo.gslb.example.com"]
+steer = "geo"
+map = "world"
+[services."sticky.gslb.example.com"]
+balance = "sticky"
+steer = "nearest"
+tolerance = "50%"
+[services."one.gslb.example.com"]
+balance = "sticky"
+answers = 1
+[services."turns.gslb.example.com"]
+balance = "round-robin"
+[services."turn.gslb.example.com"]
+balance = "round-robin"
+answers = 1
+[services."random.gslb.example.com"]
+balance = "random"
+[services."shares.gslb.example.com"]
+steer = "weighted"
+shares = { eu = 70, us = 30 }
+[services."stand-in.gslb.example.com"]
+steer = "failover"
+when-all-down = { service = "geo.gslb.example.com" }
+[services."sorry.gslb.example.com"]
+steer = "failover"
+when-all-down = { address = ["192.0.2.200"] }
+[pools.web.instances]
+"#;
+const NETWORKS: &str = r#""203.0.113.0/24" = { country = "CH", latitude = 50.0, longitude = 0.05 }"#;
+const ZONE: &str = r#"$TTL 300
+@ SOA ns hostmaster 1 2 3 4 60
+@ NS ns
+ns A 127.0.0.1
+static A 192.0.2.1
+*.wild TXT "x"
+chain CNAME chain2
+chain2 CNAME geo
+cut NS ns.cut
+ns.cut A 192.0.2.53
+d DNAME wild
+mail MX 1 static
+"#;
+
+/// 600 instances in three regions, half of them with IPv6.
+fn node() -> Node {
+    let mut configuration = CONFIGURATION.to_string();
+    for at in 0..600 {
+        let region = ["eu", "eu2", "us"][at % 3];
+        let (high, low) = (at / 250, at % 250);
+        let six = if at % 2 == 0 { format!(", \"2001:db8::{at:x}\"") } else { String::new() };
+        let weight = 1 + at % 5;
+        configuration += &format!(
+            "i{at} = {{ region = \"{region}\", address = [\"192.0.{high}.{low}\"{six}], weight = {weight} }}\n"
+        );
+    }
+    Node::of(&[("waymark.toml", &configuration), ("networks", NETWORKS), ("zone", ZONE)])
+}
+
+/// Every kind of question that is answered differently.
+fn asks() -> Vec<Ask> {
+    let names = [
+        "geo", "sticky", "one", "turns", "turn", "random", "shares", "stand-in", "sorry", "static", "chain", "mail",
+        "none", "x.wild", "wild", "a.cut", "wild.d", "x.d", "",
+    ];
+    let mut asks = Vec::new();
+    for name in names {
+        let name = format!("{name}.gslb.example.com");
+        let name = name.trim_start_matches('.');
+        for qtype in [1, 28, 2, 15, 16, 65, 255, 43, 252, 128] {
+            let ask = Ask::new(name, qtype);
+            asks.push(ask.clone());
+            asks.push(ask.clone().plain());
+            asks.push(ask.clone().subnet("203.0.113.0/24").option(3, Vec::new()));
+            asks.push(ask.clone().subnet("2001:db8::/32").from("198.51.100.1"));
+            asks.push(ask.tcp());
+        }
+    }
+    asks.push(Ask::new("www.example.org", 1));
+    asks.push(Ask { class: 3, ..Ask::new("id.server", 16) });
+    asks.push(Ask { flags: 0x2800, ..Ask::new("geo.gslb.example.com", 1) });
+    asks.push(Ask::new("geo.gslb.example.com", 1).option(8, vec![0, 9]));
+    asks
+}
+
+#[test]
+fn answering_allocates_nothing() {
+    let mut node = node();
+    let queries: Vec<(Ask, Vec<u8>)> = asks().into_iter().map(|ask| (ask.clone(), ask.encode())).collect();
+    let mut out = vec![0; 65_535];
+    for down in [None, Some("region/eu"), Some("region/*")] {
+        if let Some(down) = down {
+            node.down(down);
+        }
+        for (ask, query) in &queries {
+            let before = ALLOCATIONS.get();
+            let length = respond(&node.snapshot, &mut node.worker, query, ask.source, ask.transport, &mut out);
+            let allocations = ALLOCATIONS.get() - before;
+            assert!(length > 0);
+            assert_eq!(allocations, 0, "{down:?} {ask:?}");
+        }
+    }
+    // Junk, on every transport.
+    for query in [&[][..], &[0; 11], &[0xff; 12], &[0; 300]] {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            let before = ALLOCATIONS.get();
+            respond(&node.snapshot, &mut node.worker, query, [127, 0, 0, 1].into(), transport, &mut out);
+            assert_eq!(ALLOCATIONS.get(), before);
+        }
+    }
+}
+
+#[test]
+fn the_allocator_counts() {
+    let before = ALLOCATIONS.get();
+    drop(std::hint::black_box(vec![0u8; 100]));
+    assert!(ALLOCATIONS.get() > before);
+}

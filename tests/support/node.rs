@@ -1,0 +1,159 @@
+//! A node without sockets: a configuration, verdicts set by hand, a clock that moves when told, and one worker.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_proto::op::Message;
+use waymark::answer::{Transport, Worker, respond};
+use waymark::control::World;
+use waymark::control::world::Health;
+use waymark::fleet::{Family, InstanceId};
+use waymark::health::Verdict;
+use waymark::snapshot::Snapshot;
+use waymark::steering::{LayoutId, Standings};
+use waymark::time::Tick;
+
+use super::query::Ask;
+
+/// Longest message.
+const MAX_MESSAGE: usize = 65_535;
+
+/// A configuration that answers, with everything up at first.
+pub(crate) struct Node {
+    pub(crate) world: World,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) worker: Worker,
+    verdicts: Vec<Verdict>,
+    /// Instances without check, taken down by hand.
+    down: Vec<bool>,
+    grace_over: bool,
+    now: Tick,
+    serial: u64,
+    out: Vec<u8>,
+}
+
+impl Node {
+    /// The example of the documentation, unchanged.
+    pub(crate) fn example() -> Node {
+        Node::load(&folder().join("example/waymark.toml"))
+    }
+
+    /// A configuration file.
+    pub(crate) fn load(path: &Path) -> Node {
+        let loaded = waymark::config::load(path);
+        let problems: Vec<&str> = loaded.problems.iter().map(|problem| problem.message.as_str()).collect();
+        let configuration = loaded.configuration.unwrap_or_else(|| panic!("{}: {problems:#?}", path.display()));
+        let world = World::compile(configuration);
+        let mut node = Node {
+            verdicts: vec![Verdict::Up; world.fleet().targets.len()],
+            down: vec![false; world.fleet().instances.len()],
+            snapshot: world.offline(&[]),
+            worker: Worker::new(&Arc::default(), 1),
+            world,
+            grace_over: true,
+            now: Tick(1_000),
+            serial: 0,
+            out: vec![0; MAX_MESSAGE],
+        };
+        node.worker.adopt(&node.snapshot);
+        node
+    }
+
+    /// A configuration from texts; one file must be `waymark.toml`.
+    pub(crate) fn of(files: &[(&str, &str)]) -> Node {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).expect("a file");
+        }
+        Node::load(&folder.path().join("waymark.toml"))
+    }
+
+    /// Sets the verdicts of what `pattern` names, in these families; returns how many instances that are.
+    pub(crate) fn set(&mut self, pattern: &str, families: &[Family], verdict: Verdict) -> usize {
+        let named = self.world.fleet().named(pattern);
+        for &id in &named {
+            self.set_one(id, families, verdict);
+        }
+        self.judge();
+        named.len()
+    }
+
+    /// Shorthand for both families.
+    pub(crate) fn down(&mut self, pattern: &str) {
+        assert!(self.set(pattern, &Family::BOTH, Verdict::Down) > 0, "{pattern} names nothing");
+    }
+
+    /// Shorthand for both families.
+    pub(crate) fn up(&mut self, pattern: &str) {
+        assert!(self.set(pattern, &Family::BOTH, Verdict::Up) > 0, "{pattern} names nothing");
+    }
+
+    fn set_one(&mut self, id: InstanceId, families: &[Family], verdict: Verdict) {
+        let instance = self.world.fleet().instance(id);
+        let addresses = instance.addresses.iter().filter(|address| families.contains(&Family::of(address.ip)));
+        let targets: Vec<_> = addresses.flat_map(|address| address.targets.clone()).collect();
+        self.down[id.0 as usize] = targets.is_empty() && verdict == Verdict::Down;
+        for target in targets {
+            self.verdicts[target.0 as usize] = verdict;
+        }
+    }
+
+    /// Time passes.
+    pub(crate) fn wait(&mut self, time: Duration) {
+        self.now = self.now.plus(time);
+    }
+
+    /// Whether `startup-grace` is over; it is at first.
+    pub(crate) fn set_grace_over(&mut self, over: bool) {
+        self.grace_over = over;
+        self.judge();
+    }
+
+    /// A new snapshot from the verdicts, as the control plane makes one.
+    fn judge(&mut self) {
+        self.serial += 1;
+        let health = Health {
+            verdicts: &self.verdicts,
+            down: &self.down,
+            grace_over: self.grace_over,
+            now: self.now,
+            serial: self.serial,
+        };
+        let judged: Vec<Standings> = (0..self.snapshot.standings.len())
+            .map(|at| self.world.judge(LayoutId(at as u32), health, Some(&self.snapshot.standings[at])))
+            .collect();
+        self.snapshot = self.world.freeze(judged, self.serial);
+        self.worker.adopt(&self.snapshot);
+    }
+
+    /// The answer to any octets; empty when there is none.
+    pub(crate) fn respond(&mut self, query: &[u8], source: IpAddr, transport: Transport) -> &[u8] {
+        let length = respond(&self.snapshot, &mut self.worker, query, source, transport, &mut self.out);
+        &self.out[..length]
+    }
+
+    /// The answer, read by another parser than ours.
+    pub(crate) fn ask(&mut self, ask: &Ask) -> Message {
+        let octets = self.respond(&ask.encode(), ask.source, ask.transport);
+        Message::from_vec(octets).unwrap_or_else(|error| panic!("{ask:?}: {error}: {octets:02x?}"))
+    }
+
+    /// The addresses of an answer, in its order.
+    pub(crate) fn addresses(&mut self, ask: &Ask) -> Vec<IpAddr> {
+        self.ask(ask).answers.iter().filter_map(|record| record.data.ip_addr()).collect()
+    }
+
+    /// The only address of an answer.
+    pub(crate) fn address(&mut self, ask: &Ask) -> IpAddr {
+        let addresses = self.addresses(ask);
+        assert_eq!(addresses.len(), 1, "{ask:?}");
+        addresses[0]
+    }
+}
+
+/// The folder of the tests.
+pub(crate) fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
