@@ -254,7 +254,7 @@ fn check_tells_by_its_exit_code() {
     let site = Site::example();
     site.append(wrong_test);
     let output = site.run(&["check"]);
-    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.status.code(), Some(1));
     assert!(client::text(&output).contains("expected region eu-west, got us-east"), "{}", client::text(&output));
 }
 

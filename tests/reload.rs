@@ -74,6 +74,7 @@ fn a_good_configuration_is_served_without_a_lost_query_or_forgotten_health() {
     }
     site.edit_file("gslb.example.com.zone", "192.0.2.2", "192.0.2.3");
     site.append("[services.\"new.gslb.example.com\"]\npool = \"web\"\n");
+    site.edit("path     = \"/health\"", "path     = \"/healthz\"");
     server.reload();
     assert_eq!(client::records(&server.ask(STATIC, RecordType::A, "")), ["A 192.0.2.1", "A 192.0.2.3"]);
     assert_eq!(server.addresses("new.gslb.example.com", "").len(), 1);
@@ -141,6 +142,58 @@ fn a_bad_configuration_changes_nothing_and_is_shown() {
     assert_eq!(server.status()["problems"].as_array().map(Vec::len), Some(0));
     assert_eq!(server.metric("waymark_configuration_refused"), Some(0.0));
     asking.end();
+}
+
+/// How many entries a folder of `/proc` has for a server.
+fn entries(server: &Server, folder: &str) -> usize {
+    fs::read_dir(format!("/proc/{}/{folder}", server.id())).expect("a process").count()
+}
+
+/// Its resident memory in kB.
+fn memory(server: &Server) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.id())).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[test]
+fn reloads_leave_nothing_behind() {
+    let site = Site::unchecked();
+    let server = site.start();
+    (0..20).for_each(|_| server.reload());
+    let (descriptors, threads, before) = (entries(&server, "fd"), entries(&server, "task"), memory(&server));
+    (0..100).for_each(|_| server.reload());
+    until_so("as many descriptors", || entries(&server, "fd") <= descriptors);
+    until_so("as many threads", || entries(&server, "task") <= threads);
+    let after = memory(&server);
+    say(&format!("measured: {before} kB before and {after} kB after 100 reloads"));
+    assert!(after < before + 8192, "{before} kB, then {after} kB");
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let site = Site::patient();
+    let mut backends = Backends::example(site.backends);
+    let mut server = site.spawn_unread();
+    server.wait_ready();
+    let good = fs::read_to_string(site.configuration()).expect("text");
+    // Each refusal writes more than a pipe holds.
+    let problems: String = (0..500).map(|number| format!("\n[regions.r{number}]\nnonsense = true\n")).collect();
+    for round in 0..3 {
+        let marker = format!("round-{round}");
+        site.write("waymark.toml", &format!("{good}{problems}\n[regions.last]\n{marker} = true\n"));
+        server.signal("HUP");
+        until_so("the refusal", || server.status()["problems"].to_string().contains(&marker));
+    }
+    backends.kill(&["us-1"]);
+    until_so("checks go on", || server.addresses(DR, "") == ["127.0.12.2"]);
+    site.write("waymark.toml", &good.replace("ttl     = \"5s\"", "ttl     = \"6s\""));
+    server.reload();
+    assert_eq!(client::ttl(&server.ask(DR, RecordType::A, "")), 6);
+    server.signal("TERM");
+    let (status, took) = server.wait_end();
+    say(&format!("measured: SIGTERM ended a server with a blocked log after {took:?}"));
+    assert_eq!(status.code(), Some(0));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::thread;
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
 
-use crate::support::client;
 use crate::support::site::Site;
+use crate::support::{client, has};
 
 const STATIC: &str = "static.gslb.example.com";
 /// Addresses at one name, many enough for no datagram.
@@ -120,4 +120,8 @@ fn what_does_not_fit_comes_over_tcp() {
         }
     }
     assert_eq!(server.metric("waymark_truncated_answers_total"), Some(4.0));
+    for program in ["dig", "kdig"].into_iter().filter(|program| has(program)) {
+        let said = client::tool(program, server.dns, &["all.gslb.example.com", "+short"]);
+        assert_eq!(said.lines().filter(|line| line.starts_with("192.0.2.")).count(), MANY, "{program}: {said}");
+    }
 }

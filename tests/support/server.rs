@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ pub(crate) struct Server {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
+    /// Open, and read by nobody.
+    _unread: Option<ChildStderr>,
     /// Where it answers over IPv4.
     pub(crate) dns: SocketAddr,
     /// Where its API is.
@@ -27,16 +29,23 @@ pub(crate) struct Server {
 
 impl Server {
     pub(super) fn spawn(command: &mut Command, dns: SocketAddr, admin: SocketAddr) -> Server {
-        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
-        let stderr = child.stderr.take().expect("piped");
-        let log: Arc<Mutex<Vec<String>>> = Arc::default();
-        let lines = Arc::clone(&log);
+        let mut server = Server::spawn_unread(command, dns, admin);
+        let stderr = server._unread.take().expect("piped");
+        let lines = Arc::clone(&server.log);
         let collect = move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 lines.lock().expect("no panic").push(line);
             }
         };
-        Server { child, log, reader: Some(std::thread::spawn(collect)), dns, admin }
+        server.reader = Some(std::thread::spawn(collect));
+        server
+    }
+
+    /// A server whose log nobody reads, so that it can write no more than fits into a pipe.
+    pub(super) fn spawn_unread(command: &mut Command, dns: SocketAddr, admin: SocketAddr) -> Server {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let unread = child.stderr.take();
+        Server { child, log: Arc::default(), reader: None, _unread: unread, dns, admin }
     }
 
     /// Waits until `/readyz` says 200.

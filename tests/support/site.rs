@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
@@ -124,7 +124,18 @@ impl Site {
 
     /// Starts the server, without waiting for anything.
     pub(crate) fn spawn(&self) -> Server {
-        Server::spawn(waymark().arg("run").arg("--config").arg(self.configuration()), self.dns(), self.admin())
+        Server::spawn(&mut self.command(), self.dns(), self.admin())
+    }
+
+    /// [`Site::spawn`], with a log that nobody reads.
+    pub(crate) fn spawn_unread(&self) -> Server {
+        Server::spawn_unread(&mut self.command(), self.dns(), self.admin())
+    }
+
+    fn command(&self) -> Command {
+        let mut command = waymark();
+        command.arg("run").arg("--config").arg(self.configuration());
+        command
     }
 
     /// Runs a command on this configuration to its end.
