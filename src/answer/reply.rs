@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::edns::ExtendedError;
 use super::Transport;
+use super::edns::ExtendedError;
 use crate::dns::query::{FLAG_AA, FLAG_TC};
 use crate::dns::{Full, Owner, Query, Rcode, RecordType, Section, Writer};
 use crate::metrics::{Counters, Tally};
