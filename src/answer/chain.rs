@@ -14,8 +14,9 @@ use crate::zone::{Found, Node, Rrset};
 /// Most CNAMEs and DNAMEs followed; a loop ends here, with what was found.
 const MAX_CHAIN: usize = 16;
 
-/// The name that is looked up now: at first the one asked, then the target of each link.
-struct Current {
+/// The name that is looked up now: at first the one asked, then the target of each link. Its room belongs to the thread.
+#[derive(Debug)]
+pub(super) struct Current {
     lower: LowerName,
     /// The target as written, for owners; unused for the name asked.
     target: [u8; MAX_NAME],
@@ -23,6 +24,20 @@ struct Current {
 }
 
 impl Current {
+    pub(super) fn new() -> Current {
+        Current { lower: LowerName::new(), target: [0; MAX_NAME], length: 0 }
+    }
+
+    /// Room for the next name asked.
+    pub(super) fn begin(&mut self) -> &mut LowerName {
+        self.length = 0;
+        &mut self.lower
+    }
+
+    pub(super) fn lower(&self) -> &LowerName {
+        &self.lower
+    }
+
     fn owner(&self) -> Owner<'_> {
         if self.length == 0 { Owner::Question } else { Owner::Name(&self.target[..self.length]) }
     }
@@ -52,12 +67,11 @@ fn has(followed: &Followed<'_>, node: &Node) -> bool {
     followed.iter().flatten().any(|each| std::ptr::eq(*each, node))
 }
 
-/// Answers for `qname` in class IN.
-pub(super) fn answer(reply: &mut Reply<'_>, qname: &LowerName) {
-    let mut current = Current { lower: qname.clone(), target: [0; MAX_NAME], length: 0 };
+/// Answers for `current` in class IN.
+pub(super) fn answer(reply: &mut Reply<'_>, current: &mut Current) {
     let mut followed = [None; MAX_CHAIN];
     for links in 0..MAX_CHAIN {
-        match link(reply, &mut current, &followed[..links]) {
+        match link(reply, current, &followed[..links]) {
             Link::End => return,
             Link::Next(node) => followed[links] = Some(node),
         }

@@ -18,12 +18,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::dns::query::{FLAG_CD, FLAG_QR, FLAG_RD, HEADER, MASK_OPCODE};
-use crate::dns::{Class, LowerName, Parsed, Query, Rcode, RecordType, Writer, query};
+use crate::dns::{Class, Parsed, Query, Rcode, RecordType, Writer, query};
 use crate::metrics::{Counters, Labels, Registry, Tally};
 use crate::snapshot::Snapshot;
 use crate::steering::{Local, Steering};
+use chain::Current;
 use edns::Extension;
-use reply::Reply;
+use reply::{Lent, Reply};
 
 /// Octets of an answer that every requester takes (RFC 1035 §4.2.1).
 const MIN_PAYLOAD: usize = 512;
@@ -47,7 +48,7 @@ pub struct Worker {
     registry: Arc<Registry>,
     tally: Arc<Tally>,
     local: Local,
-    qname: LowerName,
+    name: Current,
     epoch: u64,
 }
 
@@ -60,7 +61,7 @@ impl Worker {
             tally: registry.tallies.replace(None, &Labels::default()),
             registry: Arc::clone(registry),
             local: Local::new(seed),
-            qname: LowerName::new(),
+            name: Current::new(),
             epoch: u64::MAX,
         }
     }
@@ -97,10 +98,9 @@ pub fn respond(
     transport: Transport,
     out: &mut [u8],
 ) -> usize {
-    let counters = Arc::clone(&worker.counters);
-    let (length, rcode) = match query::parse(query, &mut worker.qname) {
+    let (length, rcode) = match query::parse(query, worker.name.begin()) {
         Parsed::Silence => {
-            let reason = &counters.answering;
+            let reason = &worker.counters.answering;
             if query.len() < HEADER {
                 reason.silent_short.add(1)
             } else {
@@ -117,11 +117,11 @@ pub fn respond(
             (extension.finish(writer, rcode, 0), rcode)
         }
         Parsed::Query(parsed) => {
-            counters.answering.query(transport as usize, parsed.qtype.0);
+            worker.counters.answering.query(transport as usize, parsed.qtype.0);
             answer(snapshot, worker, &parsed, query, source, transport, out)
         }
     };
-    counters.answering.answer(transport as usize, rcode.0);
+    worker.counters.answering.answer(transport as usize, rcode.0);
     length
 }
 
@@ -149,19 +149,17 @@ fn answer(
     let extension = Extension::new(&snapshot.settings, query.edns.as_ref());
     let mut writer = Writer::new(out, limit, query.id, echoed(query.flags), &message[HEADER..query.question_end]);
     writer.reserve(extension.reserved());
-    // Taken out while the worker is lent to the answer; put back below.
-    let qname = std::mem::take(&mut worker.qname);
-    let mut reply = Reply::new(snapshot, worker, query, source, transport, writer);
+    let Worker { counters, tally, local, name, .. } = worker;
+    let mut reply = Reply::new(snapshot, Lent { counters, tally, local }, query, source, transport, writer);
     match (query.qclass, query.qtype) {
-        (Class::CH, _) => chaos::answer(&mut reply, &qname),
+        (Class::CH, _) => chaos::answer(&mut reply, name.lower()),
         (Class::IN | Class::ANY, RecordType::AXFR | RecordType::IXFR) => reply.refuse(Rcode::REFUSED),
         // A type that only signed denials speak of (RFC 9824 §3.5).
         (Class::IN | Class::ANY, RecordType::NXNAME) => reply.refuse(Rcode::FORMERR),
-        (Class::IN | Class::ANY, _) => chain::answer(&mut reply, &qname),
+        (Class::IN | Class::ANY, _) => chain::answer(&mut reply, name),
         _ => reply.refuse(Rcode::REFUSED),
     }
     let Reply { writer, rcode, scope, extended_error, .. } = reply;
     let length = extension.with_error(extended_error).finish(writer, rcode, scope);
-    worker.qname = qname;
     (length, rcode)
 }

@@ -2,17 +2,27 @@
 
 use std::net::IpAddr;
 
+use super::Transport;
 use super::edns::ExtendedError;
-use super::{Transport, Worker};
 use crate::dns::query::{FLAG_AA, FLAG_TC};
 use crate::dns::{Full, Owner, Query, Rcode, RecordType, Section, Writer};
+use crate::metrics::{Counters, Tally};
 use crate::snapshot::Snapshot;
+use crate::steering::Local;
 use crate::zone::{Apex, Rrset};
+
+/// What a thread lends to an answer.
+pub(super) struct Lent<'a> {
+    pub(super) counters: &'a Counters,
+    pub(super) tally: &'a Tally,
+    pub(super) local: &'a mut Local,
+}
 
 /// One answer in the making.
 pub(super) struct Reply<'a> {
     pub(super) snapshot: &'a Snapshot,
-    pub(super) worker: &'a mut Worker,
+    /// What the thread lends.
+    pub(super) thread: Lent<'a>,
     pub(super) query: &'a Query,
     pub(super) source: IpAddr,
     pub(super) transport: Transport,
@@ -26,14 +36,14 @@ pub(super) struct Reply<'a> {
 impl<'a> Reply<'a> {
     pub(super) fn new(
         snapshot: &'a Snapshot,
-        worker: &'a mut Worker,
+        thread: Lent<'a>,
         query: &'a Query,
         source: IpAddr,
         transport: Transport,
         writer: Writer<'a>,
     ) -> Reply<'a> {
         let (rcode, scope, extended_error) = (Rcode::NOERROR, 0, None);
-        Reply { snapshot, worker, query, source, transport, writer, rcode, scope, extended_error }
+        Reply { snapshot, thread, query, source, transport, writer, rcode, scope, extended_error }
     }
 
     /// An answer of a code alone.
@@ -90,7 +100,7 @@ impl<'a> Reply<'a> {
 
     pub(super) fn truncate(&mut self) {
         self.writer.set_flags(FLAG_TC);
-        self.worker.counters.answering.truncated.add(1);
+        self.thread.counters.answering.truncated.add(1);
     }
 
     /// NODATA or NXDOMAIN: the SOA in the authority section (RFC 2308 §3), its TTL at most `ttl`.

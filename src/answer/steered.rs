@@ -52,12 +52,12 @@ fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, owner: O
     let subnet = reply.query.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref());
     let client = snapshot.settings.ecs.client(reply.source, subnet, steered.service.ecs);
     count_subnet(reply, subnet.is_some(), &client);
-    let local = &mut reply.worker.local;
+    let local = &mut *reply.thread.local;
     let decision = decide(&snapshot.steering, &snapshot.standings, service, &client, family, local, &mut Silent);
     reply.scope = reply.scope.max(client.scope(decision.scope));
     let ttl = steered.service.ttl;
     if decision.all_down {
-        reply.worker.counters.answering.fail_open.add(1);
+        reply.thread.counters.answering.fail_open.add(1);
         let as_if_up = decision.as_if_up;
         reply.extended_error = Some(if as_if_up { ExtendedError::FAIL_OPEN } else { ExtendedError::FALLBACK });
     }
@@ -67,7 +67,7 @@ fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, owner: O
         Outcome::Servfail => return Given::Failure,
         Outcome::Addresses(addresses) => addresses_of(reply, owner, ttl, family, addresses),
         Outcome::Pick { candidates, group, version } => {
-            reply.worker.tally.add(answering.slot + group);
+            reply.thread.tally.add(answering.slot + group);
             let choice = Choice { candidates, group, version, family };
             picked(reply, owner, ttl, decision.service, choice, &client)
         }
@@ -89,7 +89,7 @@ pub(super) fn nodata(reply: &mut Reply<'_>, zone: ZoneId, ttl: u32) {
 }
 
 fn count_subnet(reply: &Reply<'_>, sent: bool, client: &Client) {
-    let counters = &reply.worker.counters.answering;
+    let counters = &reply.thread.counters.answering;
     if sent {
         counters.ecs.add(1);
     }
@@ -125,7 +125,7 @@ fn picked(
     client: &Client,
 ) -> Result<usize, Full> {
     let steering = &reply.snapshot.steering;
-    let (writer, local) = (&mut reply.writer, &mut reply.worker.local);
+    let (writer, local) = (&mut reply.writer, &mut *reply.thread.local);
     let mark = writer.mark();
     let mut written = Ok(0);
     let emit = |_, address| {

@@ -55,8 +55,11 @@ impl Check {
         let passed = tests - report.failed_tests.len();
         let verdict = if end == End::Done { "good" } else { "tests failed" };
         output::line(&format!(
-            "{}: {verdict}: {zones} zones, {services} services, {instances} instances, {passed} of {tests} tests passed",
-            path.display()
+            "{}: {verdict}: {}, {}, {}, {passed} of {tests} tests passed",
+            path.display(),
+            output::count(*zones, "zone"),
+            output::count(*services, "service"),
+            output::count(*instances, "instance"),
         ));
         end
     }

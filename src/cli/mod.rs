@@ -103,7 +103,7 @@ fn load(path: &Path) -> Result<Ready, End> {
         Some(configuration) => Ok(Ready { configuration, problems, sources }),
         None => {
             let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-            output::error(&format!("{}: {errors} {}", path.display(), if errors == 1 { "error" } else { "errors" }));
+            output::error(&format!("{}: {}", path.display(), output::count(errors, "error")));
             Err(End::Wrong)
         }
     }

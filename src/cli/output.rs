@@ -31,3 +31,8 @@ pub(super) fn problems(problems: &[Problem], sources: &Sources) {
         let _ = write!(io::stderr().lock(), "{}", render(problems, sources, color));
     }
 }
+
+/// `1 zone`, `2 zones`.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

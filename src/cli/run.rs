@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{ConfigArg, End, load, output};
 use crate::admin::{self, Api};
-use crate::config::{self, Configuration, Server};
+use crate::config::{self, Admin, Configuration, Server};
 use crate::control::{self, Change, Changes, World, explain};
 use crate::health::Verdict;
 use crate::metrics::Registry;
@@ -128,6 +128,7 @@ pub(super) struct Node {
     path: PathBuf,
     /// As started: what of it a reload cannot change.
     server: Server,
+    admin: Admin,
     changes: Changes,
     ready: Arc<AtomicBool>,
     hangup: Signal,
@@ -146,7 +147,7 @@ impl Node {
         let signals = signal(SignalKind::hangup()).and_then(|hangup| Ok((hangup, Ending::new()?)));
         let (hangup, mut ending) = signals.map_err(|error| format!("cannot wait for signals: {error}"))?;
         let world = World::compile(configuration);
-        let server = world.server.clone();
+        let (server, settings) = (world.server.clone(), world.admin.clone());
         for failed in explain::failed_tests(&world) {
             tracing::error!("{failed}");
         }
@@ -161,8 +162,8 @@ impl Node {
         let (changes, queue) = control::queue();
         let (registry, ready): (Arc<Registry>, Arc<AtomicBool>) = Default::default();
         let (reports, reported) = mpsc::channel(REPORTS);
-        let settings = probe::Settings { seed: unix_nanoseconds(), ..probe::Settings::default() };
-        let prober = Prober::start(&world.fleet().targets, &world.checks, settings, reports);
+        let probing = probe::Settings { seed: unix_nanoseconds(), ..probe::Settings::default() };
+        let prober = Prober::start(&world.fleet().targets, &world.checks, probing, reports);
         let probes = prober.totals();
         let published = Arc::new(ArcSwap::from_pointee(world.all(Verdict::Unknown, &[])));
         let state = control::State::new(world, Arc::clone(&published), prober, time::now());
@@ -180,7 +181,7 @@ impl Node {
             () = ending.signalled() => None,
         };
         ready.store(running.is_some(), Ordering::Relaxed);
-        Ok(Node { path: path.to_path_buf(), server, changes, ready, hangup, ending, running, lock })
+        Ok(Node { path: path.to_path_buf(), server, admin: settings, changes, ready, hangup, ending, running, lock })
     }
 
     /// Where changes to what is served go, and questions about it.
@@ -227,12 +228,14 @@ impl Node {
     fn warn_of_restart(&self, world: &World) {
         let (before, now) = (&self.server, &world.server);
         let kept = [
-            ("listen", before.listen != now.listen),
-            ("workers", before.workers != now.workers),
-            ("state-dir", before.state_dir != now.state_dir),
+            ("[server] listen", before.listen != now.listen),
+            ("[server] workers", before.workers != now.workers),
+            ("[server] state-dir", before.state_dir != now.state_dir),
+            ("[admin] listen", self.admin.listen != world.admin.listen),
+            ("[admin] hosts", self.admin.hosts != world.admin.hosts),
         ];
         for (key, _) in kept.iter().filter(|(_, changed)| *changed) {
-            tracing::warn!("[server] {key} takes effect at the next start");
+            tracing::warn!("{key} takes effect at the next start");
         }
     }
 

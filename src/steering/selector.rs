@@ -122,6 +122,8 @@ mod tests {
             "as:64500",
             "as:64500,continent:EU",
             "as:64500,country:DE",
+            "as:64500,subdivision:DE-BE",
+            "as:64500,continent:EU,country:DE",
             "as:64500,city:7,country:DE",
             "10.0.0.0/8",
             "10.0.0.0/8,as:64500",

@@ -17,7 +17,7 @@ use super::plan::{Group, Order, Steered, Steering};
 use super::service::{ServiceId, Sticky, WhenAllDown};
 use super::trace::Trace;
 use super::{hash, weighted};
-use crate::fleet::{Family, RegionId};
+use crate::fleet::{Family, InstanceId, RegionId};
 use crate::health::Standing;
 use crate::health::group::Candidates;
 
@@ -25,6 +25,9 @@ use crate::health::group::Candidates;
 const SAME_LOSS: Duration = Duration::from_secs(60);
 /// Longest chain of services that stand in for each other; loading refuses cycles.
 const MAX_FALLBACKS: usize = 8;
+
+/// Most members of a group that a trace names.
+const MAX_SHOWN: usize = 20;
 
 /// The standings of a layout's groups, by group and family.
 pub type Standings = Arc<[[Standing; 2]]>;
@@ -322,21 +325,36 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
+    /// Each group in order with what it can do, and why each member may be picked or not.
     fn describe<T: Trace>(&self, steered: &Steered, standings: &[[Standing; 2]], sequence: &[u32], trace: &mut T) {
         for &at in sequence {
             trace.note("region", || {
+                let group = &self.steering.layout(steered.layout).groups[at as usize];
                 let standing = &standings[at as usize][self.family as usize];
-                let counts = format!(
-                    "{} of {} instances eligible, weight {} of {}",
-                    standing.eligible.list.len(),
-                    standing.allowed.list.len(),
-                    standing.eligible.weight,
-                    standing.allowed.weight,
-                );
                 let verdict = if standing.available { "available" } else { "not available" };
-                format!("{}: {counts}: {verdict}", self.name(steered, at as usize))
+                let weights = format!("{} of {} of the weight", standing.eligible.weight, standing.allowed.weight);
+                let members = group.members.iter().take(MAX_SHOWN).map(|&id| self.member(standing, id));
+                let mut members: Vec<String> = members.collect();
+                if group.members.len() > MAX_SHOWN {
+                    members.push(format!("{} more", group.members.len() - MAX_SHOWN));
+                }
+                format!("{}: {verdict}, {weights}: {}", self.name(steered, at as usize), members.join(", "))
             });
         }
+    }
+
+    /// `eu-1 up (weight 3)`.
+    fn member(&self, standing: &Standing, id: InstanceId) -> String {
+        let instance = self.steering.fleet.instance(id);
+        let holds = |candidates: &Candidates| candidates.list.iter().any(|candidate| candidate.instance == id);
+        let state = match () {
+            () if instance.weight == 0 => return format!("{} never (weight 0)", instance.name),
+            () if !holds(&standing.allowed) => return format!("{} has no address of this family", instance.name),
+            () if holds(&standing.eligible) => "up",
+            () if holds(&standing.unknown) => "unknown",
+            () => "down",
+        };
+        format!("{} {state} (weight {})", instance.name, instance.weight)
     }
 
     fn name(&self, steered: &Steered, group: usize) -> String {
