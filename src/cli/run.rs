@@ -33,6 +33,8 @@ use crate::time::{self, unix_nanoseconds};
 
 /// Reports of probes that may wait; probes wait when there are more.
 const REPORTS: usize = 1024;
+/// Longest that the end waits for the reader of the log.
+const LOG_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Serve: answer queries, check instances, reload on SIGHUP, end on SIGTERM
 #[derive(Args, Debug)]
@@ -91,7 +93,7 @@ impl Run {
             Ok(ready) => ready,
             Err(end) => return end,
         };
-        let _guard = match self.log.start() {
+        let guard = match self.log.start() {
             Ok(guard) => guard,
             Err(end) => return end,
         };
@@ -112,8 +114,20 @@ impl Run {
         });
         // Whatever still hangs (a resolver, a probe) is not waited for.
         runtime.shutdown_timeout(Duration::ZERO);
+        finish_log(guard);
         end
     }
+}
+
+/// Writes out what is left of the log, unless its reader has stopped: the end is not put off for it (SPEC 8.8).
+fn finish_log(guard: WorkerGuard) {
+    let (done, written) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(guard);
+        // Nobody waits any more when it took too long.
+        let _ = done.send(());
+    });
+    let _ = written.recv_timeout(LOG_PATIENCE);
 }
 
 /// The runtime of the control plane.
