@@ -168,17 +168,16 @@ fn all_dead_fails_open_loudly_once() {
     let status = client::text(&site.run(&["status"]));
     assert!(status.contains("ALL DOWN"), "{status}");
     assert!(status.contains("connection refused"), "{status}");
-    for name in [WWW, NEAR, RR, DR] {
-        let warnings = server.logged(&[&format!("service/{name}: all instances down")]);
-        assert_eq!(warnings.len(), 1, "{warnings:?}");
-    }
-
     backends.revive(&all);
     until_so("no fail-open", || server.metric(&fail_open) == Some(0.0));
     all.iter().for_each(|name| drop(server.wait_health(name, "up")));
     let answer = server.ask(WWW, RecordType::A, EU);
     assert_eq!((region(&client::addresses(&answer)), client::extended_error(&answer)), ("eu-west", None));
-    server.wait_logged(&[&format!("service/{WWW}: serves healthy instances again")]);
+    for name in [WWW, NEAR, RR, DR] {
+        server.wait_logged(&[&format!("service/{name}: serves healthy instances again")]);
+        let warnings = server.logged(&[&format!("service/{name}: all instances down")]);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+    }
 }
 
 #[test]

@@ -61,6 +61,8 @@ fn a_good_configuration_is_served_without_a_lost_query_or_forgotten_health() {
     until_so("one address left", || server.addresses(DR, "") == ["127.0.12.1"]);
     let asking = Asking::start(server.dns, DR, |answer| client::addresses(answer) == ["127.0.12.1"]);
 
+    // The log is written beside the answers, and may be behind them.
+    server.wait_logged(&["instance/web/us-2", "up -> down"]);
     let logged = server.log().len();
     for ttl in 10..20 {
         let before = format!("ttl     = \"{}s\"", if ttl == 10 { 5 } else { ttl - 1 });

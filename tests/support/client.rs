@@ -1,6 +1,6 @@
 //! Clients that share nothing with the code under test: DNS by `hickory-proto` over plain sockets, HTTP by hand.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -54,7 +54,7 @@ pub(crate) fn try_udp(server: SocketAddr, query: &Message) -> Option<Message> {
     socket.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
     socket.send(&query.to_vec().ok()?).ok()?;
     let mut buffer = [0; 4096];
-    let length = socket.recv(&mut buffer).ok()?;
+    let length = receive(&socket, &mut buffer).ok()?;
     Message::from_vec(&buffer[..length]).ok()
 }
 
@@ -64,8 +64,18 @@ pub(crate) fn udp_on(socket: &UdpSocket, query: &Message) -> Message {
     socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     socket.send(&query.to_vec().expect("encodes")).expect("sent");
     let mut buffer = [0; 65_535];
-    let length = socket.recv(&mut buffer).expect("an answer");
+    let length = receive(socket, &mut buffer).expect("an answer");
     answer_to(query, &buffer[..length])
+}
+
+/// A wait with a timeout may be interrupted, as when the machine is paused.
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match socket.recv(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Asks over one TCP connection, all at once; the answers in the order of the queries.

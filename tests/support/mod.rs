@@ -7,16 +7,16 @@
 //! | `client` | DNS over UDP and TCP, and HTTP, without the code under test |
 //! | `mmdb` | writes geo data bases |
 //! | `ports` | ports that nobody else takes |
+//! | `node`, `query` | answering inside this process, and queries octet by octet |
 
 pub(crate) mod backend;
 pub(crate) mod client;
 pub(crate) mod mmdb;
+pub(crate) mod node;
 pub(crate) mod ports;
+pub(crate) mod query;
 pub(crate) mod server;
 pub(crate) mod site;
-
-pub(crate) mod node;
-pub(crate) mod query;
 
 use std::io::Write;
 use std::process::Command;
