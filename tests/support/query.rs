@@ -89,11 +89,6 @@ impl Ask {
         octets.extend(self.edns.iter().flat_map(Edns::encode));
         octets
     }
-
-    /// Where the question ends.
-    pub(crate) fn question_end(&self) -> usize {
-        12 + self.name.len() + 4
-    }
 }
 
 impl Edns {
