@@ -305,7 +305,7 @@ impl Ending {
 
 /// A world that may be served, or why not.
 fn reloaded(path: &Path) -> Result<World, Vec<String>> {
-    let config::Loaded { configuration, problems, sources } = config::load(path);
+    let config::Loaded { configuration, problems, sources } = config::load_to_serve(path);
     let rendered = || problems.iter().map(|problem| render(std::slice::from_ref(problem), &sources, false)).collect();
     let Some(configuration) = configuration else { return Err(rendered()) };
     let world = World::compile(configuration);
