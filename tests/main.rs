@@ -1,13 +1,19 @@
 //! Tests on the library and the real binary, as one program. One module for each subject.
 
+mod admin;
 mod architecture;
 mod demo;
 mod docs;
+mod example;
+mod geo;
 mod hostile;
 mod lookup;
 mod no_allocation;
 mod passes;
+mod reload;
+mod resolvers;
 mod scenarios;
 mod shares;
 mod subnets;
 mod support;
+mod tcp_udp;

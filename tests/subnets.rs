@@ -16,10 +16,10 @@ use crate::support::query::{Ask, CLIENT_SUBNET, scope, subnet_option};
 /// Latitude and longitude of each region; the last is only named.
 const REGIONS: [(f64, f64); 5] = [(53.3, -6.3), (50.1, 8.7), (38.9, -77.0), (1.3, 103.8), (48.0, 2.0)];
 const ONLY_NAMED: usize = 4;
-/// Continent, country, AS and coordinates; empty and 0 = not given.
-type Place = (&'static str, &'static str, u32, Option<(f64, f64)>);
+/// `(continent, country, as, coordinates)`; empty and 0 = not given.
+type PlaceRow = (&'static str, &'static str, u32, Option<(f64, f64)>);
 /// Places that networks may have.
-const PLACES: [Place; 6] = [
+const PLACES: [PlaceRow; 6] = [
     ("EU", "DE", 0, Some((50.0, 8.0))),
     ("EU", "DE", 64500, Some((53.0, 1.0))),
     ("NA", "US", 0, Some((40.0, -90.0))),

@@ -66,7 +66,7 @@ impl Check {
 }
 
 fn as_json(path: &std::path::Path) -> End {
-    let crate::config::Loaded { configuration, problems, sources } = crate::config::load(path);
+    let crate::config::Loaded { configuration, problems, sources } = crate::config::load_to_serve(path);
     let (report, end) = match configuration {
         Some(configuration) => report(Ready { configuration, problems, sources }),
         None => (

@@ -98,8 +98,8 @@ async fn demo(ports: Ports) -> Result<End, String> {
     let conversation = conversation.map_err(|error| format!("cannot query 127.0.0.1:{}: {error}", ports.dns))?;
     tokio::select! {
         () = conversation.hold() => {}
-        () = node.until_ended() => {}
-        () = signals.ended() => {}
+        () = node.until_ended() => output::line(""),
+        () = signals.ended() => output::line(""),
     }
     node.stop().await;
     output::line("The demo is over; nothing is left behind.");

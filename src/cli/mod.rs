@@ -97,7 +97,7 @@ struct Ready {
 
 /// Loads a configuration; prints all its problems to standard error and gives up when one is an error.
 fn load(path: &Path) -> Result<Ready, End> {
-    let config::Loaded { configuration, problems, sources } = config::load(path);
+    let config::Loaded { configuration, problems, sources } = config::load_to_serve(path);
     output::problems(&problems, &sources);
     match configuration {
         Some(configuration) => Ok(Ready { configuration, problems, sources }),

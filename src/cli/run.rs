@@ -14,7 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
@@ -28,10 +28,13 @@ use crate::metrics::Registry;
 use crate::probe::{self, Prober};
 use crate::problem::render;
 use crate::serve::{Listeners, Running, raise_descriptor_limit};
+use crate::snapshot::Published;
 use crate::time::{self, unix_nanoseconds};
 
 /// Reports of probes that may wait; probes wait when there are more.
 const REPORTS: usize = 1024;
+/// Longest that the end waits for the reader of the log.
+const LOG_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Serve: answer queries, check instances, reload on SIGHUP, end on SIGTERM
 #[derive(Args, Debug)]
@@ -90,7 +93,7 @@ impl Run {
             Ok(ready) => ready,
             Err(end) => return end,
         };
-        let _guard = match self.log.start() {
+        let guard = match self.log.start() {
             Ok(guard) => guard,
             Err(end) => return end,
         };
@@ -111,8 +114,20 @@ impl Run {
         });
         // Whatever still hangs (a resolver, a probe) is not waited for.
         runtime.shutdown_timeout(Duration::ZERO);
+        finish_log(guard);
         end
     }
+}
+
+/// Writes out what is left of the log, unless its reader has stopped: the end is not put off for it (SPEC 8.8).
+fn finish_log(guard: WorkerGuard) {
+    let (done, written) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(guard);
+        // Nobody waits any more when it took too long.
+        let _ = done.send(());
+    });
+    let _ = written.recv_timeout(LOG_PATIENCE);
 }
 
 /// The runtime of the control plane.
@@ -130,14 +145,21 @@ pub(super) struct Node {
     admin: Admin,
     changes: Changes,
     ready: Arc<AtomicBool>,
-    running: Running,
+    hangup: Signal,
+    ending: Ending,
+    /// `None` when it was told to end before it answered.
+    running: Option<Running>,
     /// Held while the server runs.
     lock: Option<File>,
 }
 
 impl Node {
-    /// Starts everything for `configuration`, which `path` holds; returns once queries are answered.
+    /// Starts everything for `configuration`, which `path` holds; returns once queries are answered, or when a signal says
+    /// that it is to end.
     pub(super) async fn start(configuration: Configuration, path: &Path) -> Result<Node, String> {
+        // From the beginning: a SIGHUP that nobody waits for would kill.
+        let signals = signal(SignalKind::hangup()).and_then(|hangup| Ok((hangup, Ending::new()?)));
+        let (hangup, mut ending) = signals.map_err(|error| format!("cannot wait for signals: {error}"))?;
         let world = World::compile(configuration);
         let (server, settings) = (world.server.clone(), world.admin.clone());
         for failed in explain::failed_tests(&world) {
@@ -159,22 +181,21 @@ impl Node {
         let probes = prober.totals();
         let published = Arc::new(ArcSwap::from_pointee(world.all(Verdict::Unknown, &[])));
         let state = control::State::new(world, Arc::clone(&published), prober, time::now());
-        let (mut observed, grace) = (state.observed(), server.startup_grace);
+        let mut settled = state.settled();
         tokio::spawn(control::run(state, queue, reported));
 
         let api = Api { changes: changes.clone(), registry: Arc::clone(&registry), probes, ready: Arc::clone(&ready) };
         serve_api(api, admin, hosts, &server.state_dir);
 
-        if tokio::time::timeout(grace, observed.wait_for(|&all| all)).await.is_err() {
-            tracing::warn!("some targets have no observation after {grace:?}; answering without them");
-        }
-        let listeners = Listeners::bind(&server.listen, server.workers).map_err(|problem| problem.to_string())?;
-        let addresses: Vec<String> = listeners.local_addresses().iter().map(ToString::to_string).collect();
-        let running = listeners.serve(&published, &registry, unix_nanoseconds());
-        let running = running.map_err(|error| format!("cannot start threads: {error}"))?;
-        ready.store(true, Ordering::Relaxed);
-        tracing::info!("{} answers on {} (UDP and TCP)", server.node, addresses.join(", "));
-        Ok(Node { path: path.to_path_buf(), server, admin: settings, changes, ready, running, lock })
+        let running = tokio::select! {
+            round = settled.wait_for(|&settled| settled) => {
+                round.map_err(|_| "the control loop has ended".to_string())?;
+                Some(answer(&server, &published, &registry)?)
+            }
+            () = ending.signalled() => None,
+        };
+        ready.store(running.is_some(), Ordering::Relaxed);
+        Ok(Node { path: path.to_path_buf(), server, admin: settings, changes, ready, hangup, ending, running, lock })
     }
 
     /// Where changes to what is served go, and questions about it.
@@ -184,16 +205,12 @@ impl Node {
 
     /// Reloads on SIGHUP until SIGTERM or SIGINT comes.
     pub(super) async fn until_ended(&mut self) {
-        let signals = (signal(SignalKind::hangup()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-        let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) = signals else {
-            return tracing::error!("cannot wait for signals");
-        };
         loop {
             tokio::select! {
-                _ = hangup.recv() => self.reload().await,
-                _ = terminate.recv() => return tracing::info!("ending: SIGTERM"),
-                _ = interrupt.recv() => return tracing::info!("ending: SIGINT"),
+                () = self.ending.signalled() => return,
+                _ = self.hangup.recv() => {}
             }
+            self.reload().await;
         }
     }
 
@@ -239,17 +256,56 @@ impl Node {
     /// Stops reading, answers what was read.
     pub(super) async fn stop(self) {
         self.ready.store(false, Ordering::Relaxed);
-        let running = self.running;
-        // It fails only when the runtime is ending already.
-        let _ = tokio::task::spawn_blocking(move || running.stop()).await;
+        if let Some(running) = self.running {
+            // It fails only when the runtime is ending already.
+            let _ = tokio::task::spawn_blocking(move || running.stop()).await;
+        }
         let _ = fs::remove_file(admin::control_socket(&self.server.state_dir));
         drop(self.lock);
     }
 }
 
+/// Opens the sockets and answers from what is `published`.
+fn answer(server: &Server, published: &Published, registry: &Arc<Registry>) -> Result<Running, String> {
+    let listeners = Listeners::bind(&server.listen, server.workers).map_err(|problem| problem.to_string())?;
+    let addresses: Vec<String> = listeners.local_addresses().iter().map(ToString::to_string).collect();
+    let running = listeners.serve(published, registry, unix_nanoseconds());
+    let running = running.map_err(|error| format!("cannot start threads: {error}"))?;
+    tracing::info!("{} answers on {} (UDP and TCP)", server.node, addresses.join(", "));
+    Ok(running)
+}
+
+/// The signals that end a server.
+struct Ending {
+    terminate: Signal,
+    interrupt: Signal,
+    /// There was one.
+    is_over: bool,
+}
+
+impl Ending {
+    fn new() -> io::Result<Ending> {
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Ending { terminate, interrupt, is_over: false })
+    }
+
+    /// Waits for one of them; once there was one, not again.
+    async fn signalled(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let which = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        self.is_over = true;
+        tracing::info!("ending: {which}");
+    }
+}
+
 /// A world that may be served, or why not.
 fn reloaded(path: &Path) -> Result<World, Vec<String>> {
-    let config::Loaded { configuration, problems, sources } = config::load(path);
+    let config::Loaded { configuration, problems, sources } = config::load_to_serve(path);
     let rendered = || problems.iter().map(|problem| render(std::slice::from_ref(problem), &sources, false)).collect();
     let Some(configuration) = configuration else { return Err(rendered()) };
     let world = World::compile(configuration);

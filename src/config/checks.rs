@@ -122,11 +122,13 @@ fn policy(fields: &Fields<'_>, findings: &mut Findings) -> Policy {
     let interval = fields.duration("interval").unwrap_or_default();
     let timeout = fields.duration("timeout").unwrap_or_default();
     let fast_interval = fields.duration("fast-interval");
-    if timeout >= interval {
+    let all_right = !["interval", "timeout"].iter().any(|name| fields.is_wrong_duration(name));
+    if all_right && timeout >= interval {
         findings.cross.push(not_less(fields, interval, timeout));
     }
     if let Some(fast) = fast_interval
         && fast > interval
+        && all_right
     {
         let message =
             format!("fast-interval {} is longer than interval {}", show_duration(fast), show_duration(interval));

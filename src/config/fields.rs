@@ -129,6 +129,12 @@ impl<'d> Fields<'d> {
         self.read(name, |value| kinds::duration(value, min_ms, max_ms).ok())
     }
 
+    /// Whether a duration is given but wrong, which is said elsewhere; what is made of it stands for nothing.
+    pub(super) fn is_wrong_duration(&self, name: &str) -> bool {
+        let Kind::Duration { min_ms, max_ms } = self.section.key(name).kind else { return false };
+        self.find(name).is_some_and(|value| kinds::duration(value, min_ms, max_ms).is_err())
+    }
+
     pub(super) fn share(&self, name: &str) -> Option<u16> {
         let Kind::Share { max } = self.section.key(name).kind else { return None };
         self.read(name, |value| u16::try_from(kinds::share(value, max).ok()?).ok())

@@ -168,6 +168,18 @@ pub fn load(path: &Path) -> Loaded {
     Loaded { configuration: (!is_refused).then_some(configuration), problems, sources }
 }
 
+/// [`load`] for what is to be served: an empty file, or one that was cut while it was written, is refused.
+#[must_use]
+pub fn load_to_serve(path: &Path) -> Loaded {
+    let mut loaded = load(path);
+    if loaded.configuration.as_ref().is_some_and(|configuration| configuration.zones.is_empty()) {
+        let problem = Problem::placeless(format!("{}: no zone is named, every query would be refused", path.display()));
+        loaded.problems.push(problem.hint("name one: `[zones.\"gslb.example.com\"]` with `file = \"…\"`"));
+        loaded.configuration = None;
+    }
+    loaded
+}
+
 /// Where a configuration says that its server keeps its state; also when the rest of it is broken, as it may be just
 /// when somebody wants to know how the server fares.
 ///

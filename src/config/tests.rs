@@ -120,6 +120,15 @@ fn golden_files() -> Vec<PathBuf> {
 }
 
 #[test]
+fn nothing_to_serve_is_refused() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    assert!(load(file.path()).configuration.is_some());
+    let loaded = load_to_serve(file.path());
+    assert!(loaded.configuration.is_none());
+    assert!(messages(&loaded)[0].contains("no zone is named"), "{:?}", messages(&loaded));
+}
+
+#[test]
 fn equal_targets_are_probed_once() {
     let loaded = load_text(
         "[checks.a]\ntype = \"tcp\"\n[checks.b]\nextends = \"a\"\nport = 99\n\

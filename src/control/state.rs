@@ -34,7 +34,7 @@ pub struct State {
     serial: u64,
     published: Published,
     prober: Prober,
-    observed: watch::Sender<bool>,
+    settled: watch::Sender<bool>,
     burst: Burst,
     /// Unix seconds.
     loaded_at: u64,
@@ -57,7 +57,7 @@ impl State {
             serial: published.load().serial,
             published,
             prober,
-            observed: watch::Sender::new(false),
+            settled: watch::Sender::new(false),
             burst: Burst::default(),
             loaded_at: unix_seconds(),
             reloads: 0,
@@ -68,10 +68,11 @@ impl State {
         state
     }
 
-    /// Turns true when every target has an observation.
+    /// Turns true when the first round is over and published: every target has an observation, or `startup-grace` has
+    /// ended. From then on answers are right.
     #[must_use]
-    pub fn observed(&self) -> watch::Receiver<bool> {
-        self.observed.subscribe()
+    pub fn settled(&self) -> watch::Receiver<bool> {
+        self.settled.subscribe()
     }
 
     /// How long unknown targets still do not count; `None` when they do.
@@ -84,6 +85,11 @@ impl State {
     pub fn end_grace(&mut self) {
         self.grace_until = None;
         self.touch_all();
+        if !*self.settled.borrow() {
+            let grace = self.world.server.startup_grace;
+            tracing::warn!("some targets have no observation after {grace:?}; answering without them");
+        }
+        self.settle();
     }
 
     /// Whether there is something to publish.
@@ -124,9 +130,7 @@ impl State {
         } else if held {
             self.release_if_needed(observation.target, now);
         }
-        if !*self.observed.borrow() && self.machines.iter().all(Machine::observed) {
-            self.observed.send_replace(true);
-        }
+        self.settle();
     }
 
     /// Lifts a hold-down that alone keeps a region from being available (SPEC 2.2).
@@ -170,7 +174,18 @@ impl State {
             self.judge(layout, now);
         }
         self.published.store(Arc::new(self.world.freeze(self.standings.clone(), self.serial)));
+        self.settle();
         self.watch_fail_open(&touched);
+    }
+
+    /// Ends the first round, once what it found is published.
+    fn settle(&mut self) {
+        if *self.settled.borrow() || self.is_dirty() {
+            return;
+        }
+        if self.grace_until.is_none() || self.machines.iter().all(Machine::observed) {
+            self.settled.send_replace(true);
+        }
     }
 
     fn judge(&mut self, layout: LayoutId, now: Tick) {
@@ -194,17 +209,13 @@ impl State {
             let before = std::mem::replace(&mut self.failing_open[index], now);
             let name = &steered.name;
             match (before.contains(&true), now.contains(&true)) {
-                (false, true) if self.observed_all() => {
+                (false, true) if *self.settled.borrow() => {
                     tracing::warn!("service/{name}: all instances down for some clients, answering by when-all-down");
                 }
                 (true, false) => tracing::info!("service/{name}: serves healthy instances again"),
                 _ => {}
             }
         }
-    }
-
-    fn observed_all(&self) -> bool {
-        *self.observed.borrow() || self.grace_until.is_none()
     }
 
     /// Serves another configuration. Targets that stay keep their health.
@@ -292,8 +303,7 @@ impl State {
             self.judge(LayoutId(layout), now);
         }
         self.touch_all();
-        let all = self.machines.iter().all(Machine::observed);
-        self.observed.send_if_modified(|observed| !std::mem::replace(observed, *observed || all) && all);
+        self.settle();
     }
 
     fn touch_all(&mut self) {
@@ -405,15 +415,19 @@ mod tests {
         /// Observes `outcomes` of a target, a second apart, publishing after each.
         fn observe(&mut self, target: u32, outcomes: &str) {
             for letter in outcomes.chars() {
-                let outcome = if letter == 'p' { Outcome::Pass } else { Outcome::Fail };
-                let took = Duration::ZERO;
-                let observation = Observation { target: TargetId(target), outcome, reason: "x".into(), took };
-                self.now += 1000;
-                self.state.report(Report::new(&observation).0, Tick(self.now));
+                self.report(target, if letter == 'p' { Outcome::Pass } else { Outcome::Fail });
                 if self.state.is_dirty() {
                     self.state.publish(Tick(self.now));
                 }
             }
+        }
+
+        /// Observes a target a second later, without publishing.
+        fn report(&mut self, target: u32, outcome: Outcome) {
+            let took = Duration::ZERO;
+            let observation = Observation { target: TargetId(target), outcome, reason: "x".into(), took };
+            self.now += 1000;
+            self.state.report(Report::new(&observation).0, Tick(self.now));
         }
 
         /// `a2 b2/2`: eligible of all, of service one, by region.
@@ -433,10 +447,10 @@ mod tests {
     async fn a_verdict_changes_what_it_touches_alone() {
         let mut fixture = Fixture::new();
         for target in 0..5 {
-            assert!(!*fixture.state.observed().borrow());
+            assert!(!*fixture.state.settled().borrow());
             fixture.observe(target, "p");
         }
-        assert!(*fixture.state.observed().borrow());
+        assert!(*fixture.state.settled().borrow());
         assert_eq!(fixture.standing(), "2/2+ 2/2+");
         let before = fixture.published.load_full();
         fixture.observe(4, "ff");
@@ -447,6 +461,16 @@ mod tests {
         assert_eq!(fixture.state.failing_open, [[false; 2], [true, false]]);
         fixture.observe(4, "pp");
         assert_eq!(fixture.state.failing_open, [[false; 2]; 2]);
+    }
+
+    #[tokio::test]
+    async fn the_first_round_ends_when_it_is_published() {
+        let mut fixture = Fixture::new();
+        (0..5).for_each(|target| fixture.report(target, Outcome::Pass));
+        assert!(!*fixture.state.settled().borrow());
+        fixture.state.publish(Tick(fixture.now));
+        assert!(*fixture.state.settled().borrow());
+        assert_eq!(fixture.standing(), "2/2+ 2/2+");
     }
 
     #[tokio::test]
@@ -488,7 +512,7 @@ mod tests {
         fixture.state.reload(world(&turned), Tick(100_000));
         assert_eq!(fixture.standing(), "0/2- 2/2+");
         assert_eq!(fixture.published.load().standings[0][0][0].lost_at, lost);
-        assert!(*fixture.state.observed().borrow());
+        assert!(*fixture.state.settled().borrow());
         let status = fixture.state.status(Tick(100_000));
         assert_eq!((status.reloads, status.pools[0].name.as_str()), (1, "two"));
         assert_eq!(status.pools[1].instances[0].addresses[0].verdict, "down");

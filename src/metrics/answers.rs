@@ -141,9 +141,7 @@ impl Tallies {
 
 fn add(sums: &mut BTreeMap<(Arc<str>, Arc<str>), u64>, tally: &Tally) {
     for ((service, region), count) in tally.labels.iter().zip(&tally.counts) {
-        if count.get() > 0 {
-            *sums.entry((Arc::clone(service), Arc::clone(region))).or_default() += count.get();
-        }
+        *sums.entry((Arc::clone(service), Arc::clone(region))).or_default() += count.get();
     }
 }
 

@@ -1,14 +1,36 @@
 //! What several test modules use.
+//!
+//! | file | gives |
+//! |---|---|
+//! | `site`, `server` | a configuration on ports of its own, and the real binary that serves it |
+//! | `backend` | what is checked: HTTP servers that can be told to die, hang, lie |
+//! | `client` | DNS over UDP and TCP, and HTTP, without the code under test |
+//! | `mmdb` | writes geo data bases |
+//! | `ports` | ports that nobody else takes |
+//! | `node`, `query` | answering inside this process, and queries octet by octet |
 
+pub(crate) mod backend;
+pub(crate) mod client;
+pub(crate) mod mmdb;
 pub(crate) mod node;
+pub(crate) mod ports;
 pub(crate) mod query;
+pub(crate) mod server;
+pub(crate) mod site;
 
 use std::io::Write;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longest that anything may take, on however busy a machine; no claim about speed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Pause between two looks at something that is to happen.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Whether an outside program is there. When it is not, the test says `ignored: needs …` and is to return; where
 /// `WAYMARK_REQUIRE_TOOLS` is set (as in CI) a missing program is a failure.
-pub fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
     let there = path
         .split(':')
@@ -16,13 +38,40 @@ pub fn has(program: &str) -> bool {
         .any(|folder| std::path::Path::new(folder).join(program).is_file());
     if !there {
         assert!(std::env::var_os("WAYMARK_REQUIRE_TOOLS").is_none(), "{program} is not installed");
-        // Past the capture of the test harness, which hides what a passing test prints.
-        let _ = writeln!(std::io::stderr(), "ignored: needs {program}");
+        say(&format!("ignored: needs {program}"));
     }
     there
 }
 
-/// The program under test.
-pub fn waymark() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_waymark"))
+/// A line to standard error past the capture of the test harness, which hides what a passing test prints.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// The program under test, deaf to variables that the developer may have set.
+pub(crate) fn waymark() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waymark"));
+    command.env_remove("WAYMARK_CONFIG").env_remove("WAYMARK_LOG");
+    command
+}
+
+/// Looks again and again until there is something; gives up with `what` when patience ends.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        thread::sleep(PAUSE);
+    }
+}
+
+/// [`until`] something is so; how long it took.
+#[track_caller]
+pub(crate) fn until_so(what: &str, mut so: impl FnMut() -> bool) -> Duration {
+    let began = Instant::now();
+    until(what, || so().then_some(()));
+    began.elapsed()
 }

@@ -143,7 +143,7 @@ mod tests {
     }
 
     async fn free_port() -> u16 {
-        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+        TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound").port()
     }
 
     /// One backend, on a free port.
@@ -151,7 +151,7 @@ mod tests {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port().await));
         let placed = Placed { name: "eu-1".into(), region: "eu-west".into(), weight: 1, address };
         let site = Site { instances: vec![placed] };
-        let backends = Backends::start(&site).await.unwrap();
+        let backends = Backends::start(&site).await.expect("started");
         (site, backends)
     }
 
@@ -165,7 +165,7 @@ mod tests {
             ("/", "HTTP/1.1 200 OK\r\n", format!("\r\n\r\nHello from eu-1 in eu-west ({address})\n")),
             ("/else", "HTTP/1.1 404 Not Found\r\n", "/health\n".to_string()),
         ] {
-            let response = get(address, path).await.unwrap();
+            let response = get(address, path).await.expect("a response");
             assert!(response.starts_with(status) && response.ends_with(&body), "{path}: {response}");
         }
     }
@@ -174,24 +174,24 @@ mod tests {
     async fn killed_it_refuses_and_revived_it_answers() {
         let (site, mut backends) = one().await;
         let address = site.instances[0].address;
-        let mut open = TcpStream::connect(address).await.unwrap();
-        get(address, "/health").await.unwrap();
+        let mut open = TcpStream::connect(address).await.expect("accepted");
+        get(address, "/health").await.expect("a response");
         assert!(backends.kill(0).await);
         assert!(!backends.kill(0).await, "it is dead already");
         assert!(!backends.is_alive(0));
-        assert_eq!(get(address, "/").await.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+        assert_eq!(get(address, "/").await.expect_err("refused").kind(), std::io::ErrorKind::ConnectionRefused);
         let mut rest = Vec::new();
         let ended = open.read_to_end(&mut rest).await;
         assert!(rest.is_empty(), "open connections end too: {ended:?}");
         assert_eq!(backends.revive(0).await, Ok(true));
         assert_eq!(backends.revive(0).await, Ok(false), "it is alive already");
-        assert!(get(address, "/").await.unwrap().contains("eu-1"));
+        assert!(get(address, "/").await.expect("a response").contains("eu-1"));
     }
 
     #[tokio::test]
     async fn a_taken_port_names_the_option() {
         let (site, _backends) = one().await;
-        let problem = Backends::start(&site).await.unwrap_err();
+        let problem = Backends::start(&site).await.expect_err("refused");
         assert!(problem.contains("is taken") && problem.contains("--backend-port"), "{problem}");
     }
 }

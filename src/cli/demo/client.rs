@@ -110,13 +110,15 @@ mod tests {
 
     #[tokio::test]
     async fn late_answers_and_noise_are_passed_over() {
-        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let mut resolver = Resolver::new(server.local_addr().unwrap().port()).await.unwrap();
+        let server = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+        let mut resolver = Resolver::new(server.local_addr().expect("bound").port()).await.expect("a socket");
         let asked =
-            tokio::spawn(async move { resolver.ask("www.example.com.", "192.0.2.0/24".parse().unwrap()).await });
+            tokio::spawn(
+                async move { resolver.ask("www.example.com.", "192.0.2.0/24".parse().expect("a prefix")).await },
+            );
         let mut buffer = [0; 1232];
-        let (length, from) = server.recv_from(&mut buffer).await.unwrap();
-        let query = Message::from_vec(&buffer[..length]).unwrap();
+        let (length, from) = server.recv_from(&mut buffer).await.expect("a query");
+        let query = Message::from_vec(&buffer[..length]).expect("a query");
         assert_eq!(query.queries[0].to_string(), "www.example.com. IN A");
         let mut answer = query.clone();
         answer.metadata.message_type = MessageType::Response;
@@ -124,9 +126,9 @@ mod tests {
         answer.add_answer(hickory_proto::rr::Record::from_rdata(query.queries[0].name().clone(), 5, data));
         let mut late = query.clone();
         late.metadata.id = query.id.wrapping_sub(1);
-        for packet in [b"noise".to_vec(), late.to_vec().unwrap(), answer.to_vec().unwrap()] {
-            server.send_to(&packet, from).await.unwrap();
+        for packet in [b"noise".to_vec(), late.to_vec().expect("octets"), answer.to_vec().expect("octets")] {
+            server.send_to(&packet, from).await.expect("sent");
         }
-        assert_eq!(asked.await.unwrap(), Some(vec![IpAddr::from([127, 0, 11, 1])]));
+        assert_eq!(asked.await.expect("no panic"), Some(vec![IpAddr::from([127, 0, 11, 1])]));
     }
 }

@@ -32,7 +32,7 @@ const COMMANDS: [(&str, &str); 6] = [
 pub(super) fn welcome(site: &Site, ports: Ports) {
     output::line(&format!(
         "Waymark demo: {} live HTTP backends in {} regions, and a DNS server for them on 127.0.0.1 port {}.\n\
-         All of it is on loopback; nothing leaves this machine.",
+         All of it is on loopback, IPv4 only as IPv6 has a single loopback address; nothing leaves this machine.",
         site.instances.len(),
         site.regions().len(),
         ports.dns,
@@ -81,10 +81,7 @@ pub(super) async fn answers(eyes: &mut Eyes) {
     let turns = eyes.in_turn("rr.gslb.example.com.", anyone, IN_A_ROW).await;
     output::line(&format!("rr (any region, round-robin), {IN_A_ROW} queries in a row: {}", names(&eyes.site, &turns)));
     let all = eyes.in_turn("dr.gslb.example.com.", anyone, 1).await;
-    output::line(&format!(
-        "dr (failover us-east, eu-west), all addresses in one answer: {}\n",
-        names(&eyes.site, &all)
-    ));
+    output::line(&format!("dr (failover us-east, eu-west), all addresses in one answer: {}", names(&eyes.site, &all)));
 }
 
 /// `eu-west (eu-1 76%, eu-2 24%)`.
@@ -117,7 +114,7 @@ fn names(site: &Site, instances: &[usize]) -> String {
 
 /// Lines to paste into another terminal; each works as it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Tries(Vec<(String, &'static str)>);
+pub(super) struct Tries(Vec<(String, String)>);
 
 impl Tries {
     pub(super) fn new(ports: Ports, scratch: &Scratch) -> Tries {
@@ -127,11 +124,15 @@ impl Tries {
         let config = shell(&scratch.config());
         let control = shell(&crate::admin::control_socket(&scratch.state_dir()));
         let explain = format!("{program} explain www.gslb.example.com --client 203.0.113.0/24 --config {config}");
-        Tries(vec![
+        let reload = format!("its configuration; `kill -HUP {}` reloads it after an edit", std::process::id());
+        let lines = [
             (www("203.0.113.0/24"), "a client in Germany: eu-west, 3 of 4 times eu-1"),
             (www("192.0.2.0/24"), "in New York: us-east"),
             (www("198.51.100.0/24"), "in India: ap-south"),
-            (format!("{dig} alias.gslb.example.com"), "a static CNAME to www, followed"),
+            (
+                format!("{dig} alias.gslb.example.com"),
+                "a static CNAME to www, followed; your place is unknown: us-east",
+            ),
             (format!("curl -s http://$({}):{}/", www("203.0.113.0/24"), ports.backend), "all the way to a backend"),
             (explain.clone(), "why it is answered so"),
             (format!("{explain} --down region/eu-west"), "and what if a region failed"),
@@ -140,7 +141,9 @@ impl Tries {
                 format!("curl -s http://127.0.0.1:{}/v1/status", ports.admin),
                 "the same as JSON; /metrics for Prometheus",
             ),
-        ])
+            (format!("cat {config}"), reload.as_str()),
+        ];
+        Tries(lines.map(|(line, meaning)| (line, meaning.to_string())).into())
     }
 
     pub(super) fn show(&self) {
