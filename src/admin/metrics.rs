@@ -1,5 +1,6 @@
 //! `/metrics`: the counters of all threads and what the control loop knows, in the OpenMetrics text format.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::Ordering;
 
@@ -12,6 +13,7 @@ use prometheus_client::registry::Registry as Exposition;
 
 use super::Api;
 use crate::control::Status;
+use crate::control::status::{CheckStatus, InstanceStatus};
 use crate::metrics::{Counter, Counters, RCODES, TRANSPORTS, TYPES};
 
 /// One scrape.
@@ -145,20 +147,27 @@ impl Scrape {
         }
         let crashed = counter(encoder, "probes_crashed", "Probes that failed inside or outlived their timeout")?;
         total(crashed, self.api.probes.crashed.load(Ordering::Relaxed))?;
-        let mut verdicts = gauge(encoder, "target_up", "What a check says of a target: 1 up, 0 down, -1 unknown")?;
-        for pool in &self.status.pools {
-            for instance in &pool.instances {
-                let name = format!("{}/{}", pool.name, instance.name);
-                for check in instance.addresses.iter().flat_map(|address| &address.checks) {
-                    let labels = [("instance", &*name), ("check", &*check.check), ("target", &*check.target)];
-                    let value = match &*check.verdict {
-                        "up" => 1.0,
-                        "down" => 0.0,
-                        _ => -1.0,
-                    };
-                    level(&mut verdicts, &labels, value)?;
-                }
+        // Two addresses of an instance may share a target; a series must not come twice.
+        let mut targets: BTreeMap<[&str; 3], &CheckStatus> = BTreeMap::new();
+        let names: Vec<(String, &InstanceStatus)> = self.instances().collect();
+        for (name, instance) in &names {
+            for check in instance.addresses.iter().flat_map(|address| &address.checks) {
+                targets.insert([name, &check.check, &check.target], check);
             }
+        }
+        let mut verdicts = gauge(encoder, "target_up", "What a check says of a target: 1 up, 0 down, -1 unknown")?;
+        for ([instance, check, target], status) in &targets {
+            let value = match &*status.verdict {
+                "up" => 1.0,
+                "down" => 0.0,
+                _ => -1.0,
+            };
+            level(&mut verdicts, &[("instance", instance), ("check", check), ("target", target)], value)?;
+        }
+        let mut stale = gauge(encoder, "target_stale", "1 when the last probe could say nothing of the target")?;
+        for ([instance, check, target], status) in &targets {
+            let labels = [("instance", *instance), ("check", *check), ("target", *target)];
+            level(&mut stale, &labels, f64::from(u8::from(status.stale)))?;
         }
         let mut available = gauge(encoder, "region_available", "1 when a region can serve a service")?;
         for service in &self.status.services {
@@ -177,6 +186,13 @@ impl Scrape {
             level(&mut open, &[("service", &service.name)], f64::from(failing))?;
         }
         Ok(())
+    }
+
+    /// Every instance with its path, `web/eu-1`.
+    fn instances(&self) -> impl Iterator<Item = (String, &InstanceStatus)> {
+        self.status.pools.iter().flat_map(|pool| {
+            pool.instances.iter().map(|instance| (format!("{}/{}", pool.name, instance.name), instance))
+        })
     }
 
     fn node(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -118,6 +118,9 @@ pub fn respond(
         }
         Parsed::Query(parsed) => {
             worker.counters.answering.query(transport as usize, parsed.qtype.0);
+            if parsed.edns.is_some_and(|edns| edns.client_subnet.is_some()) {
+                worker.counters.answering.ecs.add(1);
+            }
             answer(snapshot, worker, &parsed, query, source, transport, out)
         }
     };

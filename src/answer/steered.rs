@@ -51,7 +51,9 @@ fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, owner: O
     let steered = snapshot.steering.service(service);
     let subnet = reply.query.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref());
     let client = snapshot.settings.ecs.client(reply.source, subnet, steered.service.ecs);
-    count_subnet(reply, subnet.is_some(), &client);
+    if matches!(client.origin, Origin::SetAside(_)) {
+        reply.thread.counters.answering.ecs_set_aside.add(1);
+    }
     let local = &mut *reply.thread.local;
     let decision = decide(&snapshot.steering, &snapshot.standings, service, &client, family, local, &mut Silent);
     reply.scope = reply.scope.max(client.scope(decision.scope));
@@ -86,16 +88,6 @@ fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, owner: O
 pub(super) fn nodata(reply: &mut Reply<'_>, zone: ZoneId, ttl: u32) {
     let snapshot = reply.snapshot;
     reply.negative(Rcode::NOERROR, snapshot.authority.zone(zone), ttl);
-}
-
-fn count_subnet(reply: &Reply<'_>, sent: bool, client: &Client) {
-    let counters = &reply.thread.counters.answering;
-    if sent {
-        counters.ecs.add(1);
-    }
-    if matches!(client.origin, Origin::SetAside(_)) {
-        counters.ecs_set_aside.add(1);
-    }
 }
 
 fn addresses_of(

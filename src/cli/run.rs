@@ -139,11 +139,7 @@ pub(super) fn runtime() -> Option<tokio::runtime::Runtime> {
 
 /// A server that runs.
 pub(super) struct Node {
-    path: PathBuf,
-    /// As started: what of it a reload cannot change.
-    server: Server,
-    admin: Admin,
-    changes: Changes,
+    reloader: Reloader,
     ready: Arc<AtomicBool>,
     hangup: Signal,
     ending: Ending,
@@ -165,11 +161,11 @@ impl Node {
         for failed in explain::failed_tests(&world) {
             tracing::error!("{failed}");
         }
+        let lock = lock(&server.state_dir)?;
         // What cannot be bound is said now, not after the first round of checks.
         drop(Listeners::bind(&server.listen, 1).map_err(|problem| problem.to_string())?);
         let admin = TcpListener::bind(world.admin.listen).await;
         let admin = admin.map_err(|error| format!("cannot listen on {} for the API: {error}", world.admin.listen))?;
-        let lock = lock(&server.state_dir)?;
         let mut hosts = world.admin.hosts.clone();
         hosts.push(server.node.clone());
 
@@ -195,12 +191,13 @@ impl Node {
             () = ending.signalled() => None,
         };
         ready.store(running.is_some(), Ordering::Relaxed);
-        Ok(Node { path: path.to_path_buf(), server, admin: settings, changes, ready, hangup, ending, running, lock })
+        let reloader = Reloader { path: path.to_path_buf(), server, admin: settings, changes };
+        Ok(Node { reloader, ready, hangup, ending, running, lock })
     }
 
     /// Where changes to what is served go, and questions about it.
     pub(super) fn changes(&self) -> Changes {
-        self.changes.clone()
+        self.reloader.changes.clone()
     }
 
     /// Reloads on SIGHUP until SIGTERM or SIGINT comes.
@@ -210,10 +207,35 @@ impl Node {
                 () = self.ending.signalled() => return,
                 _ = self.hangup.recv() => {}
             }
-            self.reload().await;
+            tokio::select! {
+                () = self.ending.signalled() => return,
+                () = self.reloader.reload() => {}
+            }
         }
     }
 
+    /// Stops reading, answers what was read.
+    pub(super) async fn stop(self) {
+        self.ready.store(false, Ordering::Relaxed);
+        if let Some(running) = self.running {
+            // It fails only when the runtime is ending already.
+            let _ = tokio::task::spawn_blocking(move || running.stop()).await;
+        }
+        let _ = fs::remove_file(admin::control_socket(&self.reloader.server.state_dir));
+        drop(self.lock);
+    }
+}
+
+/// What a reload needs.
+struct Reloader {
+    path: PathBuf,
+    /// As started: what of it a reload cannot change.
+    server: Server,
+    admin: Admin,
+    changes: Changes,
+}
+
+impl Reloader {
     /// Loads the configuration anew: all of it is served, or nothing of it.
     async fn reload(&self) {
         let path = self.path.clone();
@@ -235,6 +257,8 @@ impl Node {
         let sent = self.changes.send(Change::Reload(Box::new(change), done)).await;
         if sent.is_ok() && accepted.await.is_ok() {
             tracing::info!("{}: reloaded", self.path.display());
+        } else {
+            tracing::error!("{}: not reloaded, the control loop has ended", self.path.display());
         }
     }
 
@@ -251,17 +275,6 @@ impl Node {
         for (key, _) in kept.iter().filter(|(_, changed)| *changed) {
             tracing::warn!("{key} takes effect at the next start");
         }
-    }
-
-    /// Stops reading, answers what was read.
-    pub(super) async fn stop(self) {
-        self.ready.store(false, Ordering::Relaxed);
-        if let Some(running) = self.running {
-            // It fails only when the runtime is ending already.
-            let _ = tokio::task::spawn_blocking(move || running.stop()).await;
-        }
-        let _ = fs::remove_file(admin::control_socket(&self.server.state_dir));
-        drop(self.lock);
     }
 }
 

@@ -123,8 +123,9 @@ fn instances(status: &Shown, now: u64) -> Table {
 
 fn check_cells(check: &CheckStatus, now: u64) -> [String; 3] {
     let stale = if check.stale { " (stale)" } else { "" };
+    let held = if check.held_for_s > 0 { format!(" (held {} more)", span(check.held_for_s)) } else { String::new() };
     [
-        format!("{} {}{stale}", check.check, check.verdict),
+        format!("{} {}{stale}{held}", check.check, check.verdict),
         span(now.saturating_sub(check.since)),
         format!("{} ({:.1} ms)", check.reason, check.took_ms),
     ]

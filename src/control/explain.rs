@@ -196,34 +196,58 @@ fn traced(world: &World, snapshot: &Snapshot, ask: &Ask, trace: &mut Recorded) -
     }
 }
 
-/// The service at the name asked.
+/// Most CNAMEs followed, as in `answer`.
+const MAX_CHAIN: usize = 16;
+
+/// The service at the name asked, or where its CNAMEs lead to in our zones.
 fn find(snapshot: &Snapshot, ask: &Ask, trace: &mut Recorded) -> Option<ServiceId> {
     let mut lower = LowerName::new();
     lower.set(ask.name.as_wire())?;
+    for _ in 0..MAX_CHAIN {
+        match look_up(snapshot, &lower, ask.rtype, trace) {
+            Ok(service) => return Some(service),
+            Err(target) => lower.set(target?)?,
+        };
+    }
+    None
+}
+
+/// The service at a name; else the target of its CNAME, if it has one that is to be followed.
+fn look_up<'a>(
+    snapshot: &'a Snapshot,
+    name: &LowerName,
+    rtype: RecordType,
+    trace: &mut Recorded,
+) -> Result<ServiceId, Option<&'a [u8]>> {
     let authority = &snapshot.authority;
     let mut note = |text: String| trace.note("name", || text);
-    match authority.find(&lower, ask.rtype) {
+    match authority.find(name, rtype) {
         Found::NotOurs => note("in none of the zones".into()),
         Found::Referral { cut } => note(format!("below the zone cut {}", cut.name)),
         Found::Dname { node, .. } => note(format!("below the DNAME {}", node.name)),
         Found::Nxdomain { zone } => note(format!("does not exist in zone {}", authority.zone(zone).origin)),
         Found::ParentSide { zone, .. } => {
-            note(format!("DS is answered by the parent zone {}", authority.zone(zone).origin))
+            note(format!("DS is answered by the parent zone {}", authority.zone(zone).origin));
         }
         Found::Data { node, wildcard } => {
             let by = if wildcard { format!(" by the wildcard {}", node.name) } else { String::new() };
-            match node.tag {
-                None => note(format!("static name{by}: not steered")),
-                Some(tag) => {
-                    let steered = snapshot.steering.service(ServiceId(tag));
-                    let pool = &snapshot.steering.fleet.pool(steered.service.pool).name;
-                    note(format!("service/{}{by}, pool/{pool}", steered.name));
-                    return Some(ServiceId(tag));
-                }
+            if let Some(tag) = node.tag {
+                let steered = snapshot.steering.service(ServiceId(tag));
+                let pool = &snapshot.steering.fleet.pool(steered.service.pool).name;
+                note(format!("service/{}{by}, pool/{pool}", steered.name));
+                return Ok(ServiceId(tag));
             }
+            let cname = authority.rrset(node, RecordType::CNAME).filter(|_| rtype != RecordType::CNAME);
+            let Some(target) = cname.and_then(|cname| cname.rdatas.first()) else {
+                note(format!("static name{by}: not steered"));
+                return Err(None);
+            };
+            let shown = Name::from_wire(target).map_or_else(|_| "?".into(), |name| name.to_plain());
+            note(format!("static CNAME{by} to {shown}"));
+            return Err(Some(target));
         }
     }
-    None
+    Err(None)
 }
 
 /// What `[[tests]]` expected and did not get, one text for each that failed.

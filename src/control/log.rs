@@ -21,10 +21,7 @@ impl Burst {
     /// Whether one more line may be logged now; says first how many were held back in the window before.
     pub(super) fn allows(&mut self, now: Tick) -> bool {
         if now.since(self.began) >= WINDOW {
-            if self.held_back > 0 {
-                tracing::warn!(changes = self.held_back, "further changes of verdict in the last {WINDOW:?}");
-            }
-            *self = Burst { began: now, lines: 0, held_back: 0 };
+            self.flush(now);
         }
         self.lines += 1;
         let allowed = self.lines <= MOST_LINES;
@@ -32,6 +29,19 @@ impl Burst {
             self.held_back += 1;
         }
         allowed
+    }
+
+    /// How long until lines that were held back are to be summed up.
+    pub(super) fn due(&self, now: Tick) -> Option<Duration> {
+        (self.held_back > 0).then(|| WINDOW.saturating_sub(now.since(self.began)))
+    }
+
+    /// Says how many lines were held back, and begins a new window.
+    pub(super) fn flush(&mut self, now: Tick) {
+        if self.held_back > 0 {
+            tracing::warn!("{} further changes of verdict within {WINDOW:?}, see `waymark status`", self.held_back);
+        }
+        *self = Burst { began: now, lines: 0, held_back: 0 };
     }
 }
 
@@ -44,6 +54,7 @@ mod tests {
         let mut burst = Burst::default();
         let through = (0..1000).filter(|_| burst.allows(Tick(0))).count();
         assert_eq!((through, burst.held_back), (50, 950));
+        assert_eq!(burst.due(Tick(4000)), Some(Duration::from_secs(6)));
         assert!(burst.allows(Tick(10_000)));
         assert_eq!(burst.held_back, 0);
     }

@@ -53,7 +53,7 @@ pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut repo
     let mut published = Instant::now() - PUBLISH_INTERVAL;
     loop {
         let due = published + PUBLISH_INTERVAL;
-        let grace = state.grace_left(time::now());
+        let (grace, log_due) = (state.grace_left(time::now()), state.log_due(time::now()));
         tokio::select! {
             change = changes.recv() => match change {
                 Some(change) => state.apply(change, time::now()),
@@ -61,6 +61,7 @@ pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut repo
             },
             Some(report) = reports.recv() => state.report(report, time::now()),
             () = tokio::time::sleep(grace.unwrap_or_default()), if grace.is_some() => state.end_grace(),
+            () = tokio::time::sleep(log_due.unwrap_or_default()), if log_due.is_some() => state.flush_log(time::now()),
             () = tokio::time::sleep_until(due), if state.is_dirty() => {}
         }
         if state.is_dirty() && Instant::now() >= due {

@@ -1,6 +1,7 @@
 //! What runs now: the compiled configuration, a health machine for each target, the standings published last.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +93,17 @@ impl State {
         self.settle();
     }
 
+    /// How long until held-back log lines are to be summed up; `None` when there are none.
+    #[must_use]
+    pub fn log_due(&self, now: Tick) -> Option<Duration> {
+        self.burst.due(now)
+    }
+
+    /// Sums held-back log lines up.
+    pub fn flush_log(&mut self, now: Tick) {
+        self.burst.flush(now);
+    }
+
     /// Whether there is something to publish.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
@@ -133,21 +145,34 @@ impl State {
         self.settle();
     }
 
-    /// Lifts a hold-down that alone keeps a region from being available (SPEC 2.2).
+    /// Lifts a hold-down where hold-downs alone keep a region from being available (SPEC 2.2): the targets that are only
+    /// held come back one by one until there are enough.
     fn release_if_needed(&mut self, target: TargetId, now: Tick) {
-        let index = target.0 as usize;
-        let held = std::mem::replace(&mut self.verdicts[index], Verdict::Up);
+        let policy = |index: usize| {
+            let check = self.world.fleet().targets[index].check;
+            &self.world.checks[check.0 as usize].policy
+        };
+        let mut verdicts = self.verdicts.clone();
+        for (index, verdict) in verdicts.iter_mut().enumerate() {
+            if self.machines[index].held(policy(index)) {
+                *verdict = Verdict::Up;
+            }
+        }
+        let health = Health { verdicts: &verdicts, ..self.health(now) };
         let would_help = self.world.layouts_of(target).iter().any(|&layout| {
-            let would = self.world.judge(layout, self.health(now), None);
-            let groups = would.iter().zip(self.standings[layout.0 as usize].iter());
-            groups.flat_map(|(would, is)| would.iter().zip(is)).any(|(would, is)| would.available && !is.available)
+            let would = self.world.judge(layout, health, None);
+            let groups = &self.world.steering.layout(layout).groups;
+            let standings = would.iter().zip(self.standings[layout.0 as usize].iter());
+            groups.iter().zip(standings).any(|(group, (would, is))| {
+                self.world.probes(group, target)
+                    && would.iter().zip(is).any(|(would, is)| would.available && !is.available)
+            })
         });
-        self.verdicts[index] = held;
         if !would_help {
             return;
         }
-        let policy = &self.world.checks[self.world.fleet().target(target).check.0 as usize].policy;
-        if let Some(transition) = self.machines[index].release_hold(policy, now) {
+        let policy = policy(target.0 as usize).clone();
+        if let Some(transition) = self.machines[target.0 as usize].release_hold(&policy, now) {
             self.turn(target, &transition, now);
         }
     }
@@ -209,7 +234,7 @@ impl State {
             let before = std::mem::replace(&mut self.failing_open[index], now);
             let name = &steered.name;
             match (before.contains(&true), now.contains(&true)) {
-                (false, true) if *self.settled.borrow() => {
+                (false, true) => {
                     tracing::warn!("service/{name}: all instances down for some clients, answering by when-all-down");
                 }
                 (true, false) => tracing::info!("service/{name}: serves healthy instances again"),
@@ -220,19 +245,11 @@ impl State {
 
     /// Serves another configuration. Targets that stay keep their health.
     fn reload(&mut self, world: World, now: Tick) {
-        let mut kept = self.take_machines();
+        let kept = self.take_machines();
         let before = self.standings_by_name();
         let failing_open = self.failing_open_by_name();
-        let machines: Vec<Machine> = world
-            .fleet()
-            .targets
-            .iter()
-            .map(|target| match kept.remove(&key(target, &world.checks)) {
-                Some((machine, check)) if check == world.checks[target.check.0 as usize] => machine,
-                Some((machine, _)) => machine.adopt(),
-                None => Machine::new(now),
-            })
-            .collect();
+        let machines: Vec<Machine> =
+            world.fleet().targets.iter().map(|target| kept.machine(target, &world, now)).collect();
         self.verdicts = machines.iter().map(Machine::verdict).collect();
         self.machines = machines;
         self.world = world;
@@ -262,15 +279,15 @@ impl State {
         }
     }
 
-    /// The machines and checks of the targets so far, by what makes a target the same.
-    fn take_machines(&mut self) -> HashMap<String, (Machine, Check)> {
-        let machines = std::mem::take(&mut self.machines);
-        let targets = self.world.fleet().targets.iter();
-        let of = |(target, machine): (&Target, Machine)| {
+    /// The machines of the targets so far, to be found again.
+    fn take_machines(&mut self) -> Kept {
+        let mut kept = Kept::default();
+        for (target, machine) in self.world.fleet().targets.iter().zip(std::mem::take(&mut self.machines)) {
             let check = self.world.checks[target.check.0 as usize].clone();
-            (key(target, &self.world.checks), (machine, check))
-        };
-        targets.zip(machines).map(of).collect()
+            kept.by_address.entry(target.address).or_default().push((check.name.clone(), machine.clone()));
+            kept.exact.insert(key(target, &self.world.checks), (machine, check));
+        }
+        kept
     }
 
     /// So that a reload does not warn again of what it found failing.
@@ -335,6 +352,30 @@ fn group_name(world: &World, layout: &Layout, group: &Group) -> GroupName {
     let fleet = world.fleet();
     let regions = group.regions.iter().map(|&region| fleet.region(region).name.clone()).collect();
     (fleet.pool(layout.pool).name.clone(), regions)
+}
+
+/// Machines of the configuration before.
+#[derive(Default)]
+struct Kept {
+    exact: HashMap<String, (Machine, Check)>,
+    /// With the name of their check.
+    by_address: HashMap<IpAddr, Vec<(String, Machine)>>,
+}
+
+impl Kept {
+    /// The machine of a target of the new configuration. One that is checked in another way now (edited, renamed, another
+    /// port or host) keeps its verdict until the new way has the evidence for another (SPEC 2.5).
+    fn machine(&self, target: &Target, world: &World, now: Tick) -> Machine {
+        let check = &world.checks[target.check.0 as usize];
+        match self.exact.get(&key(target, &world.checks)) {
+            Some((machine, before)) if before == check => return machine.clone(),
+            Some((machine, _)) => return machine.clone().adopt(),
+            None => {}
+        }
+        let there = self.by_address.get(&target.address).map_or(&[][..], |machines| &machines[..]);
+        let same_check = there.iter().find(|(name, _)| *name == check.name);
+        same_check.or(there.first()).map_or_else(|| Machine::new(now), |(_, machine)| machine.clone().adopt())
+    }
 }
 
 /// What makes a target the same over a reload: the check's name, address, port and host.
@@ -516,6 +557,49 @@ mod tests {
         let status = fixture.state.status(Tick(100_000));
         assert_eq!((status.reloads, status.pools[0].name.as_str()), (1, "two"));
         assert_eq!(status.pools[1].instances[0].addresses[0].verdict, "down");
+    }
+
+    #[tokio::test]
+    async fn several_hold_downs_end_where_a_region_needs_them() {
+        let mut fixture = Fixture::new();
+        for target in 0..5 {
+            fixture.observe(target, "p");
+        }
+        for target in [0, 1] {
+            fixture.observe(target, "ffpp");
+        }
+        // Both of region a fall again and pass again: one alone is below the threshold of 100 %.
+        let strict = CONFIG.replace("[pools.one]\n", "[pools.one]\nup-threshold = \"100%\"\n");
+        fixture.state.reload(world(&strict), Tick(fixture.now));
+        fixture.observe(0, "ff");
+        fixture.observe(1, "ff");
+        fixture.observe(0, "pp");
+        assert_eq!(fixture.standing(), "0/2- 2/2+");
+        fixture.observe(1, "pp");
+        fixture.observe(0, "p");
+        assert_eq!(fixture.standing(), "2/2+ 2/2+");
+    }
+
+    #[tokio::test]
+    async fn a_target_that_is_checked_in_another_way_keeps_its_verdict() {
+        for (from, to) in [
+            ("port = 80", "port = 81"),
+            (
+                "[checks.tcp]\n        type = \"tcp\"",
+                "[checks.tcp]\n        type = \"http\"\n        host = \"www.example.com\"",
+            ),
+            ("interval = \"1s\"", "interval = \"2s\""),
+        ] {
+            let mut fixture = Fixture::new();
+            for target in 0..5 {
+                fixture.observe(target, "p");
+            }
+            fixture.observe(1, "ff");
+            let edited = CONFIG.replace(from, to);
+            assert_ne!(edited, CONFIG, "{from}");
+            fixture.state.reload(world(&edited), Tick(10_000));
+            assert_eq!(fixture.standing(), "1/2+ 2/2+", "{to}");
+        }
     }
 
     #[tokio::test]

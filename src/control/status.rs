@@ -119,6 +119,8 @@ pub struct CheckStatus {
     pub took_ms: f64,
     /// The last probe said nothing of the target; the verdict is older.
     pub stale: bool,
+    /// Seconds that hold-down keeps it down at least, whatever probes see; 0 = it does not.
+    pub held_for_s: u64,
 }
 
 /// What the control loop lends for a status.
@@ -233,5 +235,6 @@ fn check(view: &View<'_>, id: TargetId) -> CheckStatus {
         reason: machine.last().map_or_else(|| "no probe has ended yet".into(), |last| last.reason.to_string()),
         took_ms: machine.last().map_or(0.0, |last| last.took.as_secs_f64() * 1e3),
         stale: machine.stale(),
+        held_for_s: machine.held_until().map_or(0, |until| until.since(view.now).as_secs()),
     }
 }

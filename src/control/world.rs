@@ -10,6 +10,7 @@ use crate::health::group::Judge;
 use crate::health::{Standing, Verdict};
 use crate::probe::Check;
 use crate::snapshot::{Settings, Snapshot};
+use crate::steering::plan::Group;
 use crate::steering::{EcsPolicy, LayoutId, Standings, Steering, hash};
 use crate::time::Tick;
 use crate::zone::Authority;
@@ -102,6 +103,13 @@ impl World {
         self.layouts_of.get(target.0 as usize).map_or(&[], |layouts| &layouts[..])
     }
 
+    /// Whether a target is probed for a member of a group.
+    #[must_use]
+    pub fn probes(&self, group: &Group, target: TargetId) -> bool {
+        let addresses = group.members.iter().flat_map(|&id| &self.fleet().instance(id).addresses);
+        addresses.flat_map(|address| &address.targets).any(|&each| each == target)
+    }
+
     /// The standings of a layout's groups.
     #[must_use]
     pub fn judge(&self, layout: LayoutId, health: Health<'_>, before: Option<&Standings>) -> Standings {
@@ -110,7 +118,7 @@ impl World {
         let judge = Judge { fleet, verdicts, down, grace_over, now, serial };
         let layout = self.steering.layout(layout);
         let threshold = fleet.pool(layout.pool).up_threshold;
-        let of = |(index, group): (usize, &crate::steering::plan::Group)| {
+        let of = |(index, group): (usize, &Group)| {
             Family::BOTH.map(|family| -> Standing {
                 let before = before.and_then(|before| before.get(index)).map(|group| &group[family as usize]);
                 judge.judge(&group.members, family, threshold, |id| self.hashes[id.0 as usize], before)

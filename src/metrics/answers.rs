@@ -121,6 +121,8 @@ impl Tallies {
         if let Some(before) = before {
             inner.live.retain(|tally| !Arc::ptr_eq(tally, before));
             add(&mut inner.past, before);
+            // A name that never had an answer needs no place among those that are gone.
+            inner.past.retain(|_, count| *count > 0);
         }
         let tally = Arc::new(Tally::new(Arc::clone(labels)));
         inner.live.push(Arc::clone(&tally));

@@ -1,7 +1,7 @@
 //! `steer = "nearest"`: great-circle distance, biased; those about as near as the nearest are equals (SPEC 4.4).
 
 use super::geo;
-use super::service::{Map, Within};
+use super::service::Map;
 use super::trace::Trace;
 use crate::fleet::{Fleet, RegionId};
 use crate::geo::{Coordinates, Place, distance_km};
@@ -24,7 +24,7 @@ pub(super) fn order<T: Trace>(
     let open: Vec<RegionId> = present.iter().copied().filter(|&region| !fleet.region(region).only_named).collect();
     let Some(client) = position(place) else {
         let (which, order) = match map.filter(|map| !map.default.is_empty()) {
-            Some(map) => ("the map's default", geo::resolve(&map.default, Within::Listed, None, fleet, present)),
+            Some(map) => ("the map's default", geo::resolve(&map.default, map.within, None, fleet, present)),
             None => ("configured order", open),
         };
         trace.note("order", || format!("place unknown, {which}: {}", super::fence::names(fleet, &order)));

@@ -101,14 +101,19 @@ pub struct Group {
     pub hash: u32,
     /// Sum of the members' weights.
     pub weight: u64,
+    /// Whether a fence left regions out that `any` would have.
+    pub fenced: bool,
 }
 
 impl Group {
-    /// Its region's name, `any` where it stands for several.
+    /// Its region's name; where it stands for several `any`, or their names when a fence left others out.
     #[must_use]
     pub fn label(&self, fleet: &Fleet) -> String {
-        match self.regions[..] {
-            [region] => fleet.region(region).name.clone(),
+        let names: Vec<&str> = self.regions.iter().map(|&region| fleet.region(region).name.as_str()).collect();
+        match names[..] {
+            [name] => name.into(),
+            [] if self.fenced => "none".into(),
+            _ if self.fenced => names.join("+"),
             _ => "any".into(),
         }
     }
@@ -237,7 +242,7 @@ impl Compiler<'_> {
             return id;
         }
         let regions = if any { Vec::new() } else { present(self.fleet, service.pool) };
-        let groups = regions.into_iter().map(|region| self.group(service.pool, vec![region], false)).collect();
+        let groups = regions.into_iter().map(|region| self.group(service.pool, vec![region], false, false)).collect();
         let serves = Family::BOTH.map(|family| {
             let of = |&id: &InstanceId| self.fleet.instance(id);
             let mut instances = self.fleet.pool(service.pool).instances.iter().map(of).filter(|i| i.weight > 0);
@@ -249,8 +254,8 @@ impl Compiler<'_> {
         id
     }
 
-    /// The instances of a pool in any of `regions`, and those that have none where these count.
-    fn group(&self, pool: PoolId, regions: Vec<RegionId>, without_region: bool) -> Group {
+    /// The instances of a pool in any of `regions`, and for `any` without a fence those that have no region.
+    fn group(&self, pool: PoolId, regions: Vec<RegionId>, without_region: bool, fenced: bool) -> Group {
         let belongs = |&id: &InstanceId| {
             let of = &self.fleet.instance(id).regions;
             (without_region && of.is_empty()) || of.iter().any(|region| regions.contains(region))
@@ -258,7 +263,7 @@ impl Compiler<'_> {
         let members: Vec<InstanceId> = self.fleet.pool(pool).instances.iter().copied().filter(belongs).collect();
         let weight = members.iter().map(|&id| u64::from(self.fleet.instance(id).weight)).sum();
         let hash = regions.first().map_or(0, |&region| hash::of_name(&self.fleet.region(region).name) as u32);
-        Group { regions, members, hash, weight }
+        Group { regions, members, hash, weight, fenced }
     }
 
     fn orders_of(&mut self, service: &Service, layout: LayoutId) -> Arc<Orders> {
@@ -312,7 +317,8 @@ impl Compiler<'_> {
     /// Regions become groups of the layout.
     fn order(&mut self, service: &Service, layout: LayoutId, evaluated: Evaluated) -> Order {
         let groups: Box<[u32]> = if service.steer == Steer::Any {
-            let group = self.group(service.pool, evaluated.regions, evaluated.fence.is_none());
+            let group =
+                self.group(service.pool, evaluated.regions, evaluated.fence.is_none(), evaluated.fence.is_some());
             let groups = &mut self.layouts[layout.0 as usize].groups;
             let at = groups.iter().position(|known| *known == group).unwrap_or_else(|| {
                 groups.push(group);
