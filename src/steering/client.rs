@@ -42,6 +42,9 @@ pub struct Client {
     wrapped: u8,
     /// Longest scope, in the form that the query used: never more bits than are looked at.
     longest: u8,
+    /// Least scope but 0, in the form that the query used: so many bits tell the client from all that are decided in
+    /// another way, set aside or unwrapped.
+    apart: u8,
 }
 
 impl EcsPolicy {
@@ -56,13 +59,22 @@ impl EcsPolicy {
 
     fn of_subnet(&self, source: IpAddr, subnet: &ClientSubnet) -> Client {
         let (address, bits, wrapped) = unwrap(subnet.address, subnet.source, false);
+        let trusted = self.trusted.iter().any(|net| net.contains(&source.to_canonical()));
+        let unwrapped = apart_from_unwrapped(address);
         if let Some(block) = special_block(address, bits)
-            && !self.trusted.iter().any(|net| net.contains(&source.to_canonical()))
+            && !trusted
         {
-            return resolver(source, Origin::SetAside(block + wrapped));
+            return resolver(source, Origin::SetAside(block.max(unwrapped) + wrapped));
         }
-        let most = if address.is_ipv4() { self.ipv4 } else { self.ipv6 };
-        Client { address: mask(address, bits.min(most)), origin: Origin::Subnet, wrapped, longest: most + wrapped }
+        let most = self.most_bits(address);
+        let apart = if trusted { unwrapped } else { unwrapped.max(apart_from_special(address)) };
+        Client {
+            address: mask(address, bits.min(most)),
+            origin: Origin::Subnet,
+            wrapped,
+            longest: most + wrapped,
+            apart: apart + wrapped,
+        }
     }
 
     /// The longest prefix of a client of that family that is looked at.
@@ -75,7 +87,7 @@ impl EcsPolicy {
 fn resolver(source: IpAddr, origin: Origin) -> Client {
     let bits = if source.is_ipv4() { 32 } else { 128 };
     let (address, _, wrapped) = unwrap(source, bits, true);
-    Client { address, origin, wrapped, longest: 128 }
+    Client { address, origin, wrapped, longest: 128, apart: 0 }
 }
 
 impl Client {
@@ -99,7 +111,7 @@ impl Client {
             Origin::Resolver => 0,
             Origin::SetAside(block) => block,
             Origin::Subnet if found == 0 => 0,
-            Origin::Subnet => (found + self.wrapped).min(self.longest),
+            Origin::Subnet => (found + self.wrapped).min(self.longest).max(self.apart),
         }
     }
 }
@@ -166,33 +178,67 @@ const SPECIAL_V4: &[([u8; 4], u8)] = &[
 const SPECIAL_V6: &[([u16; 3], u8)] =
     &[([0x2001, 0x0db8, 0], 32), ([0x2001, 0, 0], 23), ([0x2002, 0, 0], 16), ([0x3fff, 0, 0], 20)];
 
+/// Ranges of IPv6 that [`unwrap`] takes IPv4 addresses from, where a prefix has at least 8 bits of these.
+const UNWRAPPED: &[([u16; 6], u8)] =
+    &[([0, 0, 0, 0, 0, 0xffff], 96), ([0x64, 0xff9b, 0, 0, 0, 0], 96), ([0x2002, 0, 0, 0, 0, 0], 16)];
+
+/// Leading bits that an address shares with each special-purpose block of its family, and the block's length.
+fn shared_with_special(address: IpAddr) -> impl Iterator<Item = (u8, u8)> {
+    let (v4, v6) = match address {
+        IpAddr::V4(_) => (SPECIAL_V4, &[][..]),
+        IpAddr::V6(_) => (&[][..], SPECIAL_V6),
+    };
+    let bits = left_aligned(address);
+    let v4 = v4.iter().map(|&(block, length)| (u128::from(u32::from_be_bytes(block)) << 96, length));
+    let v6 = v6.iter().map(|&([a, b, c], length)| (Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).to_bits(), length));
+    v4.chain(v6).map(move |(block, length)| ((bits ^ block).leading_zeros() as u8, length))
+}
+
+/// The address's first bit as the first of 128.
+fn left_aligned(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+fn is_outside_global_v6(address: IpAddr) -> bool {
+    address.is_ipv6() && left_aligned(address) >> 125 != 1
+}
+
 /// The length of the special-purpose block that holds the whole prefix.
 fn special_block(address: IpAddr, bits: u8) -> Option<u8> {
-    match address {
-        IpAddr::V4(v4) => {
-            let holds = |block: [u8; 4], length: u8| {
-                bits >= length && (v4.to_bits() ^ u32::from_be_bytes(block)) >> (32 - length) == 0
-            };
-            SPECIAL_V4.iter().find(|&&(block, length)| holds(block, length)).map(|&(_, length)| length)
-        }
-        IpAddr::V6(v6) => {
-            let top = v6.to_bits() >> 80;
-            let holds = |[a, b, c]: [u16; 3], length: u8| {
-                let block = u128::from(a) << 32 | u128::from(b) << 16 | u128::from(c);
-                bits >= length && (top ^ block) >> (48 - length) == 0
-            };
-            let special = SPECIAL_V6.iter().find(|&&(block, length)| holds(block, length));
-            match special {
-                Some(&(_, length)) => Some(length),
-                None if v6.to_bits() >> 125 != 1 && bits >= 4 => Some(4),
-                None => None,
-            }
-        }
-    }
+    let mut shared = shared_with_special(address);
+    let special = shared.find(|&(shared, length)| shared >= length && bits >= length);
+    let outside = || (bits >= 4 && is_outside_global_v6(address)).then_some(4);
+    special.map(|(_, length)| length).or_else(outside)
+}
+
+/// The length of the widest prefix of a client that holds no special-purpose block, but for the one it is itself in.
+fn apart_from_special(address: IpAddr) -> u8 {
+    let global = match address {
+        IpAddr::V4(_) => 0,
+        IpAddr::V6(_) if is_outside_global_v6(address) => 4,
+        IpAddr::V6(_) => 3,
+    };
+    shared_with_special(address).map(|(shared, length)| (shared + 1).min(length)).fold(global, u8::max)
+}
+
+/// The length of the widest prefix of a client that holds nothing that is unwrapped; 0 for IPv4.
+fn apart_from_unwrapped(address: IpAddr) -> u8 {
+    let IpAddr::V6(v6) = address else { return 0 };
+    let apart = |&([a, b, c, d, e, f], length): &([u16; 6], u8)| {
+        let shared = (v6.to_bits() ^ Ipv6Addr::new(a, b, c, d, e, f, 0, 0).to_bits()).leading_zeros() as u8;
+        // Inside such a range, yet not unwrapped, is only a prefix that is too short for it.
+        if shared >= length { length + 8 } else { shared + 1 }
+    };
+    UNWRAPPED.iter().map(apart).fold(0, u8::max)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn policy() -> EcsPolicy {
@@ -216,7 +262,7 @@ mod tests {
             (far, "10.1.2.0/24", far, Origin::SetAside(8), 20, 8),
             ("127.0.0.1", "10.1.2.0/24", "10.1.2.0", Origin::Subnet, 20, 20),
             (far, "172.31.2.0/24", far, Origin::SetAside(12), 20, 12),
-            (far, "224.0.0.0/3", "224.0.0.0", Origin::Subnet, 1, 1),
+            (far, "224.0.0.0/3", "224.0.0.0", Origin::Subnet, 1, 4),
             (far, "2001:db8:1::/48", far, Origin::SetAside(32), 20, 32),
             (far, "fd00::/16", far, Origin::SetAside(4), 20, 4),
             (far, "2a00:1450:4000::/56", "2a00:1450:4000::", Origin::Subnet, 40, 40),
@@ -228,6 +274,68 @@ mod tests {
             let client = policy().client(source.parse().expect("ip"), Some(&subnet(ecs)), true);
             assert_eq!(client.address.to_string(), address, "{source} {ecs}");
             assert_eq!((client.origin, client.scope(found)), (origin, scope), "{source} {ecs}");
+        }
+    }
+
+    #[test]
+    fn scopes_keep_apart_from_what_is_decided_otherwise() {
+        let (far, near) = ("9.9.9.9", "127.0.0.1");
+        for (source, ecs, found, scope) in [
+            (far, "8.8.8.0/24", 2, 7),
+            (far, "8.8.8.0/24", 0, 0),
+            (near, "8.8.8.0/24", 2, 2),
+            (far, "192.0.1.0/24", 2, 24),
+            (far, "192.0.0.0/16", 2, 24),
+            (far, "2a00::/56", 3, 5),
+            (near, "2a00::/56", 1, 5),
+            (near, "fd00::/16", 1, 1),
+            (near, "2003::/48", 3, 16),
+            (near, "2002::/16", 3, 24),
+            (far, "2002::/16", 3, 24),
+            (far, "::/56", 3, 81),
+            (far, "::1:0:0/96", 3, 81),
+            (far, "::ffff:8.8.8.0/120", 2, 103),
+        ] {
+            let client = policy().client(source.parse().expect("ip"), Some(&subnet(ecs)), true);
+            assert_eq!(client.scope(found), scope, "{source} {ecs}");
+        }
+    }
+
+    /// Near the blocks, with few bits changed.
+    fn near_blocks() -> impl Strategy<Value = IpAddr> {
+        let v4 = (prop::sample::select(SPECIAL_V4), 0u32..32, any::<u32>(), 0u32..=32).prop_map(
+            |((block, _), bit, noise, from)| {
+                let noise = noise.checked_shr(from).unwrap_or(0);
+                IpAddr::V4(Ipv4Addr::from_bits(u32::from_be_bytes(block) ^ (1 << bit) ^ noise))
+            },
+        );
+        let v6 = (prop::sample::select(UNWRAPPED), 0u32..128, any::<u128>(), 0u32..=128).prop_map(
+            |(([a, b, c, d, e, f], _), bit, noise, from)| {
+                let block = Ipv6Addr::new(a, b, c, d, e, f, 0, 0).to_bits();
+                IpAddr::V6(Ipv6Addr::from_bits(block ^ (1 << bit) ^ noise.checked_shr(from).unwrap_or(0)))
+            },
+        );
+        prop_oneof![v4, v6]
+    }
+
+    proptest! {
+        /// Whoever is in a scope is looked at in the same way.
+        #[test]
+        fn scopes_hold_one_way_of_looking(
+            address in near_blocks(), noise: u128, near: bool, found in 1u8..8,
+        ) {
+            let (family, length) = if address.is_ipv4() { (1, 32) } else { (2, 128) };
+            let source: IpAddr = if near { "127.0.0.1" } else { "9.9.9.9" }.parse().expect("ip");
+            let client = |address| policy().client(source, Some(&ClientSubnet { family, source: length, address }), true);
+            let one = client(address);
+            let scope = one.scope(found);
+            let noise = noise.checked_shr(scope.into()).unwrap_or(0);
+            let other = client(match address {
+                IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() ^ (noise >> 96) as u32)),
+                IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() ^ noise)),
+            });
+            let way = |client: Client| (client.origin == Origin::Subnet, client.wrapped);
+            prop_assert_eq!(way(one), way(other), "{:?} {:?} {}", one, other, scope);
         }
     }
 

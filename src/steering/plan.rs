@@ -296,15 +296,10 @@ impl Compiler<'_> {
         }
         let networks = self.networks_of(service.map);
         let atlas = self.atlas;
-        // One order for each pair of a place and a set of the map's networks that occurs.
-        let mut known: Vec<Vec<u32>> = vec![Vec::new(); networks.sets.len()];
+        let mut known = Known::of(atlas.places().len());
         let table = atlas.map().zip(&networks.table, |place: PlaceId, set: u32| {
-            let known = &mut known[set as usize];
-            if known.is_empty() {
-                known.resize(atlas.places().len(), u32::MAX);
-            }
-            let slot = &mut known[place.0 as usize];
-            if *slot == u32::MAX {
+            let slot = known.slot(place, set);
+            if *slot == Known::NOT_YET {
                 let client = Whereabouts { place: atlas.place(place), networks: &networks.sets[set as usize] };
                 let evaluated = evaluate(fleet, map, service, present, client, &mut Silent);
                 *slot = collected.id(self.order(service, layout, evaluated));
@@ -365,16 +360,42 @@ impl Compiler<'_> {
 }
 
 impl Networks {
-    fn of(networks: Vec<IpNet>) -> Networks {
+    fn of(mut networks: Vec<IpNet>) -> Networks {
+        // Outer before inner.
+        networks.sort_unstable_by_key(|network| (network.network(), network.prefix_len()));
         let mut sets = vec![Vec::new()];
-        let prefixes: Vec<(IpNet, u32)> = networks
-            .iter()
-            .map(|network| {
-                sets.push(networks.iter().copied().filter(|outer| outer.contains(network)).collect());
-                (*network, sets.len() as u32 - 1)
-            })
-            .collect();
+        let mut around: Vec<IpNet> = Vec::new();
+        let mut prefixes = Vec::with_capacity(networks.len());
+        for network in networks {
+            while around.pop_if(|outer| !outer.contains(&network)).is_some() {}
+            around.push(network);
+            prefixes.push((network, sets.len() as u32));
+            sets.push(around.clone());
+        }
         Networks { table: RangeMap::from_prefixes(0, prefixes), sets }
+    }
+}
+
+/// One order for each pair of a place and a set of the map's networks that occurs: nearly all places are in no network,
+/// few of them in any other set.
+struct Known {
+    outside: Vec<u32>,
+    inside: HashMap<(PlaceId, u32), u32>,
+}
+
+impl Known {
+    /// The order of a pair that did not occur.
+    const NOT_YET: u32 = u32::MAX;
+
+    fn of(places: usize) -> Known {
+        Known { outside: vec![Known::NOT_YET; places], inside: HashMap::new() }
+    }
+
+    fn slot(&mut self, place: PlaceId, set: u32) -> &mut u32 {
+        match set {
+            0 => &mut self.outside[place.0 as usize],
+            _ => self.inside.entry((place, set)).or_insert(Known::NOT_YET),
+        }
     }
 }
 
@@ -477,5 +498,35 @@ impl Evaluated {
         let mut each = keep.iter();
         self.shares.retain(|_| *each.next().unwrap_or(&false));
         self.equals = equals.max(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_are_the_networks_around_an_address() {
+        let texts = ["10.1.2.0/24", "10.0.0.0/8", "2a00::/16", "10.1.0.0/16", "10.2.0.0/16", "11.0.0.0/8", "::/0"];
+        let all: Vec<IpNet> = texts.iter().map(|text| text.parse().expect("a prefix")).collect();
+        let networks = Networks::of(all.clone());
+        for address in ["10.1.2.3", "10.1.3.1", "10.2.0.1", "10.3.0.1", "11.1.2.3", "12.0.0.0", "2a00::1", "2b00::"] {
+            let address: IpAddr = address.parse().expect("ip");
+            let mut around: Vec<IpNet> = all.iter().copied().filter(|network| network.contains(&address)).collect();
+            around.sort_unstable();
+            assert_eq!(networks.sets[networks.table.lookup(address).0 as usize], around, "{address}");
+        }
+    }
+
+    #[test]
+    fn many_networks_and_places_need_room_for_the_pairs_that_occur() {
+        let (places, sets) = (40_000, 10_000);
+        let mut known = Known::of(places);
+        for set in 0..sets {
+            assert_eq!(*known.slot(PlaceId(set), set), Known::NOT_YET);
+            *known.slot(PlaceId(set), set) = set;
+        }
+        assert_eq!((*known.slot(PlaceId(7), 7), *known.slot(PlaceId(0), 0)), (7, 0));
+        assert_eq!((known.outside.len(), known.inside.len()), (places, sets as usize - 1));
     }
 }
