@@ -35,6 +35,7 @@ pub(super) fn check(services: &mut [Placed], around: &Surroundings<'_>, findings
         check_regions(service, &present, around, findings);
         check_instances_have_regions(service, around, &mut told, findings);
         check_map(service, &present, around, findings);
+        warn_of_empty_fences(service, &present, around, findings);
     }
     check_fallbacks(services, findings);
 }
@@ -158,6 +159,38 @@ fn check_list(
             .allowed(format!("at least one of {}, or \"*\"", name_regions(present, around.fleet)))
             .also(placed.map.clone(), "the service that uses this map"),
     );
+}
+
+/// Clients whose fence leaves no region of the pool never get an address, except from another service.
+fn warn_of_empty_fences(
+    placed: &Placed,
+    present: &BTreeSet<RegionId>,
+    around: &Surroundings<'_>,
+    findings: &mut Findings,
+) {
+    let Some(map) = placed.service.map.map(|id| &around.maps[id.0 as usize]) else { return };
+    if present.is_empty() || matches!(placed.service.when_all_down, WhenAllDown::Service(_)) {
+        return;
+    }
+    for (fence, span) in map.map.fences.iter().zip(&map.fences) {
+        if fence.value.is_empty() || fence.value.iter().any(|region| present.contains(region)) {
+            continue;
+        }
+        let pool = &around.fleet.pool(placed.service.pool).name;
+        let service = placed.service.name.to_plain();
+        let message = format!(
+            "fence \"{}\" leads {service} nowhere: pool \"{pool}\" has no instance in these regions",
+            fence.text
+        );
+        findings.cross.push(
+            Problem::warning(span.clone(), message)
+                .hint(format!(
+                    "these clients never get an address; the pool is in {}",
+                    name_regions(present, around.fleet)
+                ))
+                .also(placed.map.clone(), "the service that uses this map"),
+        );
+    }
 }
 
 /// Fallbacks end somewhere. Each circle is told once, at its first service.
