@@ -14,7 +14,7 @@ use super::zones::Statics;
 use crate::dns::Name;
 use crate::fleet::{Fleet, InstanceId, RegionId};
 use crate::problem::{Problem, Span};
-use crate::steering::{Element, List, Part, Steer, WhenAllDown};
+use crate::steering::{Element, List, Steer, WhenAllDown};
 
 /// All that services are held against.
 pub(super) struct Surroundings<'c> {
@@ -35,6 +35,7 @@ pub(super) fn check(services: &mut [Placed], around: &Surroundings<'_>, findings
         check_regions(service, &present, around, findings);
         check_instances_have_regions(service, around, &mut told, findings);
         check_map(service, &present, around, findings);
+        warn_of_empty_fences(service, &present, around, findings);
     }
     check_fallbacks(services, findings);
 }
@@ -160,6 +161,38 @@ fn check_list(
     );
 }
 
+/// Clients whose fence leaves no region of the pool never get an address, except from another service.
+fn warn_of_empty_fences(
+    placed: &Placed,
+    present: &BTreeSet<RegionId>,
+    around: &Surroundings<'_>,
+    findings: &mut Findings,
+) {
+    let Some(map) = placed.service.map.map(|id| &around.maps[id.0 as usize]) else { return };
+    if present.is_empty() || matches!(placed.service.when_all_down, WhenAllDown::Service(_)) {
+        return;
+    }
+    for (fence, span) in map.map.fences.iter().zip(&map.fences) {
+        if fence.value.is_empty() || fence.value.iter().any(|region| present.contains(region)) {
+            continue;
+        }
+        let pool = &around.fleet.pool(placed.service.pool).name;
+        let service = placed.service.name.to_plain();
+        let message = format!(
+            "fence \"{}\" leads {service} nowhere: pool \"{pool}\" has no instance in these regions",
+            fence.text
+        );
+        findings.cross.push(
+            Problem::warning(span.clone(), message)
+                .hint(format!(
+                    "these clients never get an address; the pool is in {}",
+                    name_regions(present, around.fleet)
+                ))
+                .also(placed.map.clone(), "the service that uses this map"),
+        );
+    }
+}
+
 /// Fallbacks end somewhere. Each circle is told once, at its first service.
 fn check_fallbacks(services: &[Placed], findings: &mut Findings) {
     let next = |at: usize| match services[at].service.when_all_down {
@@ -185,8 +218,9 @@ fn check_fallbacks(services: &[Placed], findings: &mut Findings) {
     }
 }
 
-/// Warns of prefixes longer than what ECS lets see (SPEC 1.5 `[ecs]`), once for each kind of place.
-pub(super) fn warn_of_long_prefixes(
+/// Finds prefixes longer than what ECS lets see (SPEC 1.5 `[ecs]`): a warning, once for each kind of place. Clients
+/// would pass such a fence, so there each is an error (SPEC 4.3).
+pub(super) fn check_long_prefixes(
     ecs: &Ecs,
     networks: &networks::Placed,
     maps: &[maps::Placed],
@@ -199,13 +233,16 @@ pub(super) fn warn_of_long_prefixes(
     let in_networks =
         networks.data.networks.iter().zip(&networks.networks).map(|(network, span)| (network.prefix, span));
     warn(ecs, in_networks, findings);
-    let of_entry = |(entry, span)| -> Vec<(IpNet, &Span)> {
-        let entry: &crate::steering::MapEntry<List> = entry;
-        let prefix = |part: &Part| if let Part::Network(prefix) = part { Some((*prefix, span)) } else { None };
-        entry.selector.0.iter().filter_map(prefix).collect()
+    let of_map = |placed| {
+        let maps::Placed { map, entries, .. }: &maps::Placed = placed;
+        map.entries.iter().zip(entries).flat_map(|(entry, span)| entry.selector.networks().map(move |net| (net, span)))
     };
-    let in_maps = maps.iter().flat_map(|map| map.map.entries.iter().zip(&map.entries).flat_map(of_entry));
-    warn(ecs, in_maps, findings);
+    warn(ecs, maps.iter().flat_map(of_map), findings);
+    for map in maps {
+        for (fence, span) in map.map.fences.iter().zip(&map.fences) {
+            refuse_long_fence(ecs, fence.selector.networks(), span, findings);
+        }
+    }
     for placed in services {
         let Some(span) = &placed.sticky else { continue };
         let sticky = placed.service.sticky;
@@ -216,12 +253,27 @@ pub(super) fn warn_of_long_prefixes(
     }
 }
 
-fn warn<'a>(ecs: &Ecs, prefixes: impl Iterator<Item = (IpNet, &'a Span)>, findings: &mut Findings) {
-    let is_long = |prefix: &IpNet| match prefix {
+fn is_long(ecs: &Ecs, prefix: &IpNet) -> bool {
+    match prefix {
         IpNet::V4(net) => net.prefix_len() > ecs.ipv4,
         IpNet::V6(net) => net.prefix_len() > ecs.ipv6,
-    };
-    let mut long = prefixes.filter(|(prefix, _)| is_long(prefix));
+    }
+}
+
+fn refuse_long_fence(ecs: &Ecs, prefixes: impl Iterator<Item = IpNet>, span: &Span, findings: &mut Findings) {
+    for prefix in prefixes.filter(|prefix| is_long(ecs, prefix)) {
+        let (key, seen) = if prefix.addr().is_ipv4() { ("ipv4", ecs.ipv4) } else { ("ipv6", ecs.ipv6) };
+        let message = format!("the fence {prefix} is longer than what [ecs] looks at: /{seen}");
+        let hint = format!(
+            "clients behind a resolver that sends ECS would pass it; shorten it to /{seen}, or raise `{key}` in [ecs] to {}",
+            prefix.prefix_len()
+        );
+        findings.cross.push(Problem::error(span.clone(), message).hint(hint));
+    }
+}
+
+fn warn<'a>(ecs: &Ecs, prefixes: impl Iterator<Item = (IpNet, &'a Span)>, findings: &mut Findings) {
+    let mut long = prefixes.filter(|(prefix, _)| is_long(ecs, prefix));
     let Some((prefix, span)) = long.next() else { return };
     let others = long.count();
     let of_others = if others > 0 { format!(" (and {others} more)") } else { String::new() };

@@ -50,7 +50,6 @@ pub(super) enum Kind {
         max: u32,
     },
     Address,
-    Addresses,
     Socket,
     Sockets,
     Prefix,
@@ -84,7 +83,6 @@ impl Kind {
             Kind::Duration { min_ms, max_ms } => format!("duration, {}", duration_range(*min_ms, *max_ms)),
             Kind::Share { max } => format!("share, 0% to {}", text::show_share(*max)),
             Kind::Address => "address".into(),
-            Kind::Addresses => "address or array of them".into(),
             Kind::Socket => "address:port".into(),
             Kind::Sockets => "array of address:port".into(),
             Kind::Prefix => "prefix or address".into(),
@@ -116,7 +114,6 @@ pub(super) fn check(kind: &Kind, value: &Value, problems: &mut Vec<Problem>) {
         Kind::Prefix => report(prefix(value), value, problems),
         Kind::DomainName => report(domain_name(value), value, problems),
         Kind::Texts | Kind::Paths | Kind::References(_) => check_each(value, text, problems),
-        Kind::Addresses => check_each(value, address, problems),
         Kind::Sockets => check_each(value, socket, problems),
         Kind::Prefixes => check_each(value, prefix, problems),
         Kind::DomainNames => check_each(value, domain_name, problems),
@@ -141,7 +138,8 @@ pub(super) fn report<T>(read: Read<T>, value: &Value, problems: &mut Vec<Problem
     }
 }
 
-fn check_each<'v, T>(value: &'v Value, read: fn(&'v Value) -> Read<T>, problems: &mut Vec<Problem>) {
+/// Checks each element of an array, or a value alone.
+pub(super) fn check_each<'v, T>(value: &'v Value, read: fn(&'v Value) -> Read<T>, problems: &mut Vec<Problem>) {
     if value.elements().len() > MAX_ELEMENTS {
         let found = format!("{} elements", value.elements().len());
         problems.push(Problem::error(value.span.clone(), found).allowed(format!("at most {MAX_ELEMENTS}")));

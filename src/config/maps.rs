@@ -21,6 +21,8 @@ pub(super) struct Placed {
     pub(super) default: Option<Span>,
     /// Places of the entries' keys.
     pub(super) entries: Vec<Span>,
+    /// Places of the fences' keys.
+    pub(super) fences: Vec<Span>,
 }
 
 /// Compiles all maps, in configured order.
@@ -53,6 +55,7 @@ fn map(fields: &Fields<'_>, name: &str, regions: &Index<'_>, findings: &mut Find
         places.push(entry.key.clone());
         compiled.push(MapEntry { text: entry.name.clone(), selector, value: list(&entry.value, regions, findings) });
     }
+    let (fences, fence_places) = fences(fields, regions, findings).into_iter().unzip();
     Placed {
         map: Map {
             name: name.to_string(),
@@ -66,11 +69,12 @@ fn map(fields: &Fields<'_>, name: &str, regions: &Index<'_>, findings: &mut Find
             },
             default: default.map(|value| list(value, regions, findings)).unwrap_or_default(),
             entries: compiled,
-            fences: fences(fields, regions, findings),
+            fences,
         },
         name: fields.place.clone(),
         default: default.map(|value| value.span.clone()),
         entries: places,
+        fences: fence_places,
     }
 }
 
@@ -87,7 +91,9 @@ fn same_selector(entry: &Entry, first: &Span) -> Problem {
         .also(first.clone(), "first written here")
 }
 
-fn fences(fields: &Fields<'_>, regions: &Index<'_>, findings: &mut Findings) -> Vec<MapEntry<Vec<RegionId>>> {
+type Fence = MapEntry<Vec<RegionId>>;
+
+fn fences(fields: &Fields<'_>, regions: &Index<'_>, findings: &mut Findings) -> Vec<(Fence, Span)> {
     let own = fields.own.into_iter().map(|table| (table, true));
     let tables: Vec<(&Table, bool)> = own.chain(fields.inherited.iter().map(|table| (*table, false))).collect();
     let mut seen = HashMap::new();
@@ -105,7 +111,7 @@ fn fences(fields: &Fields<'_>, regions: &Index<'_>, findings: &mut Findings) -> 
             }
             seen.insert(parts, entry.key.clone());
             let named = entry.value.elements().iter().filter_map(|value| region(value, regions, findings)).collect();
-            fences.push(MapEntry { text: entry.name.clone(), selector, value: named });
+            fences.push((MapEntry { text: entry.name.clone(), selector, value: named }, entry.key.clone()));
         }
     }
     fences

@@ -212,7 +212,7 @@ fn compile(document: &files::Document, sources: &mut Sources, findings: &mut fin
     let statics = zones::Statics::new(&zones);
     let around = fit::Surroundings { fleet: &fleet, places: &places, maps: &maps, statics: &statics };
     fit::check(&mut services, &around, findings);
-    fit::warn_of_long_prefixes(&ecs, &networks, &maps, &services, findings);
+    fit::check_long_prefixes(&ecs, &networks, &maps, &services, findings);
     let tests = expectations::compile(document, sources, &fleet, &services, findings);
     Configuration {
         server,

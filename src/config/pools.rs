@@ -254,10 +254,11 @@ fn unique_addresses(fields: &Fields<'_>, findings: &mut Findings) -> Vec<IpAddr>
     addresses.into_iter().map(|(address, _)| address).collect()
 }
 
-fn instance_address(value: &Value) -> Read<IpAddr> {
+/// Reads an address that clients may be sent to.
+pub(super) fn instance_address(value: &Value) -> Read<IpAddr> {
     let address = kinds::address(value)?;
     if address.is_unspecified() || address.is_multicast() || address == IpAddr::from([255, 255, 255, 255]) {
-        let problem = Problem::error(value.span.clone(), format!("{address} is not the address of an instance"));
+        let problem = Problem::error(value.span.clone(), format!("{address} is not an address to send clients to"));
         return Err(Box::new(problem.allowed("a unicast address")));
     }
     Ok(address)

@@ -8,6 +8,7 @@ use super::files::Document;
 use super::findings::Findings;
 use super::keys::{self, MAX_WEIGHT};
 use super::kinds::{self, Read};
+use super::pools::instance_address;
 use super::value::{Data, Entry, Value, quoted};
 use crate::dns::Name;
 use crate::fleet::{PoolId, RegionId};
@@ -195,7 +196,7 @@ fn when_all_down(fields: &Fields<'_>, entries: &[Entry], names: &[Name], finding
         Data::Table(table) => match (table.get("service"), table.get("address")) {
             (Some(service), None) => fallback(service, entries, names, findings),
             (None, Some(address)) => WhenAllDown::Addresses(
-                address.elements().iter().filter_map(|value| kinds::address(value).ok()).collect(),
+                address.elements().iter().filter_map(|value| instance_address(value).ok()).collect(),
             ),
             _ => WhenAllDown::ServeAll,
         },
@@ -231,7 +232,7 @@ pub(super) fn check_when_all_down(value: &Value, problems: &mut Vec<Problem>) {
             "address" if entry.value.elements().is_empty() => {
                 problems.push(Problem::error(entry.value.span.clone(), "no address"));
             }
-            "address" => kinds::check(&kinds::Kind::Addresses, &entry.value, problems),
+            "address" => kinds::check_each(&entry.value, instance_address, problems),
             name => {
                 let problem =
                     Problem::error(entry.key.clone(), format!("unknown key {} in when-all-down", quoted(name)));

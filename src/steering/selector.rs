@@ -39,7 +39,7 @@ impl Selector {
     }
 
     /// The networks it names.
-    pub(super) fn networks(&self) -> impl Iterator<Item = IpNet> {
+    pub(crate) fn networks(&self) -> impl Iterator<Item = IpNet> {
         self.0.iter().filter_map(|part| match part {
             Part::Network(network) => Some(*network),
             _ => None,
