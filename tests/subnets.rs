@@ -218,7 +218,7 @@ impl Setting {
     /// The regions that may serve a client of `nearest`.
     fn nearest(&self, client: IpAddr) -> Vec<usize> {
         let Some(from) = self.place(client).and_then(|place| PLACES[place].3) else {
-            let order = self.within_fence(client, resolve(&self.default, None, true));
+            let order = self.within_fence(client, resolve(&self.default, None, self.within_listed));
             return self.serving(&order).into_iter().collect();
         };
         let mut order: Vec<usize> = (0..REGIONS.len()).filter(|&region| region != ONLY_NAMED).collect();
