@@ -11,7 +11,7 @@ use super::selectors::{self, Wrong};
 use super::value::{Data, Entry, Table, Value, quoted};
 use crate::fleet::RegionId;
 use crate::problem::{Problem, Span};
-use crate::steering::{Element, FenceUnknown, List, Map, MapEntry, Within};
+use crate::steering::{Element, FenceUnknown, List, Map, MapEntry, Selector, Within};
 
 /// A map, and where its parts stand.
 pub(super) struct Placed {
@@ -37,24 +37,15 @@ pub(super) fn compile(document: &Document, regions: &Index<'_>, findings: &mut F
 
 fn map(fields: &Fields<'_>, name: &str, regions: &Index<'_>, findings: &mut Findings) -> Placed {
     let default = fields.find("default");
-    let mut seen = HashMap::new();
-    let mut compiled = Vec::new();
-    let mut places = Vec::new();
-    for (entry, is_own) in given_entries(fields) {
-        let Ok(selector) = selectors::selector(&entry.name) else { continue };
-        // Parts in a fixed order tell entries apart that are written differently.
-        let mut parts: Vec<String> = selector.0.iter().map(|part| format!("{part:?}")).collect();
-        parts.sort();
-        if let Some(first) = seen.get(&parts) {
-            if is_own {
-                findings.cross.push(same_selector(entry, first));
-            }
-            continue;
-        }
-        seen.insert(parts, entry.key.clone());
-        places.push(entry.key.clone());
-        compiled.push(MapEntry { text: entry.name.clone(), selector, value: list(&entry.value, regions, findings) });
-    }
+    let is_entry = |entry: &&Entry| !keys::is_key("maps", &entry.name);
+    let given = distinct(fields, |table| table.entries.iter().filter(is_entry).collect(), findings);
+    let places = given.iter().map(|(entry, _)| entry.key.clone()).collect();
+    let compile = |(entry, selector): (&Entry, Selector)| MapEntry {
+        text: entry.name.clone(),
+        selector,
+        value: list(&entry.value, regions, findings),
+    };
+    let compiled = given.into_iter().map(compile).collect();
     let (fences, fence_places) = fences(fields, regions, findings).into_iter().unzip();
     Placed {
         map: Map {
@@ -78,12 +69,34 @@ fn map(fields: &Fields<'_>, name: &str, regions: &Index<'_>, findings: &mut Find
     }
 }
 
-/// The map's own entries, then those of what it extends, each with whether it is its own.
-fn given_entries<'d>(fields: &Fields<'d>) -> Vec<(&'d Entry, bool)> {
+/// What the table itself gives and then what it inherits, each selector once: the first that says it counts, and a table
+/// that says one twice itself is told.
+fn distinct<'d>(
+    fields: &Fields<'d>,
+    of_table: impl Fn(&'d Table) -> Vec<&'d Entry>,
+    findings: &mut Findings,
+) -> Vec<(&'d Entry, Selector)> {
     let own = fields.own.into_iter().map(|table| (table, true));
     let tables = own.chain(fields.inherited.iter().map(|table| (*table, false)));
-    let is_entry = |entry: &&Entry| !keys::is_key("maps", &entry.name);
-    tables.flat_map(|(table, is_own)| table.entries.iter().filter(is_entry).map(move |entry| (entry, is_own))).collect()
+    let mut seen: HashMap<Vec<String>, Span> = HashMap::new();
+    let mut distinct = Vec::new();
+    for (entry, is_own) in
+        tables.flat_map(|(table, is_own)| of_table(table).into_iter().map(move |entry| (entry, is_own)))
+    {
+        let Ok(selector) = selectors::selector(&entry.name) else { continue };
+        // Parts in a fixed order tell entries apart that are written differently.
+        let mut parts: Vec<String> = selector.0.iter().map(|part| format!("{part:?}")).collect();
+        parts.sort();
+        match seen.get(&parts) {
+            Some(first) if is_own => findings.cross.push(same_selector(entry, first)),
+            Some(_) => {}
+            None => {
+                seen.insert(parts, entry.key.clone());
+                distinct.push((entry, selector));
+            }
+        }
+    }
+    distinct
 }
 
 fn same_selector(entry: &Entry, first: &Span) -> Problem {
@@ -94,27 +107,13 @@ fn same_selector(entry: &Entry, first: &Span) -> Problem {
 type Fence = MapEntry<Vec<RegionId>>;
 
 fn fences(fields: &Fields<'_>, regions: &Index<'_>, findings: &mut Findings) -> Vec<(Fence, Span)> {
-    let own = fields.own.into_iter().map(|table| (table, true));
-    let tables: Vec<(&Table, bool)> = own.chain(fields.inherited.iter().map(|table| (*table, false))).collect();
-    let mut seen = HashMap::new();
-    let mut fences = Vec::new();
-    for (table, is_own) in tables {
-        for entry in table.get("fences").map(entries).unwrap_or_default() {
-            let Ok(selector) = selectors::selector(&entry.name) else { continue };
-            let mut parts: Vec<String> = selector.0.iter().map(|part| format!("{part:?}")).collect();
-            parts.sort();
-            if let Some(first) = seen.get(&parts) {
-                if is_own {
-                    findings.cross.push(same_selector(entry, first));
-                }
-                continue;
-            }
-            seen.insert(parts, entry.key.clone());
-            let named = entry.value.elements().iter().filter_map(|value| region(value, regions, findings)).collect();
-            fences.push((MapEntry { text: entry.name.clone(), selector, value: named }, entry.key.clone()));
-        }
-    }
-    fences
+    let given =
+        distinct(fields, |table| table.get("fences").map(entries).unwrap_or_default().iter().collect(), findings);
+    let compile = |(entry, selector): (&Entry, Selector)| {
+        let named = entry.value.elements().iter().filter_map(|value| region(value, regions, findings)).collect();
+        (MapEntry { text: entry.name.clone(), selector, value: named }, entry.key.clone())
+    };
+    given.into_iter().map(compile).collect()
 }
 
 fn region(value: &Value, regions: &Index<'_>, findings: &mut Findings) -> Option<RegionId> {
