@@ -68,9 +68,9 @@ fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, owner: O
         Outcome::Nodata => return Given::Nothing,
         Outcome::Servfail => return Given::Failure,
         Outcome::Addresses(addresses) => addresses_of(reply, owner, ttl, family, addresses),
-        Outcome::Pick { candidates, group, version } => {
+        Outcome::Pick { roster, group, version } => {
             reply.thread.tally.add(answering.slot + group);
-            let choice = Choice { candidates, group, version, family };
+            let choice = Choice { roster, group, version, family };
             picked(reply, owner, ttl, decision.service, choice, &client)
         }
     };

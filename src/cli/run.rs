@@ -23,7 +23,7 @@ use super::{ConfigArg, End, load, output};
 use crate::admin::{self, Api};
 use crate::config::{self, Admin, Configuration, Server};
 use crate::control::{self, Change, Changes, World, explain};
-use crate::health::Verdict;
+use crate::idle;
 use crate::metrics::Registry;
 use crate::probe::{self, Prober};
 use crate::problem::render;
@@ -175,7 +175,7 @@ impl Node {
         let probing = probe::Settings { seed: unix_nanoseconds(), ..probe::Settings::default() };
         let prober = Prober::start(&world.fleet().targets, &world.checks, probing, reports);
         let probes = prober.totals();
-        let published = Arc::new(ArcSwap::from_pointee(world.all(Verdict::Unknown, &[])));
+        let published = Arc::new(ArcSwap::from_pointee(world.freeze(world.base().clone(), 0)));
         let state = control::State::new(world, Arc::clone(&published), prober, time::now());
         let mut settled = state.settled();
         tokio::spawn(control::run(state, queue, reported));
@@ -191,7 +191,7 @@ impl Node {
             () = ending.signalled() => None,
         };
         ready.store(running.is_some(), Ordering::Relaxed);
-        let reloader = Reloader { path: path.to_path_buf(), server, admin: settings, changes };
+        let reloader = Reloader { path: path.to_path_buf(), server, admin: settings, changes, registry };
         Ok(Node { reloader, ready, hangup, ending, running, lock })
     }
 
@@ -233,15 +233,13 @@ struct Reloader {
     server: Server,
     admin: Admin,
     changes: Changes,
+    registry: Arc<Registry>,
 }
 
 impl Reloader {
     /// Loads the configuration anew: all of it is served, or nothing of it.
     async fn reload(&self) {
-        let path = self.path.clone();
-        let loading = tokio::task::spawn_blocking(move || reloaded(&path)).await;
-        let outcome = loading.unwrap_or_else(|panic| Err(vec![format!("loading failed inside: {panic}")]));
-        let change = match outcome {
+        let change = match self.load().await {
             Err(problems) => {
                 for problem in &problems {
                     tracing::error!("{}", problem.trim_end());
@@ -253,6 +251,7 @@ impl Reloader {
             Ok(world) => world,
         };
         self.warn_of_restart(&change);
+        change.tallies.iter().for_each(|tally| self.registry.tallies.add(tally));
         let (done, accepted) = oneshot::channel();
         let sent = self.changes.send(Change::Reload(Box::new(change), done)).await;
         if sent.is_ok() && accepted.await.is_ok() {
@@ -260,6 +259,25 @@ impl Reloader {
         } else {
             tracing::error!("{}: not reloaded, the control loop has ended", self.path.display());
         }
+    }
+
+    /// Compiles the configuration in a thread that yields to those that answer.
+    async fn load(&self) -> Result<World, Vec<String>> {
+        let (path, threads) = (self.path.clone(), self.registry.threads());
+        let (done, loaded) = oneshot::channel();
+        let work = move || {
+            let world = reloaded(&path).map(|mut world| {
+                world.count_for(threads);
+                world
+            });
+            // Whoever waits may be gone: the server ends.
+            let _ = done.send(world);
+        };
+        let loaded = match idle::spawn("reload", work) {
+            Ok(_) => loaded.await,
+            Err(error) => return Err(vec![format!("no thread to load the configuration in: {error}")]),
+        };
+        loaded.unwrap_or_else(|_| Err(vec!["loading failed inside: its thread panicked".into()]))
     }
 
     /// Says which settings a reload cannot change.

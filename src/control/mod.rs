@@ -7,7 +7,9 @@
 //! ```
 
 pub mod explain;
+mod index;
 mod log;
+mod retired;
 mod state;
 pub mod status;
 pub mod world;

@@ -37,11 +37,13 @@ pub struct Local {
     pub(super) order: Vec<u32>,
     /// Shares that belong to `order`.
     pub(super) shares: Vec<u32>,
-    /// (rank, index) of candidates.
+    /// (rank, index) of entries or groups.
     pub(super) ranked: Vec<(f64, u32)>,
+    /// Indexes of the entries that are answered, best first.
+    pub(super) chosen: Vec<u32>,
     /// Running weights of smooth round-robin, by [`super::plan::Steered::rotations`].
     pub(super) rotations: Vec<i64>,
-    /// Which version of a standing the running weights belong to.
+    /// Which version of a roster the running weights belong to; 0 = none yet.
     pub(super) versions: Vec<u64>,
     epoch: u64,
 }
@@ -55,6 +57,7 @@ impl Local {
             order: Vec::new(),
             shares: Vec::new(),
             ranked: Vec::new(),
+            chosen: Vec::new(),
             rotations: Vec::new(),
             versions: Vec::new(),
             epoch: u64::MAX,
@@ -74,9 +77,10 @@ impl Local {
         }
         self.ranked.clear();
         self.ranked.reserve(need.candidates);
-        self.rotations.clear();
-        self.rotations.resize(need.rotations, 0);
-        self.versions.clear();
-        self.versions.resize(need.versions, u64::MAX);
+        self.chosen.clear();
+        self.chosen.reserve(need.candidates);
+        // Fresh zeroes come from the kernel page by page as they are used, however many there are.
+        self.rotations = vec![0; need.rotations];
+        self.versions = vec![0; need.versions];
     }
 }

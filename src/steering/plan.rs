@@ -22,6 +22,7 @@ use super::trace::{Silent, Trace};
 use super::{failover, fence, geo, hash, nearest, weighted};
 use crate::fleet::{Family, Fleet, InstanceId, PoolId, RegionId};
 use crate::geo::{Atlas, PlaceId, RangeMap};
+use crate::metrics::Labels;
 
 /// Index into [`Steering::layouts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +43,8 @@ pub struct Steering {
     pub services: Vec<Steered>,
     /// By [`LayoutId`].
     pub layouts: Vec<Layout>,
+    /// Service and region of each counter of answers, in the order of [`Steered::slot`].
+    pub labels: Labels,
     room: Room,
 }
 
@@ -69,6 +72,8 @@ pub struct Steered {
     pub hash: u64,
     /// What its orders refer to.
     pub layout: LayoutId,
+    /// Families of which its pool has an address at all, with a weight above 0.
+    pub serves: [bool; 2],
     /// Prefix → order.
     pub orders: Arc<Orders>,
     /// Number of its first group's counter; one for each group of its layout follows.
@@ -88,6 +93,8 @@ pub struct Layout {
     pub groups: Vec<Group>,
     /// Whether the pool has an address of that family at all, with a weight above 0.
     pub serves: [bool; 2],
+    /// Whether some service takes turns.
+    pub rotates: bool,
 }
 
 /// Instances that one step of an order may serve from.
@@ -116,6 +123,14 @@ impl Group {
             _ if self.fenced => names.join("+"),
             _ => "any".into(),
         }
+    }
+}
+
+impl Order {
+    /// Whether every client of it goes through the groups as they stand.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        self.equals <= 1 && self.shares.is_empty()
     }
 }
 
@@ -170,7 +185,8 @@ impl Steering {
             service.slot = slot;
             slot += layouts[service.layout.0 as usize].groups.len();
         }
-        Steering { epoch, fleet, maps, atlas, services, layouts, room }
+        let labels = labels(&services, &layouts, &fleet);
+        Steering { epoch, fleet, maps, atlas, services, layouts, labels, room }
     }
 
     /// How much room a thread needs.
@@ -204,6 +220,19 @@ impl Steering {
     }
 }
 
+/// Equal regions share one text.
+fn labels(services: &[Steered], layouts: &[Layout], fleet: &Fleet) -> Labels {
+    let mut texts: HashMap<String, Arc<str>> = HashMap::new();
+    let mut labels = Vec::with_capacity(services.iter().map(|one| layouts[one.layout.0 as usize].groups.len()).sum());
+    for steered in services {
+        for group in &layouts[steered.layout.0 as usize].groups {
+            let text = texts.entry(group.label(fleet)).or_insert_with_key(|label| label.as_str().into());
+            labels.push((Arc::clone(&steered.name), Arc::clone(text)));
+        }
+    }
+    labels.into()
+}
+
 struct Compiler<'a> {
     fleet: &'a Fleet,
     maps: &'a [Map],
@@ -227,11 +256,13 @@ impl Compiler<'_> {
         let orders = self.orders_of(&service, layout);
         let name: Arc<str> = service.name.to_plain().to_ascii_lowercase().into();
         let (rotations, versions) = self.rotations_of(&service, layout);
-        let groups = &self.layouts[layout.0 as usize].groups;
+        let Layout { groups, serves, rotates, .. } = &mut self.layouts[layout.0 as usize];
+        *rotates |= service.balance == Balance::RoundRobin;
+        let serves = *serves;
         self.room.groups = self.room.groups.max(groups.len());
         let largest = groups.iter().map(|group| group.members.len()).max().unwrap_or(0);
         self.room.candidates = self.room.candidates.max(largest).max(groups.len());
-        Steered { hash: hash::of_name(&name), service, name, layout, orders, slot: 0, rotations, versions }
+        Steered { hash: hash::of_name(&name), service, name, layout, serves, orders, slot: 0, rotations, versions }
     }
 
     /// Regions of a pool are one layout for all services but those with `any`: theirs depends on the map's fences.
@@ -249,7 +280,7 @@ impl Compiler<'_> {
             instances.any(|instance| instance.addresses.iter().any(|address| Family::of(address.ip) == family))
         });
         let id = LayoutId(self.layouts.len() as u32);
-        self.layouts.push(Layout { pool: service.pool, groups, serves });
+        self.layouts.push(Layout { pool: service.pool, groups, serves, rotates: false });
         self.layout_ids.insert(key, id);
         id
     }
