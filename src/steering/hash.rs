@@ -28,7 +28,7 @@ pub fn client_key(service: u64, address: IpAddr, bits: u8) -> u64 {
 
 /// A candidate's score for a key, uniform over all 32-bit numbers.
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn score(key: u64, candidate: u32) -> u32 {
     // Both halves of the key take part, so that two keys alike in 32 bits still differ.
     let mut mixed = (key as u32 ^ candidate).wrapping_mul(0x9e37_79b1) ^ (key >> 32) as u32;

@@ -6,6 +6,8 @@
 
 use std::net::IpAddr;
 
+use multiversion::multiversion;
+
 use super::super::hash;
 use super::super::local::Local;
 use super::super::selection::{Class, Roster};
@@ -84,25 +86,19 @@ fn best_of_many(key: u64, roster: &Roster) -> u32 {
 }
 
 /// The highest score of a class and the index of the first that has it.
+#[multiversion(targets("x86_64+avx2", "x86_64+avx512f+avx512dq+avx512vl"))]
 fn highest(key: u64, class: &Class) -> (u32, usize) {
-    let (whole, rest) = class.hashes.as_chunks::<LANES>();
     let mut best = (0, 0);
-    for (number, hashes) in whole.iter().enumerate() {
+    for (number, hashes) in class.hashes.chunks(LANES).enumerate() {
         let highest = hashes.iter().map(|&hash| hash::score(key, hash)).fold(0, u32::max);
         if highest > best.0 {
             best = (highest, number * LANES);
         }
     }
-    for (at, &hash) in rest.iter().enumerate() {
-        let score = hash::score(key, hash);
-        if score > best.0 {
-            best = (score, whole.len() * LANES + at);
-        }
-    }
-    // Of a whole chunk only its beginning is known.
-    let from = best.1;
-    let first = class.hashes[from..].iter().position(|&hash| hash::score(key, hash) == best.0);
-    (best.0, from + first.unwrap_or(0))
+    // Of a chunk only its beginning is known.
+    let (score, from) = best;
+    let first = class.hashes[from..].iter().position(|&hash| hash::score(key, hash) == score);
+    (score, from + first.unwrap_or(0))
 }
 
 #[cfg(test)]
