@@ -181,7 +181,7 @@ fn traced(world: &World, snapshot: &Snapshot, ask: &Ask, trace: &mut Recorded) -
     let answering = steering.service(decision.service);
     let mut instances: Vec<InstanceId> = Vec::new();
     let choice = Choice { roster, group, version, family };
-    pick(answering, choice, &client, &steering.fleet, &mut local, trace, |instance, _| {
+    pick(steering, answering, choice, &client, &mut local, trace, |instance, _| {
         if !instances.contains(&instance) {
             instances.push(instance);
         }

@@ -41,11 +41,20 @@ pub struct Local {
     pub(super) ranked: Vec<(f64, u32)>,
     /// Indexes of the entries that are answered, best first.
     pub(super) chosen: Vec<u32>,
-    /// Running weights of smooth round-robin, by [`super::plan::Steered::rotations`].
-    pub(super) rotations: Vec<i64>,
-    /// Which version of a roster the running weights belong to; 0 = none yet.
-    pub(super) versions: Vec<u64>,
+    /// Rotations, by [`super::plan::Steered::turns`].
+    pub(super) turns: Vec<Turn>,
+    /// Running weights of those whose cycle is long, by [`super::plan::Steered::running`].
+    pub(super) running: Vec<i64>,
     epoch: u64,
+}
+
+/// Where a rotation is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Turn {
+    /// Which version of a roster it goes through; 0 = none yet.
+    pub(super) version: u64,
+    /// The turn of the cycle that is next.
+    pub(super) place: u64,
 }
 
 impl Local {
@@ -58,8 +67,8 @@ impl Local {
             shares: Vec::new(),
             ranked: Vec::new(),
             chosen: Vec::new(),
-            rotations: Vec::new(),
-            versions: Vec::new(),
+            turns: Vec::new(),
+            running: Vec::new(),
             epoch: u64::MAX,
         }
     }
@@ -79,8 +88,8 @@ impl Local {
         self.ranked.reserve(need.candidates);
         self.chosen.clear();
         self.chosen.reserve(need.candidates);
-        // Fresh zeroes come from the kernel page by page as they are used, however many there are.
-        self.rotations = vec![0; need.rotations];
-        self.versions = vec![0; need.versions];
+        self.turns = vec![Turn::default(); need.turns];
+        // Fresh zeroes come from the kernel page by page as they are used, and few of these ever are.
+        self.running = vec![0; need.running];
     }
 }

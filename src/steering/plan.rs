@@ -55,34 +55,38 @@ pub struct Room {
     pub groups: usize,
     /// Instances of the largest group.
     pub candidates: usize,
+    /// Rotations: of each service that takes turns two for each group.
+    pub turns: usize,
     /// Running weights of all rotations.
-    pub rotations: usize,
-    /// Standings that rotations follow.
-    pub versions: usize,
+    pub running: usize,
 }
 
-/// A service, compiled.
+/// A service, compiled. What every answer reads comes first and lies in one cache line: among many services it is in
+/// no cache, and each further line costs as much as all the rest of an answer.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Steered {
-    /// As configured.
-    pub service: Service,
-    /// Its name without the final dot, in lower case: label of metrics and seed of its hash.
-    pub name: Arc<str>,
+    /// Prefix → order.
+    pub orders: Arc<Orders>,
     /// Frozen hash of its name.
     pub hash: u64,
     /// What its orders refer to.
     pub layout: LayoutId,
+    /// Number of its first group's counter; one for each group of its layout follows.
+    pub slot: u32,
+    /// Number of its first rotation, if it takes turns: group by group, family by family.
+    pub(super) turns: u32,
+    /// Where its running weights begin, in the same order.
+    pub(super) running: u32,
     /// Families of which its pool has an address at all, with a weight above 0.
     pub serves: [bool; 2],
-    /// Prefix → order.
-    pub orders: Arc<Orders>,
-    /// Number of its first group's counter; one for each group of its layout follows.
-    pub slot: usize,
-    /// Where its running weights begin: group by group, family by family.
-    pub(super) rotations: Vec<[usize; 2]>,
-    /// Where its versions begin, two for each group.
-    pub(super) versions: usize,
+    /// As configured.
+    pub service: Service,
+    /// Its name without the final dot, in lower case: label of metrics and seed of its hash.
+    pub name: Arc<str>,
 }
+
+const _: () = assert!(std::mem::offset_of!(Steered, service) + std::mem::offset_of!(Service, when_all_down) < 64);
 
 /// The groups of a pool.
 #[derive(Debug)]
@@ -179,11 +183,17 @@ impl Steering {
             room: Room::default(),
         };
         let mut services: Vec<Steered> = services.into_iter().map(|service| compiler.service(service)).collect();
-        let Compiler { layouts, room, .. } = compiler;
+        let Compiler { layouts, mut room, .. } = compiler;
         let mut slot = 0;
-        for service in &mut services {
-            service.slot = slot;
-            slot += layouts[service.layout.0 as usize].groups.len();
+        for steered in &mut services {
+            let groups = &layouts[steered.layout.0 as usize].groups;
+            steered.slot = slot;
+            slot += groups.len() as u32;
+            if steered.service.balance == Balance::RoundRobin {
+                (steered.turns, steered.running) = (room.turns as u32, room.running as u32);
+                room.turns += 2 * groups.len();
+                room.running += 2 * groups.iter().map(|group| group.members.len()).sum::<usize>();
+            }
         }
         let labels = labels(&services, &layouts, &fleet);
         Steering { epoch, fleet, maps, atlas, services, layouts, labels, room }
@@ -255,14 +265,14 @@ impl Compiler<'_> {
         let layout = self.layout_of(&service);
         let orders = self.orders_of(&service, layout);
         let name: Arc<str> = service.name.to_plain().to_ascii_lowercase().into();
-        let (rotations, versions) = self.rotations_of(&service, layout);
         let Layout { groups, serves, rotates, .. } = &mut self.layouts[layout.0 as usize];
         *rotates |= service.balance == Balance::RoundRobin;
         let serves = *serves;
         self.room.groups = self.room.groups.max(groups.len());
         let largest = groups.iter().map(|group| group.members.len()).max().unwrap_or(0);
         self.room.candidates = self.room.candidates.max(largest).max(groups.len());
-        Steered { hash: hash::of_name(&name), service, name, layout, serves, orders, slot: 0, rotations, versions }
+        let hash = hash::of_name(&name);
+        Steered { orders, hash, layout, slot: 0, turns: 0, running: 0, serves, service, name }
     }
 
     /// Regions of a pool are one layout for all services but those with `any`: theirs depends on the map's fences.
@@ -371,22 +381,6 @@ impl Compiler<'_> {
         let maps = self.maps;
         let compile = || Arc::new(Networks::of(networks_of(&maps[id.0 as usize])));
         Arc::clone(self.networks.entry(id).or_insert_with(compile))
-    }
-
-    /// Gives a service that rotates its place among the running weights of each thread.
-    fn rotations_of(&mut self, service: &Service, layout: LayoutId) -> (Vec<[usize; 2]>, usize) {
-        if service.balance != Balance::RoundRobin {
-            return (Vec::new(), 0);
-        }
-        let versions = self.room.versions;
-        let mut bases = Vec::new();
-        for group in &self.layouts[layout.0 as usize].groups {
-            let members = group.members.len();
-            bases.push([self.room.rotations, self.room.rotations + members]);
-            self.room.rotations += 2 * members;
-            self.room.versions += 2;
-        }
-        (bases, versions)
     }
 }
 

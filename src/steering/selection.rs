@@ -13,6 +13,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::balance::round_robin;
 use super::plan::LayoutId;
 use crate::fleet::{Family, InstanceId};
@@ -193,7 +195,8 @@ pub struct Entry {
 /// What only some rosters need.
 #[derive(Debug, Default, PartialEq)]
 struct Extra {
-    cycle: Box<[u16]>,
+    /// Short cycles, as most are, lie here and not elsewhere in memory.
+    cycle: SmallVec<[u16; 12]>,
     classes: Box<[Class]>,
     addresses: Box<[IpAddr]>,
 }
@@ -235,10 +238,11 @@ impl Roster {
             Entry { instance, weight, hash, own, alias, further: (begin, rest.len() as u8), address }
         });
         let entries: Arc<[Entry]> = entries.collect();
-        let cycle = if manner.rotates { round_robin::cycle(&weights) } else { None };
+        let cycle: SmallVec<[u16; 12]> =
+            if manner.rotates { round_robin::cycle(&weights).unwrap_or_default().into() } else { SmallVec::new() };
         let classes = if entries.len() > CLASSES_FROM { classes(&entries) } else { Box::default() };
-        let is_plain = cycle.is_none() && classes.is_empty() && further.is_empty();
-        let extra = || Arc::new(Extra { cycle: cycle.unwrap_or_default(), classes, addresses: further.into() });
+        let is_plain = cycle.is_empty() && classes.is_empty() && further.is_empty();
+        let extra = || Arc::new(Extra { cycle, classes, addresses: further.into() });
         Roster { entries, weight: candidates.weight, extra: (!is_plain).then(extra) }
     }
 

@@ -11,12 +11,12 @@ use std::net::IpAddr;
 
 use super::client::Client;
 use super::local::Local;
-use super::plan::Steered;
+use super::plan::{Steered, Steering};
 use super::selection::Roster;
 use super::service::Balance;
 use super::trace::Trace;
 use super::walk::sticky_bits;
-use crate::fleet::{Family, Fleet, InstanceId};
+use crate::fleet::{Family, InstanceId};
 
 /// Which roster, of which group and version, in which family.
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +34,10 @@ pub struct Choice<'a> {
 /// Picks for `client` and hands the addresses to `emit`, best first. Returns the scope that stickiness needs, in bits of
 /// [`Client::address`], 0 when the client did not matter.
 pub fn pick<T: Trace>(
+    steering: &Steering,
     steered: &Steered,
     choice: Choice<'_>,
     client: &Client,
-    fleet: &Fleet,
     local: &mut Local,
     trace: &mut T,
     mut emit: impl FnMut(InstanceId, IpAddr),
@@ -50,7 +50,7 @@ pub fn pick<T: Trace>(
     match steered.service.balance {
         Balance::Weighted => draw::by_weight(roster, count, local),
         Balance::Random => draw::alike(roster, count, local),
-        Balance::RoundRobin => round_robin::rank(steered, choice, count, local),
+        Balance::RoundRobin => round_robin::rank(steering, steered, choice, count, local),
         Balance::Sticky => {
             scope = sticky_bits(steered.service.sticky, client.address);
             sticky::rank(steered.hash, client.address, scope, roster, count, local);
@@ -59,7 +59,7 @@ pub fn pick<T: Trace>(
     trace.note("balance", || {
         let chosen = local.chosen.iter().map(|&at| {
             let entry = &roster.entries[at as usize];
-            format!("{} (weight {} of {})", fleet.instance(entry.instance).name, entry.weight, roster.weight)
+            format!("{} (weight {} of {})", steering.fleet.instance(entry.instance).name, entry.weight, roster.weight)
         });
         format!("{}: {}", kind(steered.service.balance), chosen.collect::<Vec<_>>().join(", "))
     });

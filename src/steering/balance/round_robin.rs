@@ -10,9 +10,10 @@
 //! the running weights are stepped at each answer. With several answers the next ones of the cycle follow.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
-use super::super::local::Local;
-use super::super::plan::Steered;
+use super::super::local::{Local, Turn};
+use super::super::plan::{Group, Steered, Steering};
 use super::super::selection::Roster;
 use super::Choice;
 
@@ -22,7 +23,7 @@ const LONGEST: u64 = 4096;
 const LONGEST_FOR_EACH: u64 = 32;
 
 /// The order of turns over a whole cycle; `None` when that is long.
-pub(in crate::steering) fn cycle(weights: &[u32]) -> Option<Box<[u16]>> {
+pub(in crate::steering) fn cycle(weights: &[u32]) -> Option<Vec<u16>> {
     let divisor = weights.iter().copied().fold(0, greatest_common_divisor);
     let weights: Vec<u32> = weights.iter().map(|weight| weight / divisor.max(1)).collect();
     let turns: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
@@ -34,26 +35,44 @@ pub(in crate::steering) fn cycle(weights: &[u32]) -> Option<Box<[u16]>> {
 }
 
 /// Chooses the `count` next, and steps the rotation once.
-pub(super) fn rank(steered: &Steered, choice: Choice<'_>, count: usize, local: &mut Local) {
+pub(super) fn rank(steering: &Steering, steered: &Steered, choice: Choice<'_>, count: usize, local: &mut Local) {
     let roster = choice.roster;
-    let base = steered.rotations[choice.group][choice.family as usize];
-    let version = steered.versions + 2 * choice.group + choice.family as usize;
-    let Local { rotations, versions, chosen, .. } = local;
-    let running = &mut rotations[base..base + roster.entries.len()];
-    if versions[version] != choice.version {
-        versions[version] = choice.version;
-        running.fill(0);
+    let Local { turns, running, chosen, .. } = local;
+    let turn = &mut turns[steered.turns as usize + 2 * choice.group + choice.family as usize];
+    let is_new = turn.version != choice.version;
+    if is_new {
+        *turn = Turn { version: choice.version, place: 0 };
     }
     match roster.cycle() {
-        [] => by_running_weights(roster, running, count, chosen),
-        cycle => by_cycle(cycle, &mut running[0], count, chosen),
+        [] => {
+            let running = &mut running[running_of(steering, steered, choice)][..roster.entries.len()];
+            if is_new {
+                running.fill(0);
+            }
+            by_running_weights(roster, running, count, chosen);
+        }
+        cycle => by_cycle(cycle, &mut turn.place, count, chosen),
     }
 }
 
+/// Where the running weights of a group and family are.
+fn running_of(steering: &Steering, steered: &Steered, choice: Choice<'_>) -> Range<usize> {
+    let groups = &steering.layout(steered.layout).groups;
+    let members = |group: &Group| group.members.len();
+    let before: usize = groups[..choice.group].iter().map(members).sum();
+    let own = members(&groups[choice.group]);
+    let start = steered.running as usize + 2 * before + choice.family as usize * own;
+    start..start + own
+}
+
 /// `place` is the turn that is next.
-fn by_cycle(cycle: &[u16], place: &mut i64, count: usize, chosen: &mut Vec<u32>) {
-    let (before, after) = cycle.split_at(*place as usize);
-    *place = (*place + 1) % cycle.len() as i64;
+fn by_cycle(cycle: &[u16], place: &mut u64, count: usize, chosen: &mut Vec<u32>) {
+    let next = *place as usize;
+    *place = if next + 1 == cycle.len() { 0 } else { *place + 1 };
+    if count == 1 {
+        return chosen.push(cycle[next].into());
+    }
+    let (before, after) = cycle.split_at(next);
     for &at in after.iter().chain(before) {
         if chosen.len() == count {
             return;
