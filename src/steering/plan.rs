@@ -15,6 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 use super::selector::Whereabouts;
 use super::service::{Balance, Map, MapId, Service, ServiceId, Steer};
@@ -105,9 +106,9 @@ pub struct Layout {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
     /// Regions it stands for: one, or for `any` all that are allowed.
-    pub regions: Vec<RegionId>,
+    pub regions: SmallVec<[RegionId; 4]>,
     /// In configured order.
-    pub members: Vec<InstanceId>,
+    pub members: SmallVec<[InstanceId; 4]>,
     /// Frozen hash of its first region's name.
     pub hash: u32,
     /// Sum of the members' weights.
@@ -301,10 +302,11 @@ impl Compiler<'_> {
             let of = &self.fleet.instance(id).regions;
             (without_region && of.is_empty()) || of.iter().any(|region| regions.contains(region))
         };
-        let members: Vec<InstanceId> = self.fleet.pool(pool).instances.iter().copied().filter(belongs).collect();
+        let members: SmallVec<[InstanceId; 4]> =
+            self.fleet.pool(pool).instances.iter().copied().filter(belongs).collect();
         let weight = members.iter().map(|&id| u64::from(self.fleet.instance(id).weight)).sum();
         let hash = regions.first().map_or(0, |&region| hash::of_name(&self.fleet.region(region).name) as u32);
-        Group { regions, members, hash, weight, fenced }
+        Group { regions: regions.into(), members, hash, weight, fenced }
     }
 
     fn orders_of(&mut self, service: &Service, layout: LayoutId) -> Arc<Orders> {
