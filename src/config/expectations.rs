@@ -24,7 +24,7 @@ pub(super) fn compile(
     let mut tests = Vec::new();
     for value in &document.tests {
         let Some(table) = value.table() else { continue };
-        let fields = Fields::alone(&keys::TEST, value.span.clone(), table);
+        let fields = Fields::alone(&keys::TEST, value.span, table);
         let Some((name, client)) = fields
             .custom("name", |value| kinds::domain_name(value).ok())
             .zip(fields.custom("client", |value| kinds::prefix(value).ok()))
@@ -74,7 +74,7 @@ fn service_of<'s>(name: &Name, services: &'s [Placed]) -> Option<&'s Placed> {
 
 fn check_expectations(fields: &Fields<'_>, fleet: &Fleet, service: Option<&Placed>, findings: &mut Findings) {
     if fields.find("expect-region").is_none() && fields.find("expect-instances").is_none() {
-        let problem = Problem::error(fields.place.clone(), "a test that expects nothing");
+        let problem = Problem::error(fields.place, "a test that expects nothing");
         findings.cross.push(problem.hint("add expect-region = \"…\" or expect-instances = [\"…\"]"));
     }
     if let Some((value, name)) = fields.find("expect-region").zip(fields.text("expect-region")) {
@@ -101,7 +101,7 @@ pub(super) fn check_type(value: &Value, problems: &mut Vec<Problem>) {
     match kinds::text(value).map(|text| (text, RecordType::parse(text))) {
         Ok((_, Some(rtype))) if !rtype.is_meta() => {}
         Ok((text, _)) => {
-            let problem = Problem::error(value.span.clone(), format!("{} is not a record type", quoted(text)));
+            let problem = Problem::error(value.span, format!("{} is not a record type", quoted(text)));
             problems.push(problem.allowed("A, AAAA, TXT …"));
         }
         Err(problem) => problems.push(*problem),
@@ -131,7 +131,7 @@ impl Things {
             return;
         }
         let message = format!("{} names nothing", quoted(pattern));
-        let problem = Problem::error(value.span.clone(), message)
+        let problem = Problem::error(value.span, message)
             .allowed("region/NAME, pool/NAME, instance/POOL/NAME; * stands for all but /");
         findings.cross.push(kinds::did_you_mean(problem, pattern, self.paths.iter().map(String::as_str)));
     }

@@ -63,7 +63,7 @@ impl<'d> Fields<'d> {
         if let Some(defaults) = document.find("defaults", kind) {
             inherited.extend(defaults.value.table());
         }
-        Fields { section, place: entry.key.clone(), own: entry.value.table(), inherited }
+        Fields { section, place: entry.key, own: entry.value.table(), inherited }
     }
 
     /// The value of a key wherever it is given.
@@ -81,7 +81,7 @@ impl<'d> Fields<'d> {
 
     /// Where to point when something is wrong with a key: its value, else the table's name.
     pub(super) fn at(&self, name: &str) -> Span {
-        self.find(name).map_or_else(|| self.place.clone(), |value| value.span.clone())
+        self.find(name).map_or_else(|| self.place, |value| value.span)
     }
 
     /// Says which required keys nobody gives.
@@ -89,7 +89,7 @@ impl<'d> Fields<'d> {
         let Some(own) = self.own else { return };
         for key in self.section.keys.iter().filter(|key| matches!(key.default, Default::Required)) {
             if self.find(key.name).is_none() {
-                findings.cross.extend(keys::missing(self.section, key, own, self.place.clone()));
+                findings.cross.extend(keys::missing(self.section, key, own, self.place));
             }
         }
     }
@@ -147,7 +147,7 @@ impl<'d> Fields<'d> {
     /// All elements that are right, each with its value.
     pub(super) fn each<T>(&self, name: &str, read: impl Fn(&Value) -> Read<T>) -> Vec<(T, Span)> {
         let all = |value: &Value| -> Vec<(T, Span)> {
-            value.elements().iter().filter_map(|value| Some((read(value).ok()?, value.span.clone()))).collect()
+            value.elements().iter().filter_map(|value| Some((read(value).ok()?, value.span))).collect()
         };
         match self.find(name) {
             Some(value) => all(value),
@@ -170,7 +170,7 @@ pub(super) fn unknown_reference<'a>(
 ) -> Problem {
     const MAX_LISTED: usize = 20;
     let names: Vec<&str> = names.into_iter().collect();
-    let problem = Problem::error(value.span.clone(), format!("there is no {what} {}", quoted(found)));
+    let problem = Problem::error(value.span, format!("there is no {what} {}", quoted(found)));
     let problem = match names.len() {
         0 => problem.allowed(format!("none: no {what} is configured")),
         1..=MAX_LISTED => problem.allowed(names.join(", ")),
@@ -184,14 +184,13 @@ fn cycle(key: &str, path: &[&Entry], last: &Value) -> Problem {
     let first = path[0];
     let mut names: Vec<&str> = path.iter().map(|entry| entry.name.as_str()).collect();
     names.push(&first.name);
-    let mut problem =
-        Problem::error(last.span.clone(), format!("`{key}` goes round in a circle: {}", names.join(" → ")));
+    let mut problem = Problem::error(last.span, format!("`{key}` goes round in a circle: {}", names.join(" → ")));
     if path.len() > 1 {
         for entry in path {
             if let Some(value) = entry.value.table().and_then(|table| table.get(key))
                 && value.span != last.span
             {
-                problem = problem.also(value.span.clone(), format!("{} takes from here", quoted(&entry.name)));
+                problem = problem.also(value.span, format!("{} takes from here", quoted(&entry.name)));
             }
         }
     }
@@ -199,8 +198,8 @@ fn cycle(key: &str, path: &[&Entry], last: &Value) -> Problem {
 }
 
 /// Order of appearance.
-fn appears(entry: &Entry) -> (SourceId, usize) {
-    (entry.key.source, entry.key.range.start)
+fn appears(entry: &Entry) -> (SourceId, u32) {
+    entry.key.order()
 }
 
 /// Entries of a table value, with their keys.

@@ -209,14 +209,14 @@ fn into_table(entry: Entry, findings: &mut Findings) -> Option<Table> {
 }
 
 fn twice(second: &Entry, first: &Entry) -> Problem {
-    Problem::error(second.key.clone(), format!("{} is defined twice", quoted(&second.name)))
-        .also(first.key.clone(), "first defined here")
+    Problem::error(second.key, format!("{} is defined twice", quoted(&second.name)))
+        .also(first.key, "first defined here")
 }
 
 fn unknown_section(entry: &Entry) -> Problem {
     let names: Vec<&str> = TOP.iter().map(|(name, _)| *name).collect();
     let what = if entry.value.table().is_some() { "section" } else { "key" };
-    let problem = Problem::error(entry.key.clone(), format!("unknown {what} {}", quoted(&entry.name)));
+    let problem = Problem::error(entry.key, format!("unknown {what} {}", quoted(&entry.name)));
     keys::unknown(problem.allowed(names.join(", ")), &entry.name, &names)
 }
 
@@ -250,7 +250,7 @@ pub(super) fn check_values(document: &mut Document, findings: &mut Findings) {
 fn check_named(group: &str, section: &'static keys::Section, entry: &Entry, problems: &mut Vec<Problem>) {
     if matches!(group, "zones" | "services") {
         if let Err(message) = kinds::domain_name_of(&entry.name) {
-            problems.push(Problem::error(entry.key.clone(), message));
+            problems.push(Problem::error(entry.key, message));
         }
     } else if !text::is_name(&entry.name) {
         problems.push(bad_name(entry));
@@ -260,7 +260,7 @@ fn check_named(group: &str, section: &'static keys::Section, entry: &Entry, prob
 
 /// A name that cannot be one of a region, check, pool, map or instance.
 pub(super) fn bad_name(entry: &Entry) -> Problem {
-    Problem::error(entry.key.clone(), format!("{} cannot be a name", quoted(&entry.name)))
+    Problem::error(entry.key, format!("{} cannot be a name", quoted(&entry.name)))
         .allowed("letters, digits, \"-\", \"_\", \".\"; at most 63; begins with a letter, digit or \"_\"")
 }
 
@@ -276,7 +276,7 @@ fn unquoted_name(group: &str, entry: &Entry) -> Option<Problem> {
         table = inner;
     }
     (full != entry.name).then(|| {
-        Problem::error(entry.key.clone(), "a domain name without quotes")
+        Problem::error(entry.key, "a domain name without quotes")
             .hint(format!("write [{group}.\"{full}\"]: in TOML a dot outside quotes opens a table inside"))
     })
 }
@@ -284,7 +284,7 @@ fn unquoted_name(group: &str, entry: &Entry) -> Option<Problem> {
 fn check_defaults(entry: &Entry, problems: &mut Vec<Problem>) {
     let Some((_, section)) = DEFAULTS.iter().find(|(name, _)| *name == entry.name) else {
         let names: Vec<&str> = DEFAULTS.iter().map(|(name, _)| *name).collect();
-        let problem = Problem::error(entry.key.clone(), format!("unknown key {} in [defaults]", quoted(&entry.name)));
+        let problem = Problem::error(entry.key, format!("unknown key {} in [defaults]", quoted(&entry.name)));
         problems.push(keys::unknown(problem.allowed(names.join(", ")), &entry.name, &names));
         return;
     };
@@ -292,7 +292,7 @@ fn check_defaults(entry: &Entry, problems: &mut Vec<Problem>) {
     let Some(table) = entry.value.table() else { return };
     for given in table.entries.iter().filter(|given| PERSONAL.contains(&given.name.as_str())) {
         let message = format!("`{}` in [defaults.{}]", given.name, entry.name);
-        problems.push(Problem::error(given.key.clone(), message).hint(format!("give it in each {}", entry.name)));
+        problems.push(Problem::error(given.key, message).hint(format!("give it in each {}", entry.name)));
     }
 }
 
@@ -311,14 +311,14 @@ fn included_files(root: &Table, main: &Path, findings: &mut Findings) -> Vec<(Pa
             }
         };
         if pattern.contains("**") {
-            let problem = Problem::error(element.span.clone(), "`**` in a pattern");
+            let problem = Problem::error(element.span, "`**` in a pattern");
             findings.local.push(problem.hint("name each folder: \"services/*/*.toml\""));
             continue;
         }
         for path in expand(base, pattern) {
             if !seen.contains(&path) && files.len() < MAX_INCLUDED {
                 seen.push(path.clone());
-                files.push((path, element.span.clone()));
+                files.push((path, element.span));
             }
         }
     }

@@ -635,7 +635,7 @@ pub(super) fn check_whole_table(section: &Section, value: &Value, problems: &mut
     check_table(section, table, problems);
     for key in section.keys {
         if matches!(key.default, Default::Required) && table.get(key.name).is_none() {
-            problems.extend(missing(section, key, table, value.span.clone()));
+            problems.extend(missing(section, key, table, value.span));
         }
     }
 }
@@ -656,7 +656,7 @@ fn check_later(section: &Section, entry: &Entry, hint: &str, problems: &mut Vec<
         section.key(&entry.name).default_value().is_some_and(|default| default.says_the_same(&entry.value));
     if !is_default {
         let message = format!("`{}` is not available in this version of Waymark", entry.name);
-        problems.push(Problem::error(entry.key.clone(), message).hint(hint));
+        problems.push(Problem::error(entry.key, message).hint(hint));
     }
 }
 
@@ -667,7 +667,7 @@ fn unknown_key(section: &Section, entry: &Entry) -> Problem {
         allowed = format!("{allowed}, {}", open.describe);
     }
     let message = format!("unknown key {} in {}", super::value::quoted(&entry.name), section.noun);
-    unknown(Problem::error(entry.key.clone(), message).allowed(allowed), &entry.name, &names)
+    unknown(Problem::error(entry.key, message).allowed(allowed), &entry.name, &names)
 }
 
 /// Suggests the name that was meant.

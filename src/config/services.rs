@@ -79,7 +79,7 @@ fn service(
             Some(first) => format!("add map = \"{first}\""),
             None => "write [maps.world] and add map = \"world\"".to_string(),
         };
-        findings.cross.push(problem.hint(hint).also(fields.place.clone(), "of this service"));
+        findings.cross.push(problem.hint(hint).also(fields.place, "of this service"));
     }
     Placed {
         service: Service {
@@ -101,13 +101,13 @@ fn service(
             ecs: fields.boolean("ecs"),
         },
         has_pool: pool.is_some(),
-        name: fields.place.clone(),
+        name: fields.place,
         aliases: alias_places,
         map: fields.at("map"),
         steer: fields.at("steer"),
         when_all_down: fields.at("when-all-down"),
         regions,
-        sticky: fields.own("sticky").map(|value| value.span.clone()),
+        sticky: fields.own("sticky").map(|value| value.span),
         is_order_given: fields.find("order").is_some(),
     }
 }
@@ -149,7 +149,7 @@ fn order(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findin
     if let Some(value) = fields.find("order")
         && value.elements().is_empty()
     {
-        let problem = Problem::error(value.span.clone(), "`order` without regions");
+        let problem = Problem::error(value.span, "`order` without regions");
         findings.cross.push(problem.hint("leave it out to go by the regions as configured"));
     }
     for value in fields.find("order").map(Value::elements).unwrap_or_default() {
@@ -157,12 +157,12 @@ fn order(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findin
         let Some(region) = number.map(RegionId) else { continue };
         match order.iter().position(|earlier| *earlier == region) {
             Some(first) => {
-                let problem = Problem::error(value.span.clone(), format!("{} is listed twice", value.shown()));
-                findings.cross.push(problem.also(places[first].clone(), "first listed here"));
+                let problem = Problem::error(value.span, format!("{} is listed twice", value.shown()));
+                findings.cross.push(problem.also(places[first], "first listed here"));
             }
             None => {
                 order.push(region);
-                places.push(value.span.clone());
+                places.push(value.span);
             }
         }
     }
@@ -177,12 +177,12 @@ fn shares(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findi
         return (Steer::Weighted { shares }, places);
     };
     for entry in entries(value) {
-        let name = Value { span: entry.key.clone(), data: Data::Text(entry.name.clone()) };
+        let name = Value { span: entry.key, data: Data::Text(entry.name.clone()) };
         let number = references.regions.resolve(&name, findings).and_then(|number| u16::try_from(number).ok());
         let share = kinds::integer(&entry.value, 0, MAX_WEIGHT).ok().and_then(|share| u32::try_from(share).ok());
         if let (Some(region), Some(share)) = (number.map(RegionId), share) {
             shares.push((region, share));
-            places.push(entry.key.clone());
+            places.push(entry.key);
         }
     }
     (Steer::Weighted { shares }, places)
@@ -230,12 +230,11 @@ pub(super) fn check_when_all_down(value: &Value, problems: &mut Vec<Problem>) {
         match entry.name.as_str() {
             "service" => kinds::check(&kinds::Kind::DomainName, &entry.value, problems),
             "address" if entry.value.elements().is_empty() => {
-                problems.push(Problem::error(entry.value.span.clone(), "no address"));
+                problems.push(Problem::error(entry.value.span, "no address"));
             }
             "address" => kinds::check_each(&entry.value, instance_address, problems),
             name => {
-                let problem =
-                    Problem::error(entry.key.clone(), format!("unknown key {} in when-all-down", quoted(name)));
+                let problem = Problem::error(entry.key, format!("unknown key {} in when-all-down", quoted(name)));
                 problems.push(keys::unknown(problem.allowed(FORMS), name, &["service", "address"]));
             }
         }
@@ -243,7 +242,7 @@ pub(super) fn check_when_all_down(value: &Value, problems: &mut Vec<Problem>) {
     let given = ["service", "address"].into_iter().filter(|name| table.get(name).is_some()).count();
     if given != 1 && table.entries.len() == given {
         let found = if given == 0 { "an empty table" } else { "both a service and addresses" };
-        problems.push(Problem::error(value.span.clone(), found).allowed(FORMS));
+        problems.push(Problem::error(value.span, found).allowed(FORMS));
     }
 }
 
@@ -263,7 +262,7 @@ fn ttl(value: &Value) -> Read<u32> {
     }
     let duration = kinds::duration(value, 0, MAX_TTL * 1_000)?;
     if duration != Duration::from_secs(duration.as_secs()) {
-        let problem = Problem::error(value.span.clone(), format!("{} is not a whole number of seconds", value.shown()));
+        let problem = Problem::error(value.span, format!("{} is not a whole number of seconds", value.shown()));
         return Err(Box::new(problem.allowed("0s to 1d in whole seconds")));
     }
     Ok(u32::try_from(duration.as_secs()).unwrap_or_default())
@@ -289,7 +288,7 @@ pub(super) fn check_shares(value: &Value, problems: &mut Vec<Problem>) {
         }
     }
     if sum == 0 && problems.len() == before {
-        let problem = Problem::error(value.span.clone(), "the shares sum up to 0: no region would get clients");
+        let problem = Problem::error(value.span, "the shares sum up to 0: no region would get clients");
         problems.push(problem.allowed("at least one share above 0"));
     }
 }
@@ -306,7 +305,7 @@ pub(super) fn check_tolerance(value: &Value, problems: &mut Vec<Problem>) {
 }
 
 fn sticky(value: &Value) -> Option<Sticky> {
-    let fields = Fields::alone(&keys::STICKY, value.span.clone(), value.table()?);
+    let fields = Fields::alone(&keys::STICKY, value.span, value.table()?);
     Some(Sticky { ipv4: fields.integer("ipv4")?, ipv6: fields.integer("ipv6")? })
 }
 

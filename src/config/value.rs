@@ -59,7 +59,7 @@ impl Value {
             DeValue::Array(values) => Data::Array(values.iter().map(|value| Value::new(source, value)).collect()),
             DeValue::Table(table) => Data::Table(Table::new(source, table)),
         };
-        Value { span: Span { source, range }, data }
+        Value { span: Span::new(source, range), data }
     }
 
     /// `a string`, `an array`, for messages.
@@ -153,14 +153,14 @@ impl Table {
 
 /// Takes over a key and its value of file `source`.
 pub(super) fn entry(source: SourceId, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Entry {
-    Entry { name: key.get_ref().to_string(), key: Span { source, range: key.span() }, value: Value::new(source, value) }
+    Entry { name: key.get_ref().to_string(), key: Span::new(source, key.span()), value: Value::new(source, value) }
 }
 
 impl Entry {
     /// Where it begins: a table that is opened late may have parts that stand earlier, under headers of their own.
     fn first_place(&self) -> usize {
         let inner = self.value.table().and_then(|table| table.entries.first()).map_or(usize::MAX, Entry::first_place);
-        self.key.range.start.min(inner)
+        self.key.range().start.min(inner)
     }
 }
 

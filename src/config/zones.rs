@@ -17,14 +17,14 @@ pub(super) fn compile(document: &Document, sources: &mut Sources, findings: &mut
     let mut zones = Vec::new();
     let mut first: HashMap<Name, Span> = HashMap::new();
     for entry in document.named("zones") {
-        let fields = Fields::alone(&keys::ZONE, entry.key.clone(), entry.value.table().unwrap_or(&keys::EMPTY));
+        let fields = Fields::alone(&keys::ZONE, entry.key, entry.value.table().unwrap_or(&keys::EMPTY));
         let Ok(origin) = kinds::domain_name_of(&entry.name) else { continue };
         if origin.is_wildcard() {
-            findings.cross.push(Problem::error(entry.key.clone(), "a zone cannot be a wildcard"));
+            findings.cross.push(Problem::error(entry.key, "a zone cannot be a wildcard"));
             continue;
         }
-        if let Some(first) = first.insert(origin.clone(), entry.key.clone()) {
-            let problem = Problem::error(entry.key.clone(), format!("zone {} is defined twice", origin.to_plain()));
+        if let Some(first) = first.insert(origin.clone(), entry.key) {
+            let problem = Problem::error(entry.key, format!("zone {} is defined twice", origin.to_plain()));
             findings.cross.push(problem.also(first, "first defined here"));
             continue;
         }
@@ -49,7 +49,7 @@ fn read_zone(fields: &Fields<'_>, origin: &Name, sources: &mut Sources, findings
             records
         }
         Err(error) => {
-            findings.local.push(files::unreadable(value.span.clone(), &path, &error));
+            findings.local.push(files::unreadable(value.span, &path, &error));
             Vec::new()
         }
     }
@@ -74,7 +74,7 @@ impl<'z> Statics<'z> {
     }
 
     /// What is wrong with steering `name`, which is written at `span`.
-    pub(super) fn problems(&self, name: &Name, span: &Span) -> Vec<Problem> {
+    pub(super) fn problems(&self, name: &Name, span: Span) -> Vec<Problem> {
         let enclosing = self.zones.iter().filter(|zone| name.is_at_or_below(&zone.origin));
         let Some(zone) = enclosing.max_by_key(|zone| zone.origin.as_wire().len()) else {
             return vec![self.outside(name, span)];
@@ -87,9 +87,9 @@ impl<'z> Statics<'z> {
             let message = format!("{} is steered and has a static {} record", name.to_plain(), record.rtype);
             if !problems.iter().any(|problem| problem.message == message) {
                 problems.push(
-                    Problem::error(span.clone(), message)
+                    Problem::error(span, message)
                         .hint("remove the record or the service; records of other types may stand beside it")
-                        .also(record.span.clone(), "the static record"),
+                        .also(record.span, "the static record"),
                 );
             }
         }
@@ -101,9 +101,9 @@ impl<'z> Statics<'z> {
         self.records.get(name).into_iter().flatten().copied()
     }
 
-    fn outside(&self, name: &Name, span: &Span) -> Problem {
+    fn outside(&self, name: &Name, span: Span) -> Problem {
         let origins: Vec<String> = self.zones.iter().take(20).map(|zone| zone.origin.to_plain()).collect();
-        let problem = Problem::error(span.clone(), format!("{} is in no zone served here", name.to_plain()));
+        let problem = Problem::error(span, format!("{} is in no zone served here", name.to_plain()));
         match origins.len() {
             0 => problem.hint("no zone is configured: write [zones.\"…\"] with its file"),
             _ => problem.allowed(format!("names at or below {}", origins.join(", "))),
@@ -111,7 +111,7 @@ impl<'z> Statics<'z> {
     }
 
     /// A zone cut or DNAME above the name hides it.
-    fn hidden(&self, name: &Name, zone: &Zone, span: &Span) -> Option<Problem> {
+    fn hidden(&self, name: &Name, zone: &Zone, span: Span) -> Option<Problem> {
         let mut at = Some(name.clone());
         let mut hiding = None;
         while let Some(owner) = at.filter(|owner| owner.is_at_or_below(&zone.origin)) {
@@ -122,7 +122,7 @@ impl<'z> Statics<'z> {
         }
         let (record, what) = hiding?;
         let message = format!("{} is never answered: {what} at {} hides it", name.to_plain(), record.owner.to_plain());
-        Some(Problem::error(span.clone(), message).also(record.span.clone(), what))
+        Some(Problem::error(span, message).also(record.span, what))
     }
 }
 
@@ -137,14 +137,8 @@ mod tests {
 
     #[test]
     fn says_where_services_cannot_stand() {
-        let span = Span { source: SourceId(0), range: 0..1 };
-        let record = |owner: &str, rtype| Record {
-            owner: name(owner),
-            rtype,
-            ttl: 1,
-            rdata: Box::default(),
-            span: span.clone(),
-        };
+        let span = Span::new(SourceId(0), 0..1);
+        let record = |owner: &str, rtype| Record { owner: name(owner), rtype, ttl: 1, rdata: Box::default(), span };
         let zones = [
             Zone {
                 origin: name("example"),
@@ -175,7 +169,7 @@ mod tests {
             ("x.d.example", 1, "DNAME at d.example"),
             ("example.org", 1, "in no zone"),
         ] {
-            let problems = statics.problems(&name(service), &span);
+            let problems = statics.problems(&name(service), span);
             assert_eq!(problems.len(), count, "{service}");
             assert!(problems.iter().all(|problem| problem.message.contains(part)), "{service}: {problems:?}");
         }
