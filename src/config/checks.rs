@@ -1,6 +1,7 @@
 //! `[checks]`.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::fields::{Fields, entries};
@@ -34,7 +35,7 @@ pub(super) struct Placed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Host {
     /// The check's own.
-    Named(String),
+    Named(Arc<str>),
     /// `host = "address"`.
     Address,
     /// The pool's; one is needed to verify a certificate.
@@ -88,7 +89,7 @@ fn host(fields: &Fields<'_>, kind: &str, needed: bool) -> Host {
     match fields.text("host").as_deref() {
         _ if kind == "tcp" => Host::Unused,
         Some("address") => Host::Address,
-        Some(name) => Host::Named(name.to_string()),
+        Some(name) => Host::Named(name.into()),
         None => Host::Pool { needed },
     }
 }
@@ -111,7 +112,7 @@ fn http(fields: &Fields<'_>, tls: bool, verify: bool) -> Http {
         path: fields.text("path").unwrap_or_default(),
         headers: headers
             .iter()
-            .filter_map(|entry| Some((entry.name.clone(), entry.value.text()?.to_string())))
+            .filter_map(|entry| Some((entry.name.to_string(), entry.value.text()?.to_string())))
             .collect(),
         expect_status: fields.each("expect-status", status).into_iter().map(|(range, _)| range).collect(),
         expect_body: fields.custom("expect-body", |value| body(value).ok()),

@@ -11,7 +11,7 @@ use super::keys::{self, DEFAULTS, EMPTY, PERSONAL, Shape, TOP};
 use super::kinds;
 use super::text;
 use super::value::{Data, Entry, Table, Value, quoted};
-use crate::fleet::glob;
+use crate::fleet::{Word, glob};
 use crate::problem::{Problem, SourceId, Sources, Span};
 
 /// Largest file that is read, in octets.
@@ -31,7 +31,7 @@ pub(super) struct Document {
 #[derive(Default)]
 struct Named {
     entries: Vec<Entry>,
-    index: HashMap<String, usize>,
+    index: HashMap<Word, usize>,
 }
 
 impl Document {
@@ -138,7 +138,7 @@ impl Document {
     /// Merges a file's tables in; what is no known section is a problem.
     fn take(&mut self, root: Table, findings: &mut Findings, is_main: bool) {
         for entry in root.entries {
-            let Some((name, shape)) = TOP.iter().find(|(name, _)| *name == entry.name) else {
+            let Some((name, shape)) = TOP.iter().find(|(name, _)| entry.name == *name) else {
                 findings.local.push(unknown_section(&entry));
                 continue;
             };
@@ -162,19 +162,21 @@ impl Document {
     fn take_single(&mut self, name: &'static str, entry: Entry, findings: &mut Findings) {
         let Some(table) = into_table(entry, findings) else { return };
         let merged = self.singles.entry(name).or_default();
+        let mut entries = std::mem::take(&mut merged.entries).into_vec();
         for entry in table.entries {
-            match merged.entry(&entry.name) {
+            match entries.iter().find(|first| first.name == entry.name) {
                 Some(first) => findings.local.push(twice(&entry, first)),
-                None => merged.entries.push(entry),
+                None => entries.push(entry),
             }
         }
+        merged.entries = entries.into();
     }
 
     fn take_named(&mut self, name: &'static str, entry: Entry, findings: &mut Findings) {
         let Some(table) = into_table(entry, findings) else { return };
         let named = self.named.entry(name).or_default();
         for entry in table.entries {
-            match named.index.get(&entry.name) {
+            match named.index.get(&*entry.name) {
                 Some(&index) => findings.local.push(twice(&entry, &named.entries[index])),
                 None => {
                     named.index.insert(entry.name.clone(), named.entries.len());
@@ -266,7 +268,7 @@ pub(super) fn bad_name(entry: &Entry) -> Problem {
 
 /// `[services.www.example.com]` nests tables; the name must be quoted.
 fn unquoted_name(group: &str, entry: &Entry) -> Option<Problem> {
-    let mut full = entry.name.clone();
+    let mut full = entry.name.to_string();
     let mut table = entry.value.table()?;
     while let [Entry { name, value: Value { data: Data::Table(inner), .. }, .. }] = &table.entries[..] {
         if keys::is_key(group, name) {
@@ -275,14 +277,14 @@ fn unquoted_name(group: &str, entry: &Entry) -> Option<Problem> {
         full = format!("{full}.{name}");
         table = inner;
     }
-    (full != entry.name).then(|| {
+    (entry.name != *full).then(|| {
         Problem::error(entry.key, "a domain name without quotes")
             .hint(format!("write [{group}.\"{full}\"]: in TOML a dot outside quotes opens a table inside"))
     })
 }
 
 fn check_defaults(entry: &Entry, problems: &mut Vec<Problem>) {
-    let Some((_, section)) = DEFAULTS.iter().find(|(name, _)| *name == entry.name) else {
+    let Some((_, section)) = DEFAULTS.iter().find(|(name, _)| entry.name == *name) else {
         let names: Vec<&str> = DEFAULTS.iter().map(|(name, _)| *name).collect();
         let problem = Problem::error(entry.key, format!("unknown key {} in [defaults]", quoted(&entry.name)));
         problems.push(keys::unknown(problem.allowed(names.join(", ")), &entry.name, &names));

@@ -615,7 +615,7 @@ impl Key {
 /// Checks the keys of a table and their values, one by one; what is missing is not told here.
 pub(super) fn check_table(section: &Section, table: &Table, problems: &mut Vec<Problem>) {
     for entry in &table.entries {
-        match section.keys.iter().find(|key| key.name == entry.name) {
+        match section.keys.iter().find(|key| entry.name == key.name) {
             Some(Key { later: Some(hint), .. }) => check_later(section, entry, hint, problems),
             Some(key) => kinds::check(&key.kind, &entry.value, problems),
             None => match &section.open {

@@ -169,18 +169,18 @@ pub(super) fn boolean(value: &Value) -> Read<bool> {
 }
 
 pub(super) fn integer(value: &Value, min: i128, max: i128) -> Read<i128> {
-    match value.data {
-        Data::Integer(number) if (min..=max).contains(&number) => Ok(number),
-        Data::Integer(i128::MAX | i128::MIN) => Err(out_of_range(value, "this number", &format!("{min} to {max}"))),
-        Data::Integer(number) => Err(out_of_range(value, &number.to_string(), &format!("{min} to {max}"))),
-        _ => Err(wrong_type(value, "an integer")),
+    match value.integer() {
+        Some(number) if (min..=max).contains(&number) => Ok(number),
+        Some(i128::MAX | i128::MIN) => Err(out_of_range(value, "this number", &format!("{min} to {max}"))),
+        Some(number) => Err(out_of_range(value, &number.to_string(), &format!("{min} to {max}"))),
+        None => Err(wrong_type(value, "an integer")),
     }
 }
 
 pub(super) fn number(value: &Value, min: f64, max: f64) -> Read<f64> {
-    let found = match value.data {
-        Data::Integer(number) => number as f64,
-        Data::Float(number) => number,
+    let found = match (value.integer(), &value.data) {
+        (Some(number), _) => number as f64,
+        (None, Data::Float(number)) => *number,
         _ => return Err(wrong_type(value, "a number")),
     };
     if (min..=max).contains(&found) {
@@ -235,9 +235,9 @@ pub(super) fn duration(value: &Value, min_ms: u64, max_ms: u64) -> Read<Duration
     const FORMS: &str = "\"250ms\", \"5s\", \"1m30s\", \"2h\"";
     let Data::Text(found) = &value.data else {
         let problem = wrong_type(value, "a duration");
-        return Err(Box::new(match value.data {
-            Data::Integer(number) => problem.allowed(FORMS).hint(format!("write the unit: \"{number}s\"")),
-            _ => problem.allowed(FORMS),
+        return Err(Box::new(match value.integer() {
+            Some(number) => problem.allowed(FORMS).hint(format!("write the unit: \"{number}s\"")),
+            None => problem.allowed(FORMS),
         }));
     };
     let Some(duration) = text::duration(found) else {
@@ -258,9 +258,9 @@ fn duration_range(min_ms: u64, max_ms: u64) -> String {
 pub(super) fn share(value: &Value, max: u32) -> Read<u32> {
     let Data::Text(found) = &value.data else {
         let problem = wrong_type(value, "a share");
-        return Err(Box::new(match value.data {
-            Data::Integer(number) => problem.hint(format!("write it as \"{number}%\"")),
-            _ => problem.allowed("\"50%\", \"12.5%\""),
+        return Err(Box::new(match value.integer() {
+            Some(number) => problem.hint(format!("write it as \"{number}%\"")),
+            None => problem.allowed("\"50%\", \"12.5%\""),
         }));
     };
     match text::share(found) {

@@ -41,7 +41,7 @@ fn map(fields: &Fields<'_>, name: &str, regions: &Index<'_>, findings: &mut Find
     let given = distinct(fields, |table| table.entries.iter().filter(is_entry).collect(), findings);
     let places = given.iter().map(|(entry, _)| entry.key).collect();
     let compile = |(entry, selector): (&Entry, Selector)| MapEntry {
-        text: entry.name.clone(),
+        text: entry.name.to_string(),
         selector,
         value: list(&entry.value, regions, findings),
     };
@@ -111,7 +111,7 @@ fn fences(fields: &Fields<'_>, regions: &Index<'_>, findings: &mut Findings) -> 
         distinct(fields, |table| table.get("fences").map(entries).unwrap_or_default().iter().collect(), findings);
     let compile = |(entry, selector): (&Entry, Selector)| {
         let named = entry.value.elements().iter().filter_map(|value| region(value, regions, findings)).collect();
-        (MapEntry { text: entry.name.clone(), selector, value: named }, entry.key)
+        (MapEntry { text: entry.name.to_string(), selector, value: named }, entry.key)
     };
     given.into_iter().map(compile).collect()
 }

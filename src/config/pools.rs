@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::checks::{self, Host};
 use super::fields::{Fields, Index, entries};
@@ -11,7 +12,9 @@ use super::keys;
 use super::kinds::{self, Read};
 use super::text::{self, show_share};
 use super::value::{Entry, Value};
-use crate::fleet::{Address, CheckId, Fleet, Instance, InstanceId, Pool, PoolId, Region, RegionId, Target, TargetId};
+use crate::fleet::{
+    Address, CheckId, Few, Fleet, Instance, InstanceId, Pool, PoolId, Region, RegionId, Target, TargetId,
+};
 use crate::problem::{Problem, Span};
 
 /// Most addresses of one instance.
@@ -80,16 +83,16 @@ impl Builder<'_> {
     fn pool(&mut self, entry: &Entry, fields: &Fields<'_>, findings: &mut Findings) {
         let id = PoolId(self.fleet.pools.len() as u32);
         let used = self.pool_checks(fields, findings);
-        let host = fields.text("host");
+        let host = fields.text("host").map(Arc::from);
         self.require_hosts(fields, &used, host.is_some(), findings);
         let mut instances = Vec::new();
         for instance in fields.find("instances").map(entries).unwrap_or_default() {
             instances.push(InstanceId(self.fleet.instances.len() as u32));
-            self.instance(id, instance, &used, host.as_deref(), findings);
+            self.instance(id, instance, &used, host.as_ref(), findings);
         }
         self.fleet.pools.push(Pool {
             name: entry.name.clone(),
-            instances,
+            instances: instances.into(),
             checks: used.iter().map(|(check, _)| *check).collect(),
             up_threshold: fields.share("up-threshold").unwrap_or_default(),
         });
@@ -132,7 +135,7 @@ impl Builder<'_> {
         pool: PoolId,
         entry: &Entry,
         used: &[(CheckId, Span)],
-        host: Option<&str>,
+        host: Option<&Arc<str>>,
         findings: &mut Findings,
     ) {
         let table = entry.value.table().unwrap_or(&keys::EMPTY);
@@ -155,23 +158,29 @@ impl Builder<'_> {
                     address: check_address.unwrap_or(ip),
                     port: target_port.unwrap_or_default(),
                     host: match &placed.host {
-                        Host::Named(name) => Some(name.clone()),
-                        Host::Pool { .. } => host.filter(|host| *host != "address").map(str::to_string),
+                        Host::Named(name) => Some(Arc::clone(name)),
+                        Host::Pool { .. } => host.filter(|host| ***host != *"address").cloned(),
                         Host::Address | Host::Unused => None,
                     },
                 };
                 targets.push(self.target(target));
             }
-            addresses.push(Address { ip, targets });
+            addresses.push(Address { ip, targets: targets.into() });
         }
         let regions = self.instance_regions(&fields, findings);
         let weight = fields.integer("weight").unwrap_or(1);
-        self.fleet.instances.push(Instance { name: entry.name.clone(), pool, regions, weight, addresses });
+        self.fleet.instances.push(Instance {
+            name: entry.name.clone(),
+            pool,
+            regions,
+            weight,
+            addresses: addresses.into(),
+        });
         self.places.instances.push(entry.key);
         self.places.names_region.push(fields.own("region").is_some_and(|value| !value.elements().is_empty()));
     }
 
-    fn instance_regions(&self, fields: &Fields<'_>, findings: &mut Findings) -> Vec<RegionId> {
+    fn instance_regions(&self, fields: &Fields<'_>, findings: &mut Findings) -> Few<RegionId> {
         let mut regions = Vec::new();
         for value in fields.find("region").map(Value::elements).unwrap_or_default() {
             let number = self.regions.resolve(value, findings).and_then(|number| u16::try_from(number).ok());
@@ -182,7 +191,7 @@ impl Builder<'_> {
                 regions.push(region);
             }
         }
-        regions
+        regions.into()
     }
 
     fn target(&mut self, target: Target) -> TargetId {

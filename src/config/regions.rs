@@ -24,7 +24,7 @@ pub(super) fn compile(document: &Document, findings: &mut Findings) -> Vec<Regio
         let table = entry.value.table().unwrap_or(&keys::EMPTY);
         let fields = Fields::alone(&keys::REGION, entry.key, table);
         Region {
-            name: entry.name.clone(),
+            name: entry.name.to_string(),
             location: fields.own("location").and_then(location),
             bias: fields.integer("bias").unwrap_or_default(),
             only_named: fields.boolean("only-named"),

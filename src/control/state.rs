@@ -351,7 +351,7 @@ type GroupName = (String, Vec<String>);
 fn group_name(world: &World, layout: &Layout, group: &Group) -> GroupName {
     let fleet = world.fleet();
     let regions = group.regions.iter().map(|&region| fleet.region(region).name.clone()).collect();
-    (fleet.pool(layout.pool).name.clone(), regions)
+    (fleet.pool(layout.pool).name.to_string(), regions)
 }
 
 /// Machines of the configuration before.
