@@ -1,11 +1,10 @@
 //! Reading a table's fields: what it gives itself, then what it extends, then `[defaults.…]`, then the table of keys
 //! (SPEC 1.4). Values were checked before; one that is wrong reads as if it were not there.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::files::Document;
+use super::files::{Document, Named};
 use super::findings::Findings;
 use super::keys::{self, Default, PERSONAL, Section};
 use super::kinds::{self, Kind, Read};
@@ -44,8 +43,7 @@ impl<'d> Fields<'d> {
             let Some(name) = value.text() else { break };
             let Some(next) = document.find(group, name) else {
                 if path.len() == 1 {
-                    let names = document.named(group).iter().map(|entry| entry.name.as_str());
-                    findings.cross.push(unknown_reference(value, kind, name, names));
+                    findings.cross.push(unknown_reference(value, kind, name, document.section(group).names()));
                 }
                 break;
             };
@@ -97,7 +95,7 @@ impl<'d> Fields<'d> {
     /// Reads a key: what is given and right, else the default.
     fn read<T>(&self, name: &str, read: impl Fn(&Value) -> Option<T>) -> Option<T> {
         let given = self.find(name).and_then(&read);
-        given.or_else(|| read(&self.section.key(name).default_value()?))
+        given.or_else(|| read(self.section.key(name).default_value()?))
     }
 
     pub(super) fn boolean(&self, name: &str) -> bool {
@@ -151,7 +149,7 @@ impl<'d> Fields<'d> {
         };
         match self.find(name) {
             Some(value) => all(value),
-            None => self.section.key(name).default_value().map(|value| all(&value)).unwrap_or_default(),
+            None => self.section.key(name).default_value().map(all).unwrap_or_default(),
         }
     }
 
@@ -213,23 +211,12 @@ pub(super) fn entries(value: &Value) -> &[Entry] {
 /// Names of one kind of thing and their numbers, in configured order.
 pub(super) struct Index<'d> {
     what: &'static str,
-    names: Vec<&'d str>,
-    numbers: HashMap<&'d str, u32>,
+    pub(super) named: &'d Named,
 }
 
 impl<'d> Index<'d> {
-    pub(super) fn new(what: &'static str, entries: &'d [Entry]) -> Index<'d> {
-        let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
-        let numbers = (0u32..).zip(&names).map(|(number, name)| (*name, number)).collect();
-        Index { what, names, numbers }
-    }
-
-    pub(super) fn get(&self, name: &str) -> Option<u32> {
-        self.numbers.get(name).copied()
-    }
-
-    pub(super) fn names(&self) -> &[&'d str] {
-        &self.names
+    pub(super) fn new(what: &'static str, named: &'d Named) -> Index<'d> {
+        Index { what, named }
     }
 
     /// The number of what a value names; a problem when there is none.
@@ -237,10 +224,10 @@ impl<'d> Index<'d> {
         // Looking for near misses in many names for many problems that nobody will see takes long.
         const MAX_SUGGESTED: usize = 1_000;
         let name = kinds::text(value).ok()?;
-        let number = self.get(name);
+        let number = self.named.number(name);
         if number.is_none() {
-            let names = if findings.cross.len() < MAX_SUGGESTED { &self.names[..] } else { &[] };
-            findings.cross.push(unknown_reference(value, self.what, name, names.iter().copied()));
+            let most = if findings.cross.len() < MAX_SUGGESTED { usize::MAX } else { 0 };
+            findings.cross.push(unknown_reference(value, self.what, name, self.named.names().take(most)));
         }
         number
     }

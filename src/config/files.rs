@@ -1,10 +1,11 @@
 //! Reading the configuration's files into one document: TOML with all syntax errors, `include` and its globs, and one
 //! name defined twice (SPEC 1.1).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
+use std::sync::LazyLock;
 
 use super::findings::Findings;
 use super::keys::{self, DEFAULTS, EMPTY, PERSONAL, Shape, TOP};
@@ -28,10 +29,45 @@ pub(super) struct Document {
     pub(super) tests: Vec<Value>,
 }
 
+/// `[regions.…]` and such, in configured order.
 #[derive(Default)]
-struct Named {
-    entries: Vec<Entry>,
-    index: HashMap<Word, usize>,
+pub(super) struct Named {
+    pub(super) entries: Vec<Entry>,
+    numbers: HashMap<Word, u32>,
+}
+
+/// A section that is not there.
+static NOTHING: LazyLock<Named> = LazyLock::new(Named::default);
+
+impl Named {
+    fn of(entries: Vec<Entry>) -> Named {
+        let numbers = entries.iter().map(|entry| entry.name.clone()).zip(0..).collect();
+        Named { entries, numbers }
+    }
+
+    /// The place of a name in configured order.
+    pub(super) fn number(&self, name: &str) -> Option<u32> {
+        self.numbers.get(name).copied()
+    }
+
+    /// All names, in configured order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| &*entry.name)
+    }
+
+    fn find(&self, name: &str) -> Option<&Entry> {
+        self.number(name).map(|number| &self.entries[number as usize])
+    }
+
+    /// Takes an entry in, or tells where its name stands already.
+    fn take(&mut self, entry: Entry) -> Option<Problem> {
+        if let Some(first) = self.find(&entry.name) {
+            return Some(twice(&entry, first));
+        }
+        self.numbers.insert(entry.name.clone(), self.entries.len() as u32);
+        self.entries.push(entry);
+        None
+    }
 }
 
 impl Document {
@@ -40,15 +76,26 @@ impl Document {
         self.singles.get(name).unwrap_or(&EMPTY)
     }
 
+    /// `[regions.…]` and such, with the names of all.
+    pub(super) fn section(&self, name: &str) -> &Named {
+        self.named.get(name).unwrap_or(&NOTHING)
+    }
+
     /// `[regions.…]` and such, in configured order.
     pub(super) fn named(&self, name: &str) -> &[Entry] {
-        self.named.get(name).map_or(&[], |named| &named.entries)
+        &self.section(name).entries
     }
 
     /// One of them by its name.
     pub(super) fn find(&self, section: &str, name: &str) -> Option<&Entry> {
-        let named = self.named.get(section)?;
-        named.index.get(name).map(|&index| &named.entries[index])
+        self.section(section).find(name)
+    }
+
+    /// Drops what a section that was compiled says, which may be most of the document; its names stay.
+    pub(super) fn forget(&mut self, section: &str) {
+        for entry in self.named.get_mut(section).into_iter().flat_map(|named| &mut named.entries) {
+            entry.value.data = Data::Broken;
+        }
     }
 }
 
@@ -101,8 +148,11 @@ pub(super) fn read_text(path: &Path) -> io::Result<String> {
 
 /// Reads a file of bounded size.
 pub(super) fn read_octets(path: &Path) -> io::Result<Vec<u8>> {
-    let mut octets = Vec::new();
-    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut octets)?;
+    let mut file = File::open(path)?;
+    // What else reads as a file (a pipe, a folder) says no length.
+    let length = file.metadata().map_or(0, |metadata| metadata.len().min(MAX_FILE));
+    let mut octets = Vec::with_capacity(length as usize + 1);
+    file.by_ref().take(MAX_FILE + 1).read_to_end(&mut octets)?;
     if octets.len() as u64 > MAX_FILE {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {MAX_FILE} octets")));
     }
@@ -127,11 +177,12 @@ impl Document {
     fn drop_unquoted(&mut self, findings: &mut Findings) {
         for group in ["zones", "services"] {
             let Some(named) = self.named.get_mut(group) else { continue };
-            let (unquoted, entries): (Vec<Entry>, Vec<Entry>) =
-                std::mem::take(&mut named.entries).into_iter().partition(|entry| unquoted_name(group, entry).is_some());
-            findings.local.extend(unquoted.iter().filter_map(|entry| unquoted_name(group, entry)));
-            named.index = entries.iter().enumerate().map(|(index, entry)| (entry.name.clone(), index)).collect();
-            named.entries = entries;
+            let unquoted: Vec<Problem> = named.entries.iter().filter_map(|entry| unquoted_name(group, entry)).collect();
+            if !unquoted.is_empty() {
+                named.entries.retain(|entry| unquoted_name(group, entry).is_none());
+                *named = Named::of(std::mem::take(&mut named.entries));
+                findings.local.extend(unquoted);
+            }
         }
     }
 
@@ -175,15 +226,7 @@ impl Document {
     fn take_named(&mut self, name: &'static str, entry: Entry, findings: &mut Findings) {
         let Some(table) = into_table(entry, findings) else { return };
         let named = self.named.entry(name).or_default();
-        for entry in table.entries {
-            match named.index.get(&*entry.name) {
-                Some(&index) => findings.local.push(twice(&entry, &named.entries[index])),
-                None => {
-                    named.index.insert(entry.name.clone(), named.entries.len());
-                    named.entries.push(entry);
-                }
-            }
-        }
+        findings.local.extend(table.entries.into_iter().filter_map(|entry| named.take(entry)));
     }
 
     fn take_several(&mut self, entry: Entry, findings: &mut Findings) {
@@ -268,16 +311,17 @@ pub(super) fn bad_name(entry: &Entry) -> Problem {
 
 /// `[services.www.example.com]` nests tables; the name must be quoted.
 fn unquoted_name(group: &str, entry: &Entry) -> Option<Problem> {
-    let mut full = entry.name.to_string();
+    let mut inside = Vec::new();
     let mut table = entry.value.table()?;
     while let [Entry { name, value: Value { data: Data::Table(inner), .. }, .. }] = &table.entries[..] {
         if keys::is_key(group, name) {
             break;
         }
-        full = format!("{full}.{name}");
+        inside.push(&**name);
         table = inner;
     }
-    (entry.name != *full).then(|| {
+    (!inside.is_empty()).then(|| {
+        let full = format!("{}.{}", entry.name, inside.join("."));
         Problem::error(entry.key, "a domain name without quotes")
             .hint(format!("write [{group}.\"{full}\"]: in TOML a dot outside quotes opens a table inside"))
     })
@@ -302,7 +346,7 @@ fn check_defaults(entry: &Entry, problems: &mut Vec<Problem>) {
 fn included_files(root: &Table, main: &Path, findings: &mut Findings) -> Vec<(PathBuf, Span)> {
     let Some(value) = root.get("include") else { return Vec::new() };
     let base = main.parent().unwrap_or(Path::new(""));
-    let mut seen = vec![main.to_path_buf()];
+    let mut seen = HashSet::from([main.to_path_buf()]);
     let mut files = Vec::new();
     for element in value.elements() {
         let pattern = match kinds::text(element) {
@@ -318,8 +362,7 @@ fn included_files(root: &Table, main: &Path, findings: &mut Findings) -> Vec<(Pa
             continue;
         }
         for path in expand(base, pattern) {
-            if !seen.contains(&path) && files.len() < MAX_INCLUDED {
-                seen.push(path.clone());
+            if files.len() < MAX_INCLUDED && seen.insert(path.clone()) {
                 files.push((path, element.span));
             }
         }

@@ -4,13 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use ipnet::IpNet;
 
-use super::Ecs;
 use super::findings::Findings;
 use super::maps;
 use super::networks;
 use super::pools::Places;
 use super::services::Placed;
 use super::zones::Statics;
+use super::{Ecs, Zone};
 use crate::dns::Name;
 use crate::fleet::{Fleet, InstanceId, RegionId};
 use crate::problem::{Problem, Span};
@@ -21,12 +21,10 @@ pub(super) struct Surroundings<'c> {
     pub(super) fleet: &'c Fleet,
     pub(super) places: &'c Places,
     pub(super) maps: &'c [maps::Placed],
-    pub(super) statics: &'c Statics<'c>,
 }
 
 /// Checks all services, and completes those whose order of regions is not given.
 pub(super) fn check(services: &mut [Placed], around: &Surroundings<'_>, findings: &mut Findings) {
-    check_names(services, around.statics, findings);
     let mut told = BTreeSet::new();
     for service in services.iter_mut().filter(|service| service.has_pool) {
         let present = regions_of_pool(service, around.fleet);
@@ -46,20 +44,15 @@ fn regions_of_pool(service: &Placed, fleet: &Fleet) -> BTreeSet<RegionId> {
 }
 
 /// Every name is steered once, stands in a zone and hides nothing.
-fn check_names(services: &[Placed], statics: &Statics<'_>, findings: &mut Findings) {
-    let mut seen: HashMap<&Name, Span> = HashMap::new();
-    for placed in services {
-        let own = std::iter::once((&placed.service.name, placed.name));
-        for (name, span) in own.chain(placed.service.aliases.iter().zip(placed.aliases.iter().copied())) {
-            if name.is_root() {
-                continue;
-            }
-            if let Some(first) = seen.insert(name, span) {
-                let problem = Problem::error(span, format!("{} is steered twice", name.to_plain()));
-                findings.cross.push(problem.also(first, "first here"));
-            } else {
-                findings.cross.extend(statics.problems(name, span));
-            }
+pub(super) fn check_names(services: &[Placed], zones: &[Zone], findings: &mut Findings) {
+    let statics = Statics::new(zones, services.iter().flat_map(Placed::names).map(|(name, _)| name));
+    let mut seen: HashMap<&Name, Span> = HashMap::with_capacity(services.len());
+    for (name, span) in services.iter().flat_map(Placed::names).filter(|(name, _)| !name.is_root()) {
+        if let Some(first) = seen.insert(name, span) {
+            let problem = Problem::error(span, format!("{} is steered twice", name.to_plain()));
+            findings.cross.push(problem.also(first, "first here"));
+        } else {
+            findings.cross.extend(statics.problems(name, span));
         }
     }
 }
@@ -195,26 +188,49 @@ fn warn_of_empty_fences(
 
 /// Fallbacks end somewhere. Each circle is told once, at its first service.
 fn check_fallbacks(services: &[Placed], findings: &mut Findings) {
-    let next = |at: usize| match services[at].service.when_all_down {
-        WhenAllDown::Service(id) => Some(id.0 as usize),
-        _ => None,
-    };
-    for start in 0..services.len() {
-        let mut path = vec![start];
-        while let Some(at) = path.last().copied().and_then(next).filter(|at| !path.contains(at)) {
-            path.push(at);
-        }
-        let closes = path.last().copied().and_then(next) == Some(start);
-        if !closes || path.iter().any(|at| *at < start) {
-            continue;
-        }
-        let names: Vec<String> = path.iter().chain([&start]).map(|at| services[*at].service.name.to_plain()).collect();
+    let mut circles = circles(services);
+    circles.sort();
+    for circle in circles {
+        let names: Vec<String> =
+            circle.iter().chain(&circle[..1]).map(|&at| services[at].service.name.to_plain()).collect();
         let message = format!("`when-all-down` goes round in a circle: {}", names.join(" → "));
-        let mut problem = Problem::error(services[start].when_all_down, message);
-        for at in &path[1..] {
-            problem = problem.also(services[*at].when_all_down, "and from here");
+        let mut problem = Problem::error(services[circle[0]].when_all_down, message);
+        for &at in &circle[1..] {
+            problem = problem.also(services[at].when_all_down, "and from here");
         }
         findings.cross.push(problem);
+    }
+}
+
+/// The circles of fallbacks, each from its first service on. Every service is come to once: a walk ends where an earlier
+/// one went, and it found a circle when that one was itself.
+fn circles(services: &[Placed]) -> Vec<Vec<usize>> {
+    let mut walked_from: Vec<Option<usize>> = vec![None; services.len()];
+    let mut circles = Vec::new();
+    for start in 0..services.len() {
+        let mut path = Vec::new();
+        let mut next = Some(start);
+        while let Some(at) = next.filter(|&at| walked_from[at].is_none()) {
+            walked_from[at] = Some(start);
+            path.push(at);
+            next = fallback(&services[at]);
+        }
+        let met =
+            next.filter(|&at| walked_from[at] == Some(start)).and_then(|met| path.iter().position(|&at| at == met));
+        if let Some(begin) = met {
+            let mut circle = path.split_off(begin);
+            let first = (0..circle.len()).min_by_key(|&index| circle[index]).unwrap_or_default();
+            circle.rotate_left(first);
+            circles.push(circle);
+        }
+    }
+    circles
+}
+
+fn fallback(placed: &Placed) -> Option<usize> {
+    match placed.service.when_all_down {
+        WhenAllDown::Service(id) => Some(id.0 as usize),
+        _ => None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every key there is: name, kind, default and a line of meaning. This is the one place that says so: the check for
 //! unknown keys, the readers' defaults and the reference are made from these tables (SPEC 1.3, 1.5).
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::kinds::{self, Kind};
@@ -109,6 +110,10 @@ pub(super) static TOP: &[(&str, Shape)] = &[
     ("tls", Shape::Later("queries are answered over UDP and TCP")),
     ("keys", Shape::Later("zones are loaded from files; transfers and updates come later")),
 ];
+
+/// Sections of tables inside values, each with the one that holds it.
+pub(super) static INNER: &[(&str, &Section)] =
+    &[("geo", &NETWORK), ("regions", &LOCATION), ("checks", &WINDOW), ("pools", &INSTANCE), ("services", &STICKY)];
 
 /// `[defaults.…]` by kind.
 pub(super) static DEFAULTS: &[(&str, &Section)] = &[("check", &CHECK), ("pool", &POOL), ("service", &SERVICE)];
@@ -605,12 +610,26 @@ impl Section {
 
 impl Key {
     /// The default as a value.
-    pub(super) fn default_value(&self) -> Option<Value> {
+    pub(super) fn default_value(&self) -> Option<&'static Value> {
         let Default::Value(text) = self.default else { return None };
-        let (value, _) = toml::de::DeValue::parse_recoverable(text);
-        Some(Value::new(SourceId(0), &value))
+        DEFAULT_VALUES.get(text)
     }
 }
+
+/// All defaults by their text, parsed once: a large configuration asks for some a million times.
+static DEFAULT_VALUES: LazyLock<HashMap<&str, Value>> = LazyLock::new(|| {
+    let top = TOP.iter().filter_map(|(_, shape)| match shape {
+        Shape::Single(section) | Shape::Named(section) | Shape::Several(section) => Some(*section),
+        Shape::Defaults | Shape::Include | Shape::Later(_) => None,
+    });
+    let keys = top.chain(INNER.iter().map(|(_, section)| *section)).flat_map(|section| section.keys);
+    let texts = keys.filter_map(|key| match key.default {
+        Default::Value(text) => Some(text),
+        Words(_) | Required => None,
+    });
+    let parse = |text| Value::new(SourceId(0), &toml::de::DeValue::parse_recoverable(text).0);
+    texts.map(|text| (text, parse(text))).collect()
+});
 
 /// Checks the keys of a table and their values, one by one; what is missing is not told here.
 pub(super) fn check_table(section: &Section, table: &Table, problems: &mut Vec<Problem>) {

@@ -26,11 +26,12 @@ pub(super) struct Placed {
 }
 
 /// Compiles all maps, in configured order.
-pub(super) fn compile(document: &Document, regions: &Index<'_>, findings: &mut Findings) -> Vec<Placed> {
+pub(super) fn compile(document: &Document, findings: &mut Findings) -> Vec<Placed> {
+    let regions = Index::new("region", document.section("regions"));
     let mut maps = Vec::new();
     for entry in document.named("maps") {
         let fields = Fields::of(document, "maps", "map", &keys::MAP, entry, findings);
-        maps.push(map(&fields, &entry.name, regions, findings));
+        maps.push(map(&fields, &entry.name, &regions, findings));
     }
     maps
 }

@@ -46,8 +46,8 @@ pub(super) fn compile(
         fleet: Fleet { regions, ..Fleet::default() },
         places: Places::default(),
         targets: HashMap::new(),
-        regions: Index::new("region", document.named("regions")),
-        check_names: Index::new("check", document.named("checks")),
+        regions: Index::new("region", document.section("regions")),
+        check_names: Index::new("check", document.section("checks")),
         checks,
     };
     for entry in document.named("pools") {

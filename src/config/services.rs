@@ -1,10 +1,11 @@
 //! `[services]`: each by itself; how they fit maps, zones and each other is `fit`'s.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::checks::refuse_unused;
 use super::fields::{Fields, Index, entries};
-use super::files::Document;
+use super::files::{Document, Named};
 use super::findings::Findings;
 use super::keys::{self, MAX_WEIGHT};
 use super::kinds::{self, Read};
@@ -37,36 +38,47 @@ pub(super) struct Placed {
 }
 
 /// What services refer to.
-pub(super) struct References<'d> {
-    pub(super) pools: Index<'d>,
-    pub(super) maps: Index<'d>,
-    pub(super) regions: Index<'d>,
+struct References<'d> {
+    pools: Index<'d>,
+    maps: Index<'d>,
+    regions: Index<'d>,
+    services: &'d Named,
+    /// The first service of each name: written differently, two keys may be one.
+    names: HashMap<Name, ServiceId>,
+}
+
+impl<'d> References<'d> {
+    fn of(document: &'d Document, names: &[Name]) -> References<'d> {
+        let mut numbers = HashMap::with_capacity(names.len());
+        for (name, number) in names.iter().zip(0..) {
+            numbers.entry(name.clone()).or_insert(ServiceId(number));
+        }
+        References {
+            pools: Index::new("pool", document.section("pools")),
+            maps: Index::new("map", document.section("maps")),
+            regions: Index::new("region", document.section("regions")),
+            services: document.section("services"),
+            names: numbers,
+        }
+    }
 }
 
 /// Compiles all services, in configured order.
-pub(super) fn compile(document: &Document, references: &References<'_>, findings: &mut Findings) -> Vec<Placed> {
+pub(super) fn compile(document: &Document, findings: &mut Findings) -> Vec<Placed> {
     let entries = document.named("services");
-    let names = entries
-        .iter()
-        .map(|entry| kinds::domain_name_of(&entry.name).unwrap_or_else(|_| Name::root()))
-        .collect::<Vec<_>>();
-    let mut services = Vec::new();
-    for (entry, name) in entries.iter().zip(&names) {
+    let name_of = |entry: &Entry| kinds::domain_name_of(&entry.name).unwrap_or_else(|_| Name::root());
+    let names: Vec<Name> = entries.iter().map(name_of).collect();
+    let references = References::of(document, &names);
+    let mut services = Vec::with_capacity(entries.len());
+    for (entry, name) in entries.iter().zip(names) {
         let fields = Fields::of(document, "services", "service", &keys::SERVICE, entry, findings);
         fields.require(findings);
-        services.push(service(&fields, name, entries, &names, references, findings));
+        services.push(service(&fields, name, &references, findings));
     }
     services
 }
 
-fn service(
-    fields: &Fields<'_>,
-    name: &Name,
-    entries: &[Entry],
-    names: &[Name],
-    references: &References<'_>,
-    findings: &mut Findings,
-) -> Placed {
+fn service(fields: &Fields<'_>, name: Name, references: &References<'_>, findings: &mut Findings) -> Placed {
     let (aliases, alias_places) = fields.each("aliases", kinds::domain_name).into_iter().unzip();
     let pool = fields.find("pool").and_then(|value| references.pools.resolve(value, findings));
     let map = fields.find("map").and_then(|value| references.maps.resolve(value, findings));
@@ -74,8 +86,7 @@ fn service(
     let sticky = fields.custom("sticky", sticky).unwrap_or(Sticky { ipv4: 24, ipv6: 56 });
     if matches!(steer, Steer::Geo) && fields.find("map").is_none() {
         let problem = Problem::error(fields.at("steer"), "`steer = \"geo\"` without a map");
-        let names = references.maps.names();
-        let hint = match names.first() {
+        let hint = match references.maps.named.names().next() {
             Some(first) => format!("add map = \"{first}\""),
             None => "write [maps.world] and add map = \"world\"".to_string(),
         };
@@ -83,7 +94,7 @@ fn service(
     }
     Placed {
         service: Service {
-            name: name.clone(),
+            name,
             aliases,
             pool: PoolId(pool.unwrap_or_default()),
             steer,
@@ -96,7 +107,7 @@ fn service(
             },
             answers: fields.integer("answers").unwrap_or(1),
             ttl: fields.custom("ttl", |value| ttl(value).ok()).unwrap_or_default(),
-            when_all_down: when_all_down(fields, entries, names, findings),
+            when_all_down: when_all_down(fields, references, findings),
             sticky,
             ecs: fields.boolean("ecs"),
         },
@@ -113,6 +124,12 @@ fn service(
 }
 
 impl Placed {
+    /// Its name and aliases, each with its place.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&Name, Span)> {
+        let aliases = self.service.aliases.iter().zip(self.aliases.iter().copied());
+        std::iter::once((&self.service.name, self.name)).chain(aliases)
+    }
+
     /// Without `order`, failover goes by the regions as configured: only those in which the pool has instances count.
     pub(super) fn complete_order(&mut self, configured: impl Iterator<Item = RegionId>) {
         if let Steer::Failover { order } = &mut self.service.steer
@@ -188,13 +205,13 @@ fn shares(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findi
     (Steer::Weighted { shares }, places)
 }
 
-fn when_all_down(fields: &Fields<'_>, entries: &[Entry], names: &[Name], findings: &mut Findings) -> WhenAllDown {
+fn when_all_down(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findings) -> WhenAllDown {
     let Some(value) = fields.find("when-all-down") else { return WhenAllDown::ServeAll };
     match &value.data {
         Data::Text(text) if text == "nodata" => WhenAllDown::Nodata,
         Data::Text(text) if text == "servfail" => WhenAllDown::Servfail,
         Data::Table(table) => match (table.get("service"), table.get("address")) {
-            (Some(service), None) => fallback(service, entries, names, findings),
+            (Some(service), None) => fallback(service, references, findings),
             (None, Some(address)) => WhenAllDown::Addresses(
                 address.elements().iter().filter_map(|value| instance_address(value).ok()).collect(),
             ),
@@ -204,13 +221,12 @@ fn when_all_down(fields: &Fields<'_>, entries: &[Entry], names: &[Name], finding
     }
 }
 
-fn fallback(value: &Value, entries: &[Entry], names: &[Name], findings: &mut Findings) -> WhenAllDown {
+fn fallback(value: &Value, references: &References<'_>, findings: &mut Findings) -> WhenAllDown {
     let Ok(name) = kinds::domain_name(value) else { return WhenAllDown::ServeAll };
-    match (0u32..).zip(names).find(|(_, other)| **other == name) {
-        Some((number, _)) => WhenAllDown::Service(ServiceId(number)),
+    match references.names.get(&name) {
+        Some(&id) => WhenAllDown::Service(id),
         None => {
-            let known = entries.iter().map(|entry| entry.name.as_str());
-            let found = value.text().unwrap_or_default();
+            let (found, known) = (value.text().unwrap_or_default(), references.services.names());
             findings.cross.push(super::fields::unknown_reference(value, "service", found, known));
             WhenAllDown::ServeAll
         }
