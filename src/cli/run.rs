@@ -89,8 +89,8 @@ impl LogArgs {
 impl Run {
     pub(super) fn run(self) -> End {
         let path = self.config.path();
-        let ready = match load(&path) {
-            Ok(ready) => ready,
+        let configuration = match load(&path) {
+            Ok(configuration) => configuration,
             Err(end) => return end,
         };
         let guard = match self.log.start() {
@@ -100,7 +100,7 @@ impl Run {
         raise_descriptor_limit();
         let Some(runtime) = runtime() else { return End::Failed };
         let end = runtime.block_on(async {
-            match Node::start(ready.configuration, &path).await {
+            match Node::start(configuration, &path).await {
                 Ok(mut node) => {
                     node.until_ended().await;
                     node.stop().await;
@@ -339,6 +339,8 @@ fn reloaded(path: &Path) -> Result<World, Vec<String>> {
     let config::Loaded { configuration, problems, sources } = config::load_to_serve(path);
     let rendered = || problems.iter().map(|problem| render(std::slice::from_ref(problem), &sources, false)).collect();
     let Some(configuration) = configuration else { return Err(rendered()) };
+    // The texts of all files may be a lot, and compiling takes memory too.
+    drop(sources);
     let world = World::compile(configuration);
     let failed = explain::failed_tests(&world);
     if failed.is_empty() { Ok(world) } else { Err(failed) }

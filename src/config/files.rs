@@ -1,17 +1,18 @@
 //! Reading the configuration's files into one document: TOML with all syntax errors, `include` and its globs, and one
 //! name defined twice (SPEC 1.1).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
+use std::sync::LazyLock;
 
 use super::findings::Findings;
 use super::keys::{self, DEFAULTS, EMPTY, PERSONAL, Shape, TOP};
 use super::kinds;
 use super::text;
 use super::value::{Data, Entry, Table, Value, quoted};
-use crate::fleet::glob;
+use crate::fleet::{Word, glob};
 use crate::problem::{Problem, SourceId, Sources, Span};
 
 /// Largest file that is read, in octets.
@@ -28,10 +29,45 @@ pub(super) struct Document {
     pub(super) tests: Vec<Value>,
 }
 
+/// `[regions.…]` and such, in configured order.
 #[derive(Default)]
-struct Named {
-    entries: Vec<Entry>,
-    index: HashMap<String, usize>,
+pub(super) struct Named {
+    pub(super) entries: Vec<Entry>,
+    numbers: HashMap<Word, u32>,
+}
+
+/// A section that is not there.
+static NOTHING: LazyLock<Named> = LazyLock::new(Named::default);
+
+impl Named {
+    fn of(entries: Vec<Entry>) -> Named {
+        let numbers = entries.iter().map(|entry| entry.name.clone()).zip(0..).collect();
+        Named { entries, numbers }
+    }
+
+    /// The place of a name in configured order.
+    pub(super) fn number(&self, name: &str) -> Option<u32> {
+        self.numbers.get(name).copied()
+    }
+
+    /// All names, in configured order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| &*entry.name)
+    }
+
+    fn find(&self, name: &str) -> Option<&Entry> {
+        self.number(name).map(|number| &self.entries[number as usize])
+    }
+
+    /// Takes an entry in, or tells where its name stands already.
+    fn take(&mut self, entry: Entry) -> Option<Problem> {
+        if let Some(first) = self.find(&entry.name) {
+            return Some(twice(&entry, first));
+        }
+        self.numbers.insert(entry.name.clone(), self.entries.len() as u32);
+        self.entries.push(entry);
+        None
+    }
 }
 
 impl Document {
@@ -40,15 +76,26 @@ impl Document {
         self.singles.get(name).unwrap_or(&EMPTY)
     }
 
+    /// `[regions.…]` and such, with the names of all.
+    pub(super) fn section(&self, name: &str) -> &Named {
+        self.named.get(name).unwrap_or(&NOTHING)
+    }
+
     /// `[regions.…]` and such, in configured order.
     pub(super) fn named(&self, name: &str) -> &[Entry] {
-        self.named.get(name).map_or(&[], |named| &named.entries)
+        &self.section(name).entries
     }
 
     /// One of them by its name.
     pub(super) fn find(&self, section: &str, name: &str) -> Option<&Entry> {
-        let named = self.named.get(section)?;
-        named.index.get(name).map(|&index| &named.entries[index])
+        self.section(section).find(name)
+    }
+
+    /// Drops what a section that was compiled says, which may be most of the document; its names stay.
+    pub(super) fn forget(&mut self, section: &str) {
+        for entry in self.named.get_mut(section).into_iter().flat_map(|named| &mut named.entries) {
+            entry.value.data = Data::Broken;
+        }
     }
 }
 
@@ -101,8 +148,11 @@ pub(super) fn read_text(path: &Path) -> io::Result<String> {
 
 /// Reads a file of bounded size.
 pub(super) fn read_octets(path: &Path) -> io::Result<Vec<u8>> {
-    let mut octets = Vec::new();
-    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut octets)?;
+    let mut file = File::open(path)?;
+    // What else reads as a file (a pipe, a folder) says no length.
+    let length = file.metadata().map_or(0, |metadata| metadata.len().min(MAX_FILE));
+    let mut octets = Vec::with_capacity(length as usize + 1);
+    file.by_ref().take(MAX_FILE + 1).read_to_end(&mut octets)?;
     if octets.len() as u64 > MAX_FILE {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {MAX_FILE} octets")));
     }
@@ -127,18 +177,19 @@ impl Document {
     fn drop_unquoted(&mut self, findings: &mut Findings) {
         for group in ["zones", "services"] {
             let Some(named) = self.named.get_mut(group) else { continue };
-            let (unquoted, entries): (Vec<Entry>, Vec<Entry>) =
-                std::mem::take(&mut named.entries).into_iter().partition(|entry| unquoted_name(group, entry).is_some());
-            findings.local.extend(unquoted.iter().filter_map(|entry| unquoted_name(group, entry)));
-            named.index = entries.iter().enumerate().map(|(index, entry)| (entry.name.clone(), index)).collect();
-            named.entries = entries;
+            let unquoted: Vec<Problem> = named.entries.iter().filter_map(|entry| unquoted_name(group, entry)).collect();
+            if !unquoted.is_empty() {
+                named.entries.retain(|entry| unquoted_name(group, entry).is_none());
+                *named = Named::of(std::mem::take(&mut named.entries));
+                findings.local.extend(unquoted);
+            }
         }
     }
 
     /// Merges a file's tables in; what is no known section is a problem.
     fn take(&mut self, root: Table, findings: &mut Findings, is_main: bool) {
         for entry in root.entries {
-            let Some((name, shape)) = TOP.iter().find(|(name, _)| *name == entry.name) else {
+            let Some((name, shape)) = TOP.iter().find(|(name, _)| entry.name == *name) else {
                 findings.local.push(unknown_section(&entry));
                 continue;
             };
@@ -162,26 +213,20 @@ impl Document {
     fn take_single(&mut self, name: &'static str, entry: Entry, findings: &mut Findings) {
         let Some(table) = into_table(entry, findings) else { return };
         let merged = self.singles.entry(name).or_default();
+        let mut entries = std::mem::take(&mut merged.entries).into_vec();
         for entry in table.entries {
-            match merged.entry(&entry.name) {
+            match entries.iter().find(|first| first.name == entry.name) {
                 Some(first) => findings.local.push(twice(&entry, first)),
-                None => merged.entries.push(entry),
+                None => entries.push(entry),
             }
         }
+        merged.entries = entries.into();
     }
 
     fn take_named(&mut self, name: &'static str, entry: Entry, findings: &mut Findings) {
         let Some(table) = into_table(entry, findings) else { return };
         let named = self.named.entry(name).or_default();
-        for entry in table.entries {
-            match named.index.get(&entry.name) {
-                Some(&index) => findings.local.push(twice(&entry, &named.entries[index])),
-                None => {
-                    named.index.insert(entry.name.clone(), named.entries.len());
-                    named.entries.push(entry);
-                }
-            }
-        }
+        findings.local.extend(table.entries.into_iter().filter_map(|entry| named.take(entry)));
     }
 
     fn take_several(&mut self, entry: Entry, findings: &mut Findings) {
@@ -209,14 +254,14 @@ fn into_table(entry: Entry, findings: &mut Findings) -> Option<Table> {
 }
 
 fn twice(second: &Entry, first: &Entry) -> Problem {
-    Problem::error(second.key.clone(), format!("{} is defined twice", quoted(&second.name)))
-        .also(first.key.clone(), "first defined here")
+    Problem::error(second.key, format!("{} is defined twice", quoted(&second.name)))
+        .also(first.key, "first defined here")
 }
 
 fn unknown_section(entry: &Entry) -> Problem {
     let names: Vec<&str> = TOP.iter().map(|(name, _)| *name).collect();
     let what = if entry.value.table().is_some() { "section" } else { "key" };
-    let problem = Problem::error(entry.key.clone(), format!("unknown {what} {}", quoted(&entry.name)));
+    let problem = Problem::error(entry.key, format!("unknown {what} {}", quoted(&entry.name)));
     keys::unknown(problem.allowed(names.join(", ")), &entry.name, &names)
 }
 
@@ -250,7 +295,7 @@ pub(super) fn check_values(document: &mut Document, findings: &mut Findings) {
 fn check_named(group: &str, section: &'static keys::Section, entry: &Entry, problems: &mut Vec<Problem>) {
     if matches!(group, "zones" | "services") {
         if let Err(message) = kinds::domain_name_of(&entry.name) {
-            problems.push(Problem::error(entry.key.clone(), message));
+            problems.push(Problem::error(entry.key, message));
         }
     } else if !text::is_name(&entry.name) {
         problems.push(bad_name(entry));
@@ -260,31 +305,32 @@ fn check_named(group: &str, section: &'static keys::Section, entry: &Entry, prob
 
 /// A name that cannot be one of a region, check, pool, map or instance.
 pub(super) fn bad_name(entry: &Entry) -> Problem {
-    Problem::error(entry.key.clone(), format!("{} cannot be a name", quoted(&entry.name)))
+    Problem::error(entry.key, format!("{} cannot be a name", quoted(&entry.name)))
         .allowed("letters, digits, \"-\", \"_\", \".\"; at most 63; begins with a letter, digit or \"_\"")
 }
 
 /// `[services.www.example.com]` nests tables; the name must be quoted.
 fn unquoted_name(group: &str, entry: &Entry) -> Option<Problem> {
-    let mut full = entry.name.clone();
+    let mut inside = Vec::new();
     let mut table = entry.value.table()?;
     while let [Entry { name, value: Value { data: Data::Table(inner), .. }, .. }] = &table.entries[..] {
         if keys::is_key(group, name) {
             break;
         }
-        full = format!("{full}.{name}");
+        inside.push(&**name);
         table = inner;
     }
-    (full != entry.name).then(|| {
-        Problem::error(entry.key.clone(), "a domain name without quotes")
+    (!inside.is_empty()).then(|| {
+        let full = format!("{}.{}", entry.name, inside.join("."));
+        Problem::error(entry.key, "a domain name without quotes")
             .hint(format!("write [{group}.\"{full}\"]: in TOML a dot outside quotes opens a table inside"))
     })
 }
 
 fn check_defaults(entry: &Entry, problems: &mut Vec<Problem>) {
-    let Some((_, section)) = DEFAULTS.iter().find(|(name, _)| *name == entry.name) else {
+    let Some((_, section)) = DEFAULTS.iter().find(|(name, _)| entry.name == *name) else {
         let names: Vec<&str> = DEFAULTS.iter().map(|(name, _)| *name).collect();
-        let problem = Problem::error(entry.key.clone(), format!("unknown key {} in [defaults]", quoted(&entry.name)));
+        let problem = Problem::error(entry.key, format!("unknown key {} in [defaults]", quoted(&entry.name)));
         problems.push(keys::unknown(problem.allowed(names.join(", ")), &entry.name, &names));
         return;
     };
@@ -292,7 +338,7 @@ fn check_defaults(entry: &Entry, problems: &mut Vec<Problem>) {
     let Some(table) = entry.value.table() else { return };
     for given in table.entries.iter().filter(|given| PERSONAL.contains(&given.name.as_str())) {
         let message = format!("`{}` in [defaults.{}]", given.name, entry.name);
-        problems.push(Problem::error(given.key.clone(), message).hint(format!("give it in each {}", entry.name)));
+        problems.push(Problem::error(given.key, message).hint(format!("give it in each {}", entry.name)));
     }
 }
 
@@ -300,7 +346,7 @@ fn check_defaults(entry: &Entry, problems: &mut Vec<Problem>) {
 fn included_files(root: &Table, main: &Path, findings: &mut Findings) -> Vec<(PathBuf, Span)> {
     let Some(value) = root.get("include") else { return Vec::new() };
     let base = main.parent().unwrap_or(Path::new(""));
-    let mut seen = vec![main.to_path_buf()];
+    let mut seen = HashSet::from([main.to_path_buf()]);
     let mut files = Vec::new();
     for element in value.elements() {
         let pattern = match kinds::text(element) {
@@ -311,14 +357,13 @@ fn included_files(root: &Table, main: &Path, findings: &mut Findings) -> Vec<(Pa
             }
         };
         if pattern.contains("**") {
-            let problem = Problem::error(element.span.clone(), "`**` in a pattern");
+            let problem = Problem::error(element.span, "`**` in a pattern");
             findings.local.push(problem.hint("name each folder: \"services/*/*.toml\""));
             continue;
         }
         for path in expand(base, pattern) {
-            if !seen.contains(&path) && files.len() < MAX_INCLUDED {
-                seen.push(path.clone());
-                files.push((path, element.span.clone()));
+            if files.len() < MAX_INCLUDED && seen.insert(path.clone()) {
+                files.push((path, element.span));
             }
         }
     }

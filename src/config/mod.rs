@@ -162,7 +162,7 @@ pub fn load(path: &Path) -> Loaded {
     let mut findings = findings::Findings::default();
     let mut document = files::read(path, &mut sources, &mut findings);
     files::check_values(&mut document, &mut findings);
-    let configuration = compile(&document, &mut sources, &mut findings);
+    let configuration = compile(document, &mut sources, &mut findings);
     let problems = findings.finish(&sources);
     let is_refused = problems.iter().any(|problem| problem.severity == Severity::Error);
     Loaded { configuration: (!is_refused).then_some(configuration), problems, sources }
@@ -193,27 +193,24 @@ pub fn state_dir(path: &Path) -> Result<PathBuf, String> {
     Ok(server::server(&document, &sources, &mut findings).state_dir)
 }
 
-fn compile(document: &files::Document, sources: &mut Sources, findings: &mut findings::Findings) -> Configuration {
-    let server = server::server(document, sources, findings);
-    let admin = server::admin(document, findings);
-    let ecs = server::ecs(document);
-    let zones = zones::compile(document, sources, findings);
-    let networks = networks::compile(document, sources, findings);
-    let regions = regions::compile(document, findings);
-    let checks = checks::compile(document, findings);
-    let (fleet, places) = pools::compile(document, regions, &checks, findings);
-    let references = services::References {
-        pools: fields::Index::new("pool", document.named("pools")),
-        maps: fields::Index::new("map", document.named("maps")),
-        regions: fields::Index::new("region", document.named("regions")),
-    };
-    let maps = maps::compile(document, &references.regions, findings);
-    let mut services = services::compile(document, &references, findings);
-    let statics = zones::Statics::new(&zones);
-    let around = fit::Surroundings { fleet: &fleet, places: &places, maps: &maps, statics: &statics };
-    fit::check(&mut services, &around, findings);
+/// Sections with values of millions of instances go first, and their values from memory, before zones are read.
+fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut findings::Findings) -> Configuration {
+    let server = server::server(&document, sources, findings);
+    let admin = server::admin(&document, findings);
+    let ecs = server::ecs(&document);
+    let regions = regions::compile(&document, findings);
+    let checks = checks::compile(&document, findings);
+    let (fleet, places) = pools::compile(&document, regions, &checks, findings);
+    document.forget("pools");
+    let maps = maps::compile(&document, findings);
+    let mut services = services::compile(&document, findings);
+    document.forget("services");
+    let zones = zones::compile(&document, sources, findings);
+    let networks = networks::compile(&document, sources, findings);
+    fit::check_names(&services, &zones, findings);
+    fit::check(&mut services, &fit::Surroundings { fleet: &fleet, places: &places, maps: &maps }, findings);
     fit::check_long_prefixes(&ecs, &networks, &maps, &services, findings);
-    let tests = expectations::compile(document, sources, &fleet, &services, findings);
+    let tests = expectations::compile(&document, sources, &fleet, &services, findings);
     Configuration {
         server,
         admin,

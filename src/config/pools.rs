@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::checks::{self, Host};
 use super::fields::{Fields, Index, entries};
@@ -11,7 +12,9 @@ use super::keys;
 use super::kinds::{self, Read};
 use super::text::{self, show_share};
 use super::value::{Entry, Value};
-use crate::fleet::{Address, CheckId, Fleet, Instance, InstanceId, Pool, PoolId, Region, RegionId, Target, TargetId};
+use crate::fleet::{
+    Address, CheckId, Few, Fleet, Instance, InstanceId, Pool, PoolId, Region, RegionId, Target, TargetId,
+};
 use crate::problem::{Problem, Span};
 
 /// Most addresses of one instance.
@@ -43,8 +46,8 @@ pub(super) fn compile(
         fleet: Fleet { regions, ..Fleet::default() },
         places: Places::default(),
         targets: HashMap::new(),
-        regions: Index::new("region", document.named("regions")),
-        check_names: Index::new("check", document.named("checks")),
+        regions: Index::new("region", document.section("regions")),
+        check_names: Index::new("check", document.section("checks")),
         checks,
     };
     for entry in document.named("pools") {
@@ -62,9 +65,7 @@ fn warn_of_later(fields: &Fields<'_>, findings: &mut Findings) {
             && fields.duration(name).is_some_and(|duration| !duration.is_zero())
         {
             let message = format!("`{name}` takes effect in a later version of Waymark");
-            findings
-                .cross
-                .push(Problem::warning(value.span.clone(), message).hint(format!("in this one {until_then}")));
+            findings.cross.push(Problem::warning(value.span, message).hint(format!("in this one {until_then}")));
         }
     }
 }
@@ -82,20 +83,20 @@ impl Builder<'_> {
     fn pool(&mut self, entry: &Entry, fields: &Fields<'_>, findings: &mut Findings) {
         let id = PoolId(self.fleet.pools.len() as u32);
         let used = self.pool_checks(fields, findings);
-        let host = fields.text("host");
+        let host = fields.text("host").map(Arc::from);
         self.require_hosts(fields, &used, host.is_some(), findings);
         let mut instances = Vec::new();
         for instance in fields.find("instances").map(entries).unwrap_or_default() {
             instances.push(InstanceId(self.fleet.instances.len() as u32));
-            self.instance(id, instance, &used, host.as_deref(), findings);
+            self.instance(id, instance, &used, host.as_ref(), findings);
         }
         self.fleet.pools.push(Pool {
             name: entry.name.clone(),
-            instances,
+            instances: instances.into(),
             checks: used.iter().map(|(check, _)| *check).collect(),
             up_threshold: fields.share("up-threshold").unwrap_or_default(),
         });
-        self.places.pools.push(entry.key.clone());
+        self.places.pools.push(entry.key);
         self.warn_of_weights(id, fields, findings);
     }
 
@@ -105,25 +106,25 @@ impl Builder<'_> {
             let Some(check) = self.check_names.resolve(value, findings).map(CheckId) else { continue };
             match used.iter().find(|(earlier, _)| *earlier == check) {
                 Some((_, first)) => {
-                    let problem = Problem::error(value.span.clone(), format!("{} is listed twice", value.shown()));
-                    findings.cross.push(problem.also(first.clone(), "first listed here"));
+                    let problem = Problem::error(value.span, format!("{} is listed twice", value.shown()));
+                    findings.cross.push(problem.also(*first, "first listed here"));
                 }
-                None => used.push((check, value.span.clone())),
+                None => used.push((check, value.span)),
             }
         }
         used
     }
 
     fn require_hosts(&self, fields: &Fields<'_>, used: &[(CheckId, Span)], has_host: bool, findings: &mut Findings) {
-        for (check, span) in used {
+        for &(check, span) in used {
             let placed = &self.checks[check.0 as usize];
             if placed.host == (Host::Pool { needed: true }) && !has_host {
                 let message = format!("check \"{}\" verifies certificates, but for which host?", placed.check.name);
                 findings.cross.push(
-                    Problem::error(span.clone(), message)
+                    Problem::error(span, message)
                         .hint("give `host` in the check or in the pool, or `verify = false` in the check")
-                        .also(placed.name.clone(), "the check")
-                        .also(fields.place.clone(), "the pool"),
+                        .also(placed.name, "the check")
+                        .also(fields.place, "the pool"),
                 );
             }
         }
@@ -134,11 +135,11 @@ impl Builder<'_> {
         pool: PoolId,
         entry: &Entry,
         used: &[(CheckId, Span)],
-        host: Option<&str>,
+        host: Option<&Arc<str>>,
         findings: &mut Findings,
     ) {
         let table = entry.value.table().unwrap_or(&keys::EMPTY);
-        let fields = Fields::alone(&keys::INSTANCE, entry.key.clone(), table);
+        let fields = Fields::alone(&keys::INSTANCE, entry.key, table);
         fields.require(findings);
         let port = fields.integer("port");
         let check_port = fields.integer("check-port");
@@ -157,34 +158,40 @@ impl Builder<'_> {
                     address: check_address.unwrap_or(ip),
                     port: target_port.unwrap_or_default(),
                     host: match &placed.host {
-                        Host::Named(name) => Some(name.clone()),
-                        Host::Pool { .. } => host.filter(|host| *host != "address").map(str::to_string),
+                        Host::Named(name) => Some(Arc::clone(name)),
+                        Host::Pool { .. } => host.filter(|host| ***host != *"address").cloned(),
                         Host::Address | Host::Unused => None,
                     },
                 };
                 targets.push(self.target(target));
             }
-            addresses.push(Address { ip, targets });
+            addresses.push(Address { ip, targets: targets.into() });
         }
         let regions = self.instance_regions(&fields, findings);
         let weight = fields.integer("weight").unwrap_or(1);
-        self.fleet.instances.push(Instance { name: entry.name.clone(), pool, regions, weight, addresses });
-        self.places.instances.push(entry.key.clone());
+        self.fleet.instances.push(Instance {
+            name: entry.name.clone(),
+            pool,
+            regions,
+            weight,
+            addresses: addresses.into(),
+        });
+        self.places.instances.push(entry.key);
         self.places.names_region.push(fields.own("region").is_some_and(|value| !value.elements().is_empty()));
     }
 
-    fn instance_regions(&self, fields: &Fields<'_>, findings: &mut Findings) -> Vec<RegionId> {
+    fn instance_regions(&self, fields: &Fields<'_>, findings: &mut Findings) -> Few<RegionId> {
         let mut regions = Vec::new();
         for value in fields.find("region").map(Value::elements).unwrap_or_default() {
             let number = self.regions.resolve(value, findings).and_then(|number| u16::try_from(number).ok());
             let Some(region) = number.map(RegionId) else { continue };
             if regions.contains(&region) {
-                findings.cross.push(Problem::error(value.span.clone(), format!("{} is listed twice", value.shown())));
+                findings.cross.push(Problem::error(value.span, format!("{} is listed twice", value.shown())));
             } else {
                 regions.push(region);
             }
         }
-        regions
+        regions.into()
     }
 
     fn target(&mut self, target: Target) -> TargetId {
@@ -201,7 +208,7 @@ impl Builder<'_> {
         let pool = self.fleet.pool(id);
         if !pool.instances.is_empty() && pool.instances.iter().all(|id| self.fleet.instance(*id).weight == 0) {
             let message = format!("every instance of pool \"{}\" has weight 0: it never answers", pool.name);
-            findings.cross.push(Problem::warning(fields.place.clone(), message));
+            findings.cross.push(Problem::warning(fields.place, message));
         }
         let mut by_region: BTreeMap<RegionId, Vec<InstanceId>> = BTreeMap::new();
         for &instance in &pool.instances {
@@ -223,11 +230,11 @@ impl Builder<'_> {
                     pool.name,
                 );
                 let part = show_share(u32::try_from(rest * 10_000 / total).unwrap_or_default());
-                findings.cross.push(
-                    Problem::warning(self.places.instances[heaviest.0 as usize].clone(), message).hint(format!(
+                findings.cross.push(Problem::warning(self.places.instances[heaviest.0 as usize], message).hint(
+                    format!(
                         "what is left has {part} of the weight: when this one fails, clients go to the next region"
-                    )),
-                );
+                    ),
+                ));
             }
         }
     }
@@ -235,9 +242,9 @@ impl Builder<'_> {
 
 fn no_port(entry: &Entry, check: &checks::Placed) -> Problem {
     let message = format!("no port for check \"{}\"", check.check.name);
-    Problem::error(entry.key.clone(), message)
+    Problem::error(entry.key, message)
         .hint("give `port` in the check or in the instance: this type of check has no port of its own")
-        .also(check.name.clone(), "the check")
+        .also(check.name, "the check")
 }
 
 fn unique_addresses(fields: &Fields<'_>, findings: &mut Findings) -> Vec<IpAddr> {
@@ -246,7 +253,7 @@ fn unique_addresses(fields: &Fields<'_>, findings: &mut Findings) -> Vec<IpAddr>
         match addresses.iter().find(|(earlier, _)| *earlier == address) {
             Some((_, first)) => {
                 let problem = Problem::error(span, format!("{address} is listed twice"));
-                findings.cross.push(problem.also(first.clone(), "first listed here"));
+                findings.cross.push(problem.also(*first, "first listed here"));
             }
             None => addresses.push((address, span)),
         }
@@ -258,7 +265,7 @@ fn unique_addresses(fields: &Fields<'_>, findings: &mut Findings) -> Vec<IpAddr>
 pub(super) fn instance_address(value: &Value) -> Read<IpAddr> {
     let address = kinds::address(value)?;
     if address.is_unspecified() || address.is_multicast() || address == IpAddr::from([255, 255, 255, 255]) {
-        let problem = Problem::error(value.span.clone(), format!("{address} is not an address to send clients to"));
+        let problem = Problem::error(value.span, format!("{address} is not an address to send clients to"));
         return Err(Box::new(problem.allowed("a unicast address")));
     }
     Ok(address)
@@ -268,7 +275,7 @@ pub(super) fn instance_address(value: &Value) -> Read<IpAddr> {
 pub(super) fn check_addresses(value: &Value, problems: &mut Vec<Problem>) {
     let count = value.elements().len();
     if !(1..=MAX_ADDRESSES).contains(&count) {
-        let problem = Problem::error(value.span.clone(), format!("{count} addresses"));
+        let problem = Problem::error(value.span, format!("{count} addresses"));
         problems.push(problem.allowed(format!("1 to {MAX_ADDRESSES}")));
         return;
     }
@@ -285,7 +292,7 @@ pub(super) fn check_instances(value: &Value, problems: &mut Vec<Problem>) {
     };
     if table.entries.is_empty() {
         problems.push(
-            Problem::error(value.span.clone(), "a pool without instances")
+            Problem::error(value.span, "a pool without instances")
                 .allowed("eu-1 = { region = \"eu-west\", address = \"192.0.2.11\" }"),
         );
     }

@@ -12,7 +12,7 @@ use crate::problem::{Problem, SourceId, Sources, Span};
 
 /// Where sections that are not there would be: the beginning of the main file.
 fn nowhere() -> Span {
-    Span { source: SourceId(0), range: 0..0 }
+    Span::new(SourceId(0), 0..0)
 }
 
 /// Compiles `[server]`.
@@ -37,7 +37,7 @@ fn listen(fields: &Fields<'_>, findings: &mut Findings) -> Vec<SocketAddr> {
         match sockets.iter().find(|(earlier, _)| *earlier == socket && socket.port() != 0) {
             Some((_, first)) => {
                 let problem = Problem::error(span, format!("{socket} is listed twice"));
-                findings.cross.push(problem.also(first.clone(), "first listed here"));
+                findings.cross.push(problem.also(*first, "first listed here"));
             }
             None => sockets.push((socket, span)),
         }
@@ -45,7 +45,7 @@ fn listen(fields: &Fields<'_>, findings: &mut Findings) -> Vec<SocketAddr> {
     if let Some(value) = fields.own("listen")
         && value.elements().is_empty()
     {
-        let problem = Problem::error(value.span.clone(), "no address to listen on");
+        let problem = Problem::error(value.span, "no address to listen on");
         findings.cross.push(problem.hint("leave `listen` out to listen on port 53 of all addresses"));
     }
     sockets.into_iter().map(|(socket, _)| socket).collect()

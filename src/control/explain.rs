@@ -187,7 +187,7 @@ fn traced(world: &World, snapshot: &Snapshot, ask: &Ask, trace: &mut Recorded) -
         }
     });
     let regions = &steering.layout(answering.layout).groups[group].regions;
-    let name = |id: &InstanceId| steering.fleet.instance(*id).name.clone();
+    let name = |id: &InstanceId| steering.fleet.instance(*id).name.to_string();
     let of_first = instances.first().and_then(|&id| steering.fleet.instance(id).regions.first());
     let region = if let [only] = regions[..] { Some(only) } else { of_first.copied() };
     Traced {

@@ -363,7 +363,7 @@ type KnownBefore = [Option<Before>; 2];
 fn group_name(world: &World, layout: &Layout, group: &Group) -> GroupName {
     let fleet = world.fleet();
     let regions = group.regions.iter().map(|&region| fleet.region(region).name.clone()).collect();
-    (fleet.pool(layout.pool).name.clone(), regions)
+    (fleet.pool(layout.pool).name.to_string(), regions)
 }
 
 /// Machines of the configuration before.

@@ -162,7 +162,7 @@ pub(super) fn status(view: View<'_>) -> Status {
     let services = (0..world.steering.services.len()).map(|index| service(&view, index)).collect();
     let pools = (world.fleet().pools.iter())
         .map(|pool| PoolStatus {
-            name: pool.name.clone(),
+            name: pool.name.to_string(),
             instances: pool.instances.iter().map(|&id| instance(&view, id)).collect(),
         })
         .collect();
@@ -196,7 +196,7 @@ fn service(view: &View<'_>, index: usize) -> ServiceStatus {
     let names = [("ipv4", failing_open[0]), ("ipv6", failing_open[1])];
     ServiceStatus {
         name: steered.name.to_string(),
-        pool: steering.fleet.pool(layout.pool).name.clone(),
+        pool: steering.fleet.pool(layout.pool).name.to_string(),
         failing_open: names.iter().filter(|(_, failing)| *failing).map(|(name, _)| (*name).into()).collect(),
         regions: regions.collect(),
     }
@@ -206,7 +206,7 @@ fn instance(view: &View<'_>, id: InstanceId) -> InstanceStatus {
     let fleet = view.world.fleet();
     let instance = fleet.instance(id);
     InstanceStatus {
-        name: instance.name.clone(),
+        name: instance.name.to_string(),
         regions: instance.regions.iter().map(|&region| fleet.region(region).name.clone()).collect(),
         weight: instance.weight,
         addresses: instance.addresses.iter().map(|one| address(view, one)).collect(),

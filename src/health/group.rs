@@ -167,14 +167,15 @@ mod tests {
     /// Instances with one IPv4 address and one target each, of these weights.
     fn fleet(weights: &[u32]) -> Fleet {
         let instance = |(index, weight): (usize, &u32)| Instance {
-            name: format!("i{index}"),
+            name: format!("i{index}").as_str().into(),
             pool: PoolId(0),
-            regions: vec![RegionId(0)],
+            regions: [RegionId(0)].into(),
             weight: *weight,
-            addresses: vec![Address {
+            addresses: [Address {
                 ip: IpAddr::from([192, 0, 2, index as u8]),
-                targets: vec![TargetId(index as u32)],
-            }],
+                targets: [TargetId(index as u32)].into(),
+            }]
+            .into(),
         };
         Fleet { instances: weights.iter().enumerate().map(instance).collect(), ..Fleet::default() }
     }
@@ -230,9 +231,9 @@ mod tests {
     #[test]
     fn families_are_judged_apart() {
         let mut fleet = fleet(&[1]);
-        fleet.instances[0]
-            .addresses
-            .push(Address { ip: "2001:db8::1".parse().expect("ip"), targets: vec![TargetId(1)] });
+        let six = Address { ip: "2001:db8::1".parse().expect("ip"), targets: [TargetId(1)].into() };
+        let both = [fleet.instances[0].addresses[0].clone(), six];
+        fleet.instances[0].addresses = both.into();
         let verdicts = [Verdict::Down, Verdict::Up];
         let judge = Judge { fleet: &fleet, verdicts: &verdicts, down: &[], grace_over: true, now: Tick(0) };
         let of = |family| judge.judge(&[InstanceId(0)], family, 5000, None);

@@ -94,7 +94,7 @@ impl Node {
         let instance = self.world.fleet().instance(id);
         let has_check = instance.addresses.iter().any(|address| !address.targets.is_empty());
         let addresses = instance.addresses.iter().filter(|address| families.contains(&Family::of(address.ip)));
-        let targets: Vec<_> = addresses.flat_map(|address| address.targets.clone()).collect();
+        let targets: Vec<_> = addresses.flat_map(|address| address.targets.to_vec()).collect();
         self.down[id.0 as usize] = !has_check && verdict == Verdict::Down;
         for target in targets {
             self.verdicts[target.0 as usize] = verdict;
