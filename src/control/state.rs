@@ -212,9 +212,9 @@ impl State {
         self.settle();
         if is_new {
             let watched: Vec<LayoutId> = self.world.watched().into();
-            self.watch_fail_open(watched);
+            self.watch_fail_open(watched, now);
         } else {
-            self.watch_fail_open(touched);
+            self.watch_fail_open(touched, now);
         }
     }
 
@@ -234,7 +234,7 @@ impl State {
     }
 
     /// One warning when a service begins to answer though nothing works, one line when that ends.
-    fn watch_fail_open(&mut self, layouts: impl IntoIterator<Item = LayoutId>) {
+    fn watch_fail_open(&mut self, layouts: impl IntoIterator<Item = LayoutId>, at: Tick) {
         let steering = &self.world.steering;
         for service in layouts.into_iter().flat_map(|layout| self.world.services_of(layout)) {
             let (index, steered) = (service.0 as usize, steering.service(service));
@@ -242,11 +242,11 @@ impl State {
             let before = std::mem::replace(&mut self.failing_open[index], now);
             let name = &steered.name;
             match (before.contains(&true), now.contains(&true)) {
-                (false, true) => {
+                (before, now) if before == now || !self.burst.allows(at) => {}
+                (false, _) => {
                     tracing::warn!("service/{name}: all instances down for some clients, answering by when-all-down");
                 }
-                (true, false) => tracing::info!("service/{name}: serves healthy instances again"),
-                _ => {}
+                (true, _) => tracing::info!("service/{name}: serves healthy instances again"),
             }
         }
     }
