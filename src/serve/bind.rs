@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{socket, udp};
+use super::{cores, socket, udp};
 
 /// Size asked for each UDP buffer; the kernel gives what `net.core.rmem_max` and `wmem_max` allow.
 const UDP_BUFFER: usize = 4 << 20;
@@ -26,6 +26,7 @@ pub struct Listeners {
     addresses: Vec<SocketAddr>,
     /// For each worker, one for each address.
     pub(super) tcp: Vec<Vec<TcpListener>>,
+    /// For each address, one for each worker, in the order of binding.
     pub(super) udp: Vec<udp::Socket>,
 }
 
@@ -48,6 +49,13 @@ impl Listeners {
             listeners.udp.extend(udp);
         }
         Ok(listeners)
+    }
+
+    /// Has each UDP worker run on a core of its own and get what that core receives. What of it fails is logged.
+    #[must_use]
+    pub fn pinned(mut self) -> Listeners {
+        cores::assign(&self.addresses, &mut self.udp, self.tcp.len());
+        self
     }
 
     /// The addresses, in the order given, with the ports they got.
@@ -162,7 +170,7 @@ fn bind_udp(address: SocketAddr) -> io::Result<udp::Socket> {
     let _ = socket.set_recv_buffer_size(UDP_BUFFER);
     let _ = socket.set_send_buffer_size(UDP_BUFFER);
     bind_or_await(&socket, &address)?;
-    Ok(udp::Socket { socket: socket.into(), wildcard })
+    Ok(udp::Socket { socket: socket.into(), wildcard, core: None })
 }
 
 fn new_socket(address: &SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {

@@ -9,11 +9,12 @@
 //! [`answer::Worker`] and counters: between receiving and sending there is no lock.
 //!
 //! `bind` opens the sockets, `socket` is the one module with `unsafe`, `answerer` calls `respond` and survives its
-//! panics, `connections` decides which TCP connections may stay, `udp` and `tcp` (RFC 7766) are the loops.
+//! panics, `connections` decides which TCP connections may stay, `cores` which worker runs where, `udp` and `tcp` (RFC 7766) are the loops.
 
 mod answerer;
 mod bind;
 mod connections;
+mod cores;
 mod socket;
 mod tcp;
 mod udp;

@@ -1,5 +1,5 @@
 //! System calls the standard library does not offer: batches of datagrams (`recvmmsg`, `sendmmsg`) with the address
-//! each came to (`IP_PKTINFO`), and integer socket options. The only module with `unsafe`.
+//! each came to (`IP_PKTINFO`), socket options, cores of threads. The only module with `unsafe`.
 //!
 //! A [`Batch`] owns all memory its calls touch, made once; one index stands for one datagram in all its arrays. When
 //! the answers are sent, the first headers are pointed to those datagrams that got one:
@@ -29,6 +29,12 @@ const INPUT: usize = 4096;
 const OUTPUT: usize = 4096;
 /// Descriptors asked for at most; more serve nobody here.
 const MOST_DESCRIPTORS: libc::rlim_t = 65_536;
+/// More cores than any kernel is built for.
+const MOST_CORES: usize = 8192;
+/// Bits of a word of a mask of cores, which is a row of `unsigned long`.
+const WORD: usize = libc::c_ulong::BITS as usize;
+/// A set of cores; the fixed one of the C library has room for 1024, which a kernel for more refuses.
+type CoreMask = [libc::c_ulong; MOST_CORES / WORD];
 /// Send calls of one batch that may be repeated after an error that may pass.
 const RETRIES: usize = 8;
 
@@ -322,6 +328,41 @@ fn set_option(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, v
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Has `program` choose the socket that gets a datagram, among those that share `socket`'s address: it returns an index
+/// in the order of binding. Another index, or none, leaves the choice to the kernel's hash.
+pub(super) fn choose_by(socket: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    let len = libc::c_ushort::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the kernel reads a `sock_fprog` from `program` and `len` instructions from where it points, which both
+    // outlive the call; it writes to neither.
+    let result = unsafe {
+        let length = mem::size_of_val(&program) as libc::socklen_t;
+        let option = libc::SO_ATTACH_REUSEPORT_CBPF;
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const program).cast(), length)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The cores that the calling thread may run on, in rising order.
+pub(super) fn usable_cores() -> io::Result<Vec<usize>> {
+    let mut mask: CoreMask = [0; _];
+    // SAFETY: the kernel writes at most the octets of `mask`, whose size it is told.
+    let result = unsafe { libc::sched_getaffinity(0, mem::size_of_val(&mask), mask.as_mut_ptr().cast()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((0..MOST_CORES).filter(|core| mask[core / WORD] & (1 << (core % WORD)) != 0).collect())
+}
+
+/// Has the calling thread run on `core` alone.
+pub(super) fn pin_to(core: usize) -> io::Result<()> {
+    let mut mask: CoreMask = [0; _];
+    *mask.get_mut(core / WORD).ok_or(io::ErrorKind::InvalidInput)? = 1 << (core % WORD);
+    // SAFETY: the kernel reads the octets of `mask`, whose size it is told.
+    let result = unsafe { libc::sched_setaffinity(0, mem::size_of_val(&mask), mask.as_ptr().cast()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Raises the limit on open descriptors as far as it goes: probes and TCP connections need one each, and many systems
 /// start a process with 1024. Where that fails, the limit stays.
 pub fn raise_descriptor_limit() {
@@ -491,6 +532,44 @@ mod tests {
             tell_destination(socket.as_fd(), &address).expect("an option");
             assert!(set_option(socket.as_fd(), libc::SOL_SOCKET, -1, 1).is_err());
         }
+    }
+
+    #[test]
+    fn a_program_chooses_the_socket() {
+        let group = || {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).expect("a socket");
+            socket.set_reuse_port(true).expect("an option");
+            socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+            socket
+        };
+        let bind = |socket: &socket2::Socket, address: SocketAddr| socket.bind(&address.into()).expect("bound");
+        let (first, second, client) = (group(), group(), socket("127.0.0.1:0"));
+        bind(&first, SocketAddr::from(([127, 0, 0, 1], 0)));
+        let address = first.local_addr().expect("an address").as_socket().expect("an internet address");
+        bind(&second, address);
+        for (index, chosen) in [(0, &first), (1, &second)] {
+            let always = libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as _, jt: 0, jf: 0, k: index };
+            choose_by(first.as_fd(), &[always]).expect("a program");
+            for number in 0..8u8 {
+                client.send_to(&[number], address).expect("sent");
+                let mut buffer = [mem::MaybeUninit::new(0)];
+                assert_eq!(chosen.recv(&mut buffer).expect("a datagram"), 1);
+            }
+        }
+        assert!(choose_by(first.as_fd(), &[]).is_err(), "no program");
+        assert!(choose_by(client.as_fd(), &[libc::sock_filter { code: 6, jt: 0, jf: 0, k: 0 }]).is_err(), "no group");
+    }
+
+    #[test]
+    fn a_thread_runs_where_it_is_pinned() {
+        for core in usable_cores().expect("cores") {
+            let pinned = thread::spawn(move || {
+                pin_to(core).expect("pinned");
+                usable_cores().expect("cores")
+            });
+            assert_eq!(pinned.join().expect("a thread"), [core]);
+        }
+        assert!(pin_to(MOST_CORES - 1).is_err() && pin_to(MOST_CORES).is_err());
     }
 
     #[test]
