@@ -9,11 +9,12 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{cores, socket, udp};
 
-/// Size asked for each UDP buffer; the kernel gives what `net.core.rmem_max` and `wmem_max` allow.
+/// Size asked for each UDP buffer; the kernel gives what `net.core.rmem_max` and `wmem_max` allow. It changes nothing in
+/// what a query costs; of a burst of 512 small ones the usual 208 KiB lose some.
 const UDP_BUFFER: usize = 4 << 20;
 /// Connections that wait to be accepted; the kernel gives what `net.core.somaxconn` allows.
 const BACKLOG: i32 = 1024;
@@ -62,6 +63,16 @@ impl Listeners {
     #[must_use]
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+}
+
+/// Says when receive buffers are smaller than was asked for.
+pub(super) fn tell_small_buffers(sockets: &[udp::Socket]) {
+    let size = |udp: &udp::Socket| SockRef::from(&udp.socket).recv_buffer_size().ok();
+    if let Some(smallest) = sockets.iter().filter_map(size).min().filter(|&smallest| smallest < UDP_BUFFER) {
+        tracing::info!(
+            "a UDP receive buffer holds {smallest} octets, not {UDP_BUFFER}: more `net.core.rmem_max` loses less of a burst"
+        );
     }
 }
 

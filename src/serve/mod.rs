@@ -91,6 +91,7 @@ impl Listeners {
         respond: Respond,
     ) -> io::Result<Running> {
         answerer::mute_panics();
+        bind::tell_small_buffers(&self.udp);
         let (stop, _) = watch::channel(false);
         let mut running = Running { stop_udp: Arc::default(), stop_tcp: stop, threads: vec![] };
         // SplitMix64's increment: neighbouring threads get unlike seeds.

@@ -3,6 +3,10 @@
 //!
 //! The socket wakes an idle thread every [`WAKE`], which then lets go of an outdated snapshot and sees that it shall
 //! stop. That costs a busy thread nothing.
+//!
+//! What was tried instead, by CPU per query of an echo: io_uring with multishot receives and provided buffers costs 1.07
+//! of this, with `sendmsg_zc` 1.31; a blocking `recvmsg` before the rest of the batch, and `poll`, cost the same. What
+//! stands between an answer and its client is the kernel's network stack, 95 % of the whole.
 
 use std::io;
 use std::net::UdpSocket;
