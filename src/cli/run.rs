@@ -286,6 +286,7 @@ impl Reloader {
         let kept = [
             ("[server] listen", before.listen != now.listen),
             ("[server] workers", before.workers != now.workers),
+            ("[server] pin-workers", before.pin_workers != now.pin_workers),
             ("[server] state-dir", before.state_dir != now.state_dir),
             ("[admin] listen", self.admin.listen != world.admin.listen),
             ("[admin] hosts", self.admin.hosts != world.admin.hosts),
@@ -298,7 +299,8 @@ impl Reloader {
 
 /// Opens the sockets and answers from what is `published`.
 fn answer(server: &Server, published: &Published, registry: &Arc<Registry>) -> Result<Running, String> {
-    let listeners = Listeners::bind(&server.listen, server.workers).map_err(|problem| problem.to_string())?;
+    let bound = Listeners::bind(&server.listen, server.workers).map_err(|problem| problem.to_string())?;
+    let listeners = if server.pin_workers { bound.pinned() } else { bound };
     let addresses: Vec<String> = listeners.local_addresses().iter().map(ToString::to_string).collect();
     let running = listeners.serve(published, registry, unix_nanoseconds());
     let running = running.map_err(|error| format!("cannot start threads: {error}"))?;

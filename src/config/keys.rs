@@ -130,6 +130,12 @@ pub(super) static SERVER: Section = section(
         key("state-dir", Kind::Path, Is(r#""state""#), "Folder of the control socket and the lock."),
         key("workers", Kind::Integer { min: 1, max: 1024 }, Words("one per core"), "UDP threads."),
         key(
+            "pin-workers",
+            Kind::Boolean,
+            Is("false"),
+            "Keep each UDP thread on a core of its own, and hand it what that core receives.",
+        ),
+        key(
             "max-udp-payload",
             Kind::Integer { min: 512, max: 4096 },
             Is("1232"),

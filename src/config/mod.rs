@@ -86,6 +86,8 @@ pub struct Server {
     pub state_dir: PathBuf,
     /// UDP threads, at least 1.
     pub workers: usize,
+    /// Whether each UDP thread has a core of its own, and gets what that core receives.
+    pub pin_workers: bool,
     /// 512..=4096.
     pub max_udp_payload: u16,
     /// Longest wait for the first observations before listening.

@@ -25,6 +25,7 @@ pub(super) fn server(document: &Document, sources: &Sources, findings: &mut Find
         node: fields.text("node").unwrap_or_else(host_name),
         state_dir: files::resolve(sources, named_in, &state_dir),
         workers: fields.integer("workers").unwrap_or_else(cores),
+        pin_workers: fields.boolean("pin-workers"),
         max_udp_payload: fields.integer("max-udp-payload").unwrap_or_default(),
         startup_grace: fields.duration("startup-grace").unwrap_or_default(),
         identity: fields.boolean("identity"),
