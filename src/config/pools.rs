@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::checks::{self, Host};
-use super::fields::{Fields, Index, entries};
+use super::fields::{Fields, Index};
 use super::files::{self, Document};
 use super::findings::Findings;
 use super::keys;
@@ -86,7 +86,7 @@ impl Builder<'_> {
         let host = fields.text("host").map(Arc::from);
         self.require_hosts(fields, &used, host.is_some(), findings);
         let mut instances = Vec::new();
-        for instance in fields.find("instances").map(entries).unwrap_or_default() {
+        for instance in fields.find("instances").map(Value::entries).unwrap_or_default().iter() {
             instances.push(InstanceId(self.fleet.instances.len() as u32));
             self.instance(id, instance, &used, host.as_ref(), findings);
         }
