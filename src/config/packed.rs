@@ -103,8 +103,8 @@ impl Packer {
     }
 
     fn text(&mut self, text: &Word) {
-        self.number(text.len() as u64);
-        self.out.extend(text.bytes());
+        self.number(text.as_bytes().len() as u64);
+        self.out.extend_from_slice(text.as_bytes());
     }
 
     fn place(&mut self, span: Span) {

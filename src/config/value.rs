@@ -176,7 +176,9 @@ impl Table {
     /// Takes over a parsed table of file `source`; the parser moves tables that are opened again, so the order of
     /// appearance is told by the keys' places.
     pub(super) fn new(source: SourceId, table: &DeTable<'_>) -> Table {
-        Table::in_order(table.iter().map(|(key, value)| entry(source, key, value)).collect())
+        let mut entries = Vec::with_capacity(table.len());
+        entries.extend(table.iter().map(|(key, value)| entry(source, key, value)));
+        Table::in_order(entries)
     }
 
     /// Puts entries in order of appearance.
