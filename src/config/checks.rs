@@ -114,7 +114,7 @@ fn http(fields: &Fields<'_>, tls: bool, verify: bool) -> Http {
             .iter()
             .filter_map(|entry| Some((entry.name.to_string(), entry.value.text()?.to_string())))
             .collect(),
-        expect_status: fields.each("expect-status", status).into_iter().map(|(range, _)| range).collect(),
+        expect_status: fields.each("expect-status", status).iter().map(|(range, _)| range.clone()).collect(),
         expect_body: fields.custom("expect-body", |value| body(value).ok()),
     }
 }

@@ -47,7 +47,11 @@ pub(super) fn compile(
             things.check_pattern(pattern, findings);
         }
         let texts = |key: &str| -> Vec<String> {
-            fields.each(key, |value| kinds::text(value).map(str::to_string)).into_iter().map(|(text, _)| text).collect()
+            fields
+                .each(key, |value| kinds::text(value).map(str::to_string))
+                .iter()
+                .map(|(text, _)| text.clone())
+                .collect()
         };
         tests.push(Test {
             place: sources.place(&value.span),

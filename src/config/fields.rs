@@ -9,6 +9,7 @@ use super::findings::Findings;
 use super::keys::{self, Default, PERSONAL, Section};
 use super::kinds::{self, Kind, Read};
 use super::value::{Data, Entry, Table, Value, quoted};
+use crate::fleet::Few;
 use crate::problem::{Problem, SourceId, Span};
 
 /// The fields of one table.
@@ -143,8 +144,8 @@ impl<'d> Fields<'d> {
     }
 
     /// All elements that are right, each with its value.
-    pub(super) fn each<T>(&self, name: &str, read: impl Fn(&Value) -> Read<T>) -> Vec<(T, Span)> {
-        let all = |value: &Value| -> Vec<(T, Span)> {
+    pub(super) fn each<T>(&self, name: &str, read: impl Fn(&Value) -> Read<T>) -> Few<(T, Span)> {
+        let all = |value: &Value| -> Few<(T, Span)> {
             value.elements().iter().filter_map(|value| Some((read(value).ok()?, value.span))).collect()
         };
         match self.find(name) {

@@ -34,17 +34,14 @@ pub(super) struct Document {
 pub(super) struct Named {
     pub(super) entries: Vec<Entry>,
     numbers: HashMap<Word, u32>,
+    /// What is wrong with their keys and values.
+    problems: Vec<Problem>,
 }
 
 /// A section that is not there.
 static NOTHING: LazyLock<Named> = LazyLock::new(Named::default);
 
 impl Named {
-    fn of(entries: Vec<Entry>) -> Named {
-        let numbers = entries.iter().map(|entry| entry.name.clone()).zip(0..).collect();
-        Named { entries, numbers }
-    }
-
     /// The place of a name in configured order.
     pub(super) fn number(&self, name: &str) -> Option<u32> {
         self.numbers.get(name).copied()
@@ -59,14 +56,15 @@ impl Named {
         self.number(name).map(|number| &self.entries[number as usize])
     }
 
-    /// Takes an entry in, or tells where its name stands already.
-    fn take(&mut self, entry: Entry) -> Option<Problem> {
-        if let Some(first) = self.find(&entry.name) {
-            return Some(twice(&entry, first));
-        }
+    fn push(&mut self, entry: Entry) {
         self.numbers.insert(entry.name.clone(), self.entries.len() as u32);
         self.entries.push(entry);
-        None
+    }
+
+    /// Drops entries; the others are numbered anew.
+    fn retain(&mut self, keep: impl Fn(&Entry) -> bool) {
+        self.entries.retain(keep);
+        self.numbers = self.entries.iter().map(|entry| entry.name.clone()).zip(0..).collect();
     }
 }
 
@@ -148,11 +146,11 @@ pub(super) fn read_text(path: &Path) -> io::Result<String> {
 
 /// Reads a file of bounded size.
 pub(super) fn read_octets(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
+    let file = File::open(path)?;
     // What else reads as a file (a pipe, a folder) says no length.
     let length = file.metadata().map_or(0, |metadata| metadata.len().min(MAX_FILE));
     let mut octets = Vec::with_capacity(length as usize + 1);
-    file.by_ref().take(MAX_FILE + 1).read_to_end(&mut octets)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut octets)?;
     if octets.len() as u64 > MAX_FILE {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {MAX_FILE} octets")));
     }
@@ -175,12 +173,11 @@ pub(super) fn parse(sources: &Sources, source: SourceId, findings: &mut Findings
 impl Document {
     /// `[services.www.example.com]` is no service `www`: what is said of it is that quotes are missing, nothing else.
     fn drop_unquoted(&mut self, findings: &mut Findings) {
-        for group in ["zones", "services"] {
+        for group in DOMAIN_NAMES {
             let Some(named) = self.named.get_mut(group) else { continue };
             let unquoted: Vec<Problem> = named.entries.iter().filter_map(|entry| unquoted_name(group, entry)).collect();
             if !unquoted.is_empty() {
-                named.entries.retain(|entry| unquoted_name(group, entry).is_none());
-                *named = Named::of(std::mem::take(&mut named.entries));
+                named.retain(|entry| unquoted_name(group, entry).is_none());
                 findings.local.extend(unquoted);
             }
         }
@@ -200,7 +197,8 @@ impl Document {
                         .hint("only the main configuration file includes others"),
                 ),
                 Shape::Single(_) => self.take_single(name, entry, findings),
-                Shape::Named(_) | Shape::Defaults => self.take_named(name, entry, findings),
+                Shape::Named(section) => self.take_named(name, Some(section), entry, findings),
+                Shape::Defaults => self.take_named(name, None, entry, findings),
                 Shape::Several(_) => self.take_several(entry, findings),
                 Shape::Later(hint) => {
                     let message = format!("[{name}] is not available in this version of Waymark");
@@ -223,10 +221,29 @@ impl Document {
         merged.entries = entries.into();
     }
 
-    fn take_named(&mut self, name: &'static str, entry: Entry, findings: &mut Findings) {
+    /// Named tables are checked file by file, so that those of which there may be a million can be packed.
+    fn take_named(
+        &mut self,
+        name: &'static str,
+        section: Option<&'static keys::Section>,
+        entry: Entry,
+        findings: &mut Findings,
+    ) {
         let Some(table) = into_table(entry, findings) else { return };
         let named = self.named.entry(name).or_default();
-        findings.local.extend(table.entries.into_iter().filter_map(|entry| named.take(entry)));
+        for mut entry in table.entries {
+            if let Some(first) = named.find(&entry.name) {
+                findings.local.push(twice(&entry, first));
+                continue;
+            }
+            if let Some(section) = section.filter(|_| unquoted_name(name, &entry).is_none()) {
+                check_named(name, section, &entry, &mut named.problems);
+            }
+            if name == "pools" {
+                entry.value.pack_inside("instances");
+            }
+            named.push(entry);
+        }
     }
 
     fn take_several(&mut self, entry: Entry, findings: &mut Findings) {
@@ -272,10 +289,11 @@ pub(super) fn check_values(document: &mut Document, findings: &mut Findings) {
     for (name, shape) in TOP {
         match shape {
             Shape::Single(section) => keys::check_table(section, document.single(name), problems),
-            Shape::Named(section) => {
-                for entry in document.named(name) {
-                    check_named(name, section, entry, problems);
-                }
+            Shape::Named(_) => {
+                // They were checked when they were taken in.
+                problems.extend(
+                    document.named.get_mut(name).map(|named| std::mem::take(&mut named.problems)).into_iter().flatten(),
+                );
             }
             Shape::Several(section) => {
                 for value in &document.tests {
@@ -293,7 +311,7 @@ pub(super) fn check_values(document: &mut Document, findings: &mut Findings) {
 }
 
 fn check_named(group: &str, section: &'static keys::Section, entry: &Entry, problems: &mut Vec<Problem>) {
-    if matches!(group, "zones" | "services") {
+    if DOMAIN_NAMES.contains(&group) {
         if let Err(message) = kinds::domain_name_of(&entry.name) {
             problems.push(Problem::error(entry.key, message));
         }
@@ -309,8 +327,14 @@ pub(super) fn bad_name(entry: &Entry) -> Problem {
         .allowed("letters, digits, \"-\", \"_\", \".\"; at most 63; begins with a letter, digit or \"_\"")
 }
 
+/// Sections whose names are domain names.
+const DOMAIN_NAMES: [&str; 2] = ["zones", "services"];
+
 /// `[services.www.example.com]` nests tables; the name must be quoted.
 fn unquoted_name(group: &str, entry: &Entry) -> Option<Problem> {
+    if !DOMAIN_NAMES.contains(&group) {
+        return None;
+    }
     let mut inside = Vec::new();
     let mut table = entry.value.table()?;
     while let [Entry { name, value: Value { data: Data::Table(inner), .. }, .. }] = &table.entries[..] {

@@ -2,7 +2,7 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | files to one document of values with places, `include` | `files`, `syntax`, `value` |
+//! | files to one document of values with places, `include` | `files`, `syntax`, `value`, `packed` |
 //! | keys and values one by one, against the table of all keys | `keys`, `kinds`, `text`, `selectors` |
 //! | what is given, inherited or default | `fields` |
 //! | each section, names turned into numbers | `server` `zones` `networks` `regions` `checks` `pools` `maps` `services` `expectations` |
@@ -21,6 +21,7 @@ mod keys;
 mod kinds;
 mod maps;
 mod networks;
+mod packed;
 mod pools;
 mod reference;
 mod regions;

@@ -1,11 +1,11 @@
 //! `[pools]` with their instances, and the targets that come of them (SPEC 2.4).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::checks::{self, Host};
-use super::fields::{Fields, Index, entries};
+use super::fields::{Fields, Index};
 use super::files::{self, Document};
 use super::findings::Findings;
 use super::keys;
@@ -86,7 +86,7 @@ impl Builder<'_> {
         let host = fields.text("host").map(Arc::from);
         self.require_hosts(fields, &used, host.is_some(), findings);
         let mut instances = Vec::new();
-        for instance in fields.find("instances").map(entries).unwrap_or_default() {
+        for instance in fields.find("instances").map(Value::entries).unwrap_or_default().iter() {
             instances.push(InstanceId(self.fleet.instances.len() as u32));
             self.instance(id, instance, &used, host.as_ref(), findings);
         }
@@ -141,57 +141,75 @@ impl Builder<'_> {
         let table = entry.value.table().unwrap_or(&keys::EMPTY);
         let fields = Fields::alone(&keys::INSTANCE, entry.key, table);
         fields.require(findings);
-        let port = fields.integer("port");
-        let check_port = fields.integer("check-port");
-        let check_address = fields.address("check-address");
-        let mut addresses = Vec::new();
-        for ip in unique_addresses(&fields, findings) {
-            let mut targets = Vec::new();
-            for (check, _) in used {
-                let placed = &self.checks[check.0 as usize];
-                let target_port = check_port.or(placed.port).or(port).or(placed.default_port);
-                if target_port.is_none() && addresses.is_empty() {
-                    findings.cross.push(no_port(entry, placed));
-                }
-                let target = Target {
-                    check: *check,
-                    address: check_address.unwrap_or(ip),
-                    port: target_port.unwrap_or_default(),
-                    host: match &placed.host {
-                        Host::Named(name) => Some(Arc::clone(name)),
-                        Host::Pool { .. } => host.filter(|host| ***host != *"address").cloned(),
-                        Host::Address | Host::Unused => None,
-                    },
-                };
-                targets.push(self.target(target));
-            }
-            addresses.push(Address { ip, targets: targets.into() });
-        }
+        let ips = unique_addresses(&fields, findings);
+        let addresses = if used.is_empty() {
+            ips.iter().map(|&ip| Address { ip, targets: Few::default() }).collect()
+        } else {
+            self.probed(entry, &fields, &ips, used, host, findings)
+        };
         let regions = self.instance_regions(&fields, findings);
         let weight = fields.integer("weight").unwrap_or(1);
-        self.fleet.instances.push(Instance {
-            name: entry.name.clone(),
-            pool,
-            regions,
-            weight,
-            addresses: addresses.into(),
-        });
+        self.fleet.instances.push(Instance { name: entry.name.clone(), pool, regions, weight, addresses });
         self.places.instances.push(entry.key);
         self.places.names_region.push(fields.own("region").is_some_and(|value| !value.elements().is_empty()));
     }
 
-    fn instance_regions(&self, fields: &Fields<'_>, findings: &mut Findings) -> Few<RegionId> {
-        let mut regions = Vec::new();
-        for value in fields.find("region").map(Value::elements).unwrap_or_default() {
-            let number = self.regions.resolve(value, findings).and_then(|number| u16::try_from(number).ok());
-            let Some(region) = number.map(RegionId) else { continue };
-            if regions.contains(&region) {
-                findings.cross.push(Problem::error(value.span, format!("{} is listed twice", value.shown())));
-            } else {
-                regions.push(region);
+    /// The addresses of an instance, each with a target for each check.
+    fn probed(
+        &mut self,
+        entry: &Entry,
+        fields: &Fields<'_>,
+        ips: &[IpAddr],
+        used: &[(CheckId, Span)],
+        host: Option<&Arc<str>>,
+        findings: &mut Findings,
+    ) -> Few<Address> {
+        let port = fields.integer("port");
+        let check_port = fields.integer("check-port");
+        let check_address = fields.address("check-address");
+        let ports = used.iter().map(|&(check, _)| {
+            let placed = &self.checks[check.0 as usize];
+            let port: Option<u16> = check_port.or(placed.port).or(port).or(placed.default_port);
+            if port.is_none() && !ips.is_empty() {
+                findings.cross.push(no_port(entry, placed));
             }
+            (check, port.unwrap_or_default())
+        });
+        let ports: Few<(CheckId, u16)> = ports.collect();
+        let mut address = |&ip: &IpAddr| {
+            let target = |&(check, port): &(CheckId, u16)| {
+                let address = check_address.unwrap_or(ip);
+                self.target(Target { check, address, port, host: self.target_host(check, host) })
+            };
+            Address { ip, targets: ports.iter().map(target).collect() }
+        };
+        ips.iter().map(&mut address).collect()
+    }
+
+    /// Host header and SNI of a check, for instances of a pool that names `host`.
+    fn target_host(&self, check: CheckId, host: Option<&Arc<str>>) -> Option<Arc<str>> {
+        match &self.checks[check.0 as usize].host {
+            Host::Named(name) => Some(Arc::clone(name)),
+            Host::Pool { .. } => host.filter(|host| ***host != *"address").cloned(),
+            Host::Address | Host::Unused => None,
         }
-        regions.into()
+    }
+
+    fn instance_regions(&self, fields: &Fields<'_>, findings: &mut Findings) -> Few<RegionId> {
+        let region = |value| {
+            let number = self.regions.resolve(value, findings).and_then(|number| u16::try_from(number).ok());
+            Some((RegionId(number?), value))
+        };
+        let named = fields.find("region").map(Value::elements).unwrap_or_default();
+        let named: Few<(RegionId, &Value)> = named.iter().filter_map(region).collect();
+        let is_first = |&(index, &(region, value)): &(usize, &(RegionId, &Value))| {
+            let is_twice = named[..index].iter().any(|(earlier, _)| *earlier == region);
+            if is_twice {
+                findings.cross.push(Problem::error(value.span, format!("{} is listed twice", value.shown())));
+            }
+            !is_twice
+        };
+        named.iter().enumerate().filter(is_first).map(|(_, (region, _))| *region).collect()
     }
 
     fn target(&mut self, target: Target) -> TargetId {
@@ -210,21 +228,19 @@ impl Builder<'_> {
             let message = format!("every instance of pool \"{}\" has weight 0: it never answers", pool.name);
             findings.cross.push(Problem::warning(fields.place, message));
         }
-        let mut by_region: BTreeMap<RegionId, Vec<InstanceId>> = BTreeMap::new();
-        for &instance in &pool.instances {
-            for &region in &self.fleet.instance(instance).regions {
-                by_region.entry(region).or_default().push(instance);
-            }
-        }
-        for (region, instances) in by_region {
-            let weight = |id: &InstanceId| u64::from(self.fleet.instance(*id).weight);
+        let of = |&id: &InstanceId| self.fleet.instance(id).regions.iter().map(move |&region| (region, id));
+        let mut by_region: Vec<(RegionId, InstanceId)> = pool.instances.iter().flat_map(of).collect();
+        by_region.sort_by_key(|(region, _)| *region);
+        for instances in by_region.chunk_by(|(region, _), (next, _)| region == next) {
+            let weight = |(_, id): &(RegionId, InstanceId)| u64::from(self.fleet.instance(*id).weight);
             let total: u64 = instances.iter().map(weight).sum();
-            let Some(heaviest) = instances.iter().max_by_key(|id| weight(id)) else { continue };
+            let Some(heaviest) = instances.iter().max_by_key(|each| weight(each)) else { continue };
             let rest = total - weight(heaviest);
+            let (region, heaviest) = *heaviest;
             if rest > 0 && rest * 10_000 < u64::from(pool.up_threshold) * total {
                 let message = format!(
                     "without instance \"{}\" region \"{}\" is below the up-threshold {} of pool \"{}\"",
-                    self.fleet.instance(*heaviest).name,
+                    self.fleet.instance(heaviest).name,
                     self.fleet.region(region).name,
                     show_share(u32::from(pool.up_threshold)),
                     pool.name,
@@ -247,18 +263,17 @@ fn no_port(entry: &Entry, check: &checks::Placed) -> Problem {
         .also(check.name, "the check")
 }
 
-fn unique_addresses(fields: &Fields<'_>, findings: &mut Findings) -> Vec<IpAddr> {
-    let mut addresses: Vec<(IpAddr, Span)> = Vec::new();
-    for (address, span) in fields.each("address", instance_address) {
-        match addresses.iter().find(|(earlier, _)| *earlier == address) {
-            Some((_, first)) => {
-                let problem = Problem::error(span, format!("{address} is listed twice"));
-                findings.cross.push(problem.also(*first, "first listed here"));
-            }
-            None => addresses.push((address, span)),
+fn unique_addresses(fields: &Fields<'_>, findings: &mut Findings) -> Few<IpAddr> {
+    let given = fields.each("address", instance_address);
+    let is_first = |&(index, &(address, span)): &(usize, &(IpAddr, Span))| {
+        let first = given[..index].iter().find(|(earlier, _)| *earlier == address);
+        if let Some((_, first)) = first {
+            let problem = Problem::error(span, format!("{address} is listed twice"));
+            findings.cross.push(problem.also(*first, "first listed here"));
         }
-    }
-    addresses.into_iter().map(|(address, _)| address).collect()
+        first.is_none()
+    };
+    given.iter().enumerate().filter(is_first).map(|(_, (address, _))| *address).collect()
 }
 
 /// Reads an address that clients may be sent to.

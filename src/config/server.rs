@@ -34,7 +34,7 @@ pub(super) fn server(document: &Document, sources: &Sources, findings: &mut Find
 
 fn listen(fields: &Fields<'_>, findings: &mut Findings) -> Vec<SocketAddr> {
     let mut sockets: Vec<(SocketAddr, Span)> = Vec::new();
-    for (socket, span) in fields.each("listen", kinds::socket) {
+    for &(socket, span) in &fields.each("listen", kinds::socket) {
         match sockets.iter().find(|(earlier, _)| *earlier == socket && socket.port() != 0) {
             Some((_, first)) => {
                 let problem = Problem::error(span, format!("{socket} is listed twice"));
@@ -67,8 +67,8 @@ pub(super) fn admin(document: &Document, findings: &mut Findings) -> Admin {
     let fields = Fields::alone(&keys::ADMIN, nowhere(), document.single("admin"));
     let (listen, span) = fields
         .each("listen", kinds::socket)
-        .into_iter()
-        .next()
+        .first()
+        .copied()
         .unwrap_or_else(|| (SocketAddr::from(([127, 0, 0, 1], 8053)), nowhere()));
     if !listen.ip().is_loopback() {
         let problem = Problem::error(span, format!("{} is not a loopback address", listen.ip()))
@@ -79,7 +79,7 @@ pub(super) fn admin(document: &Document, findings: &mut Findings) -> Admin {
         findings.cross.push(problem);
     }
     let hosts = fields.each("hosts", |value| kinds::text(value).map(str::to_string));
-    Admin { listen, hosts: hosts.into_iter().map(|(host, _)| host).collect() }
+    Admin { listen, hosts: hosts.iter().map(|(host, _)| host.clone()).collect() }
 }
 
 /// Compiles `[ecs]`.
@@ -89,6 +89,6 @@ pub(super) fn ecs(document: &Document) -> Ecs {
         enabled: fields.boolean("enabled"),
         ipv4: fields.integer("ipv4").unwrap_or_default(),
         ipv6: fields.integer("ipv6").unwrap_or_default(),
-        trusted: fields.each("trusted", kinds::prefix).into_iter().map(|(prefix, _)| prefix).collect(),
+        trusted: fields.each("trusted", kinds::prefix).iter().map(|(prefix, _)| *prefix).collect(),
     }
 }

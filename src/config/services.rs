@@ -79,7 +79,7 @@ pub(super) fn compile(document: &Document, findings: &mut Findings) -> Vec<Place
 }
 
 fn service(fields: &Fields<'_>, name: Name, references: &References<'_>, findings: &mut Findings) -> Placed {
-    let (aliases, alias_places) = fields.each("aliases", kinds::domain_name).into_iter().unzip();
+    let (aliases, alias_places) = Vec::from(fields.each("aliases", kinds::domain_name)).into_iter().unzip();
     let pool = fields.find("pool").and_then(|value| references.pools.resolve(value, findings));
     let map = fields.find("map").and_then(|value| references.maps.resolve(value, findings));
     let (steer, regions) = steer(fields, references, findings);

@@ -4,9 +4,12 @@
 //! configuration has millions of values, so they are small: short texts stand in place, spans have twelve octets. What
 //! the parser could not read is [`Data::Broken`]: its problem has been reported, nothing more is to be said of it.
 
+use std::borrow::Cow;
+
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::packed::Packed;
 use crate::fleet::Word;
 use crate::problem::{SourceId, Span};
 
@@ -29,6 +32,8 @@ pub(super) enum Data {
     Datetime,
     Array(Box<[Value]>),
     Table(Table),
+    /// A table that [`Value::pack_inside`] packed.
+    Packed(Packed),
     Broken,
 }
 
@@ -76,7 +81,7 @@ impl Value {
             Data::Boolean(_) => "a boolean",
             Data::Datetime => "a date",
             Data::Array(_) => "an array",
-            Data::Table(_) => "a table",
+            Data::Table(_) | Data::Packed(_) => "a table",
             Data::Broken => "unreadable",
         }
     }
@@ -116,6 +121,26 @@ impl Value {
         }
     }
 
+    /// Packs the table inside a table that is called `name`, once its keys and values were checked: until they are
+    /// compiled, only [`Value::entries`] reads them.
+    pub(super) fn pack_inside(&mut self, name: &str) {
+        let Data::Table(table) = &mut self.data else { return };
+        for entry in table.entries.iter_mut().filter(|entry| entry.name == *name) {
+            if let Data::Table(inner) = &entry.value.data {
+                entry.value.data = Data::Packed(Packed::new(inner));
+            }
+        }
+    }
+
+    /// The entries of a table, packed or not; else none.
+    pub(super) fn entries(&self) -> Cow<'_, [Entry]> {
+        match &self.data {
+            Data::Table(table) => Cow::Borrowed(&table.entries),
+            Data::Packed(packed) => Cow::Owned(packed.table(self.span.source).entries.into()),
+            _ => Cow::Borrowed(&[]),
+        }
+    }
+
     /// The elements of an array, or the value itself: `"a"` is read as `["a"]`.
     pub(super) fn elements(&self) -> &[Value] {
         match &self.data {
@@ -151,7 +176,9 @@ impl Table {
     /// Takes over a parsed table of file `source`; the parser moves tables that are opened again, so the order of
     /// appearance is told by the keys' places.
     pub(super) fn new(source: SourceId, table: &DeTable<'_>) -> Table {
-        Table::in_order(table.iter().map(|(key, value)| entry(source, key, value)).collect())
+        let mut entries = Vec::with_capacity(table.len());
+        entries.extend(table.iter().map(|(key, value)| entry(source, key, value)));
+        Table::in_order(entries)
     }
 
     /// Puts entries in order of appearance.

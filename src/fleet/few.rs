@@ -56,6 +56,15 @@ impl<T, const N: usize> From<[T; N]> for Few<T> {
     }
 }
 
+impl<T> From<Few<T>> for Vec<T> {
+    fn from(few: Few<T>) -> Vec<T> {
+        match few.0 {
+            List::One(one) => vec![one],
+            List::Other(all) => all.into_vec(),
+        }
+    }
+}
+
 impl<T> Default for Few<T> {
     fn default() -> Few<T> {
         Few(List::Other(Box::default()))
@@ -102,7 +111,8 @@ mod tests {
             assert_eq!(few, (0..length).collect::<Few<u32>>());
             assert_eq!(matches!(few.0, List::One(_)), length == 1);
             few.iter_mut().for_each(|element| *element += 1);
-            assert_eq!(few.into_iter().sum::<u32>(), (1..=length).sum::<u32>());
+            assert_eq!((&few).into_iter().sum::<u32>(), (1..=length).sum::<u32>());
+            assert_eq!(Vec::from(few), (1..=length).collect::<Vec<_>>());
         }
         assert!(Few::<u32>::default().is_empty());
     }

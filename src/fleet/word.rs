@@ -40,7 +40,8 @@ impl Word {
     }
 
     /// Its octets, without the look at each of them that [`Word::as_str`] takes.
-    fn as_bytes(&self) -> &[u8] {
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             Form::Short(length, octets) => &octets[..usize::from(*length)],
             Form::Long(text) => text.as_bytes(),
