@@ -110,7 +110,7 @@ fn pinned_workers_answer_everywhere() {
             assert_eq!(client::addresses(&answer), ["127.0.12.1", "127.0.12.2"]);
         }
     }
-    assert_eq!(server.logged(&["UDP workers pinned: 0 on core ", ", 1 on core "]).len(), 1, "{:?}", server.log());
+    server.wait_logged(&["UDP workers pinned: 0 on core ", ", 1 on core "]);
     let messages = ["waymark_udp_received_total", "waymark_udp_sent_total", "waymark_tcp_received_total"];
     assert_eq!(messages.map(|name| server.metric(name)), [Some(32.0), Some(32.0), Some(0.0)]);
 }
