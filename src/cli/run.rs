@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -33,6 +34,8 @@ use crate::time::{self, unix_nanoseconds};
 
 /// Reports of probes that may wait; probes wait when there are more.
 const REPORTS: usize = 1024;
+/// How long a reload may yield to answering.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
 /// Longest that the end waits for the reader of the log.
 const LOG_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -261,8 +264,23 @@ impl Reloader {
         }
     }
 
-    /// Compiles the configuration in a thread that yields to those that answer.
+    /// Compiles the configuration in a thread that yields to those that answer. Where they leave it no time, it is
+    /// compiled once more in a thread like theirs: whoever reloads may do so just because they are that busy.
     async fn load(&self) -> Result<World, Vec<String>> {
+        match tokio::time::timeout(RELOAD_PATIENCE, self.load_by(idle::spawn)).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                tracing::warn!("no time to reload in {RELOAD_PATIENCE:?}; loading at the priority of answering");
+                self.load_by(|name, work| std::thread::Builder::new().name(name.into()).spawn(work)).await
+            }
+        }
+    }
+
+    /// Compiles the configuration in the thread that `spawn` makes.
+    async fn load_by(
+        &self,
+        spawn: impl FnOnce(&str, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>,
+    ) -> Result<World, Vec<String>> {
         let (path, threads) = (self.path.clone(), self.registry.threads());
         let (done, loaded) = oneshot::channel();
         let work = move || {
@@ -270,14 +288,13 @@ impl Reloader {
                 world.count_for(threads);
                 world
             });
-            // Whoever waits may be gone: the server ends.
+            // Whoever waits may be gone: the server ends, or it took too long.
             let _ = done.send(world);
         };
-        let loaded = match idle::spawn("reload", work) {
-            Ok(_) => loaded.await,
-            Err(error) => return Err(vec![format!("no thread to load the configuration in: {error}")]),
-        };
-        loaded.unwrap_or_else(|_| Err(vec!["loading failed inside: its thread panicked".into()]))
+        if let Err(error) = spawn("reload", Box::new(work)) {
+            return Err(vec![format!("no thread to load the configuration in: {error}")]);
+        }
+        loaded.await.unwrap_or_else(|_| Err(vec!["loading failed inside: its thread panicked".into()]))
     }
 
     /// Says which settings a reload cannot change.
