@@ -6,7 +6,7 @@ use super::reply::Reply;
 use super::{Transport, steered};
 use crate::dns::name::{MAX_NAME, wire_is_at_or_below};
 use crate::dns::writer::name_length;
-use crate::dns::{LowerName, Owner, Rcode, RecordType, Section};
+use crate::dns::{LowerName, Owner, Rcode, RecordType, Section, Writer};
 use crate::fleet::Family;
 use crate::steering::ServiceId;
 use crate::zone::{Found, Node, Rrset};
@@ -21,11 +21,13 @@ pub(super) struct Current {
     /// The target as written, for owners; unused for the name asked.
     target: [u8; MAX_NAME],
     length: usize,
+    /// Where the message holds the target already.
+    written_at: Option<u16>,
 }
 
 impl Current {
     pub(super) fn new() -> Current {
-        Current { lower: LowerName::new(), target: [0; MAX_NAME], length: 0 }
+        Current { lower: LowerName::new(), target: [0; MAX_NAME], length: 0, written_at: None }
     }
 
     /// Room for the next name asked.
@@ -39,14 +41,19 @@ impl Current {
     }
 
     fn owner(&self) -> Owner<'_> {
-        if self.length == 0 { Owner::Question } else { Owner::Name(&self.target[..self.length]) }
+        match (self.length, self.written_at) {
+            (0, _) => Owner::Question,
+            (_, Some(at)) => Owner::At(at),
+            (length, None) => Owner::Name(&self.target[..length]),
+        }
     }
 
-    /// Goes on with `target`; false when it is no name.
-    fn follow(&mut self, target: &[u8]) -> bool {
+    /// Goes on with `target`, which was written as the data of the last record; false when it is no name.
+    fn follow(&mut self, target: &[u8], writer: &Writer<'_>) -> bool {
         let Some(length) = self.lower.set(target) else { return false };
         self.target[..length].copy_from_slice(&target[..length]);
         self.length = length;
+        self.written_at = writer.name_in_rdata();
         true
     }
 }
@@ -56,21 +63,29 @@ enum Link<'a> {
     /// The answer is complete.
     End,
     /// There is another name to look up, for the CNAME or DNAME of this node said so.
-    Next(&'a Node),
+    Next(Node<'a>),
 }
 
 /// The nodes whose CNAME or DNAME were followed so far.
-type Followed<'a> = [Option<&'a Node>];
+type Followed<'a> = [Option<Node<'a>>];
 
 /// Whether a node was followed before. Then its CNAME leads in a circle: each record is written once.
-fn has(followed: &Followed<'_>, node: &Node) -> bool {
-    followed.iter().flatten().any(|each| std::ptr::eq(*each, node))
+fn has(followed: &Followed<'_>, node: Node<'_>) -> bool {
+    followed.iter().flatten().any(|each| *each == node)
 }
 
 /// Answers for `current` in class IN.
 pub(super) fn answer(reply: &mut Reply<'_>, current: &mut Current) {
+    if let Link::Next(node) = link(reply, current, &[]) {
+        follow(reply, current, node);
+    }
+}
+
+/// Goes on behind the CNAME or DNAME of `first`.
+fn follow<'a>(reply: &mut Reply<'a>, current: &mut Current, first: Node<'a>) {
     let mut followed = [None; MAX_CHAIN];
-    for links in 0..MAX_CHAIN {
+    followed[0] = Some(first);
+    for links in 1..MAX_CHAIN {
         match link(reply, current, &followed[..links]) {
             Link::End => return,
             Link::Next(node) => followed[links] = Some(node),
@@ -98,13 +113,13 @@ fn link<'a>(reply: &mut Reply<'a>, current: &mut Current, followed: &Followed<'_
         Found::ParentSide { zone, rrset, .. } => {
             reply.authoritative();
             match rrset {
-                Some(rrset) => drop(reply.rrset(Section::Answer, current.owner(), rrset)),
+                Some(rrset) => drop(reply.rrset(Section::Answer, current.owner(), &rrset)),
                 None => reply.negative(Rcode::NOERROR, authority.zone(zone), u32::MAX),
             }
         }
-        Found::Dname { node, labels } => {
+        Found::Dname { node } => {
             reply.authoritative();
-            return dname(reply, node, labels, current, followed);
+            return dname(reply, node, current, followed);
         }
         Found::Data { node, .. } => {
             reply.authoritative();
@@ -114,33 +129,33 @@ fn link<'a>(reply: &mut Reply<'a>, current: &mut Current, followed: &Followed<'_
     Link::End
 }
 
-fn data<'a>(reply: &mut Reply<'a>, node: &'a Node, current: &mut Current, followed: &Followed<'_>) -> Link<'a> {
+fn data<'a>(reply: &mut Reply<'a>, node: Node<'a>, current: &mut Current, followed: &Followed<'_>) -> Link<'a> {
     let snapshot = reply.snapshot;
-    let authority = &*snapshot.authority;
     let qtype = reply.query.qtype;
     if qtype == RecordType::ANY {
         any(reply, node, current.owner());
         return Link::End;
     }
-    if let (Some(tag), Some(family)) = (node.tag, family(qtype)) {
-        steered::answer(reply, ServiceId(tag), family, node.zone, current.owner());
+    let tag = node.tag();
+    if let (Some(tag), Some(family)) = (tag, family(qtype)) {
+        steered::answer(reply, ServiceId(tag), family, node.zone(), current.owner());
         return Link::End;
     }
-    if let Some(rrset) = authority.rrset(node, qtype) {
-        if reply.rrset(Section::Answer, current.owner(), rrset) {
-            additional(reply, rrset);
+    if let Some(rrset) = node.rrset(qtype) {
+        if reply.rrset(Section::Answer, current.owner(), &rrset) {
+            additional(reply, &rrset);
         }
         return Link::End;
     }
-    if let Some(cname) = authority.rrset(node, RecordType::CNAME) {
+    if let Some(cname) = node.rrset(RecordType::CNAME) {
         let goes_on = !has(followed, node)
-            && reply.rrset(Section::Answer, current.owner(), cname)
-            && cname.rdatas.first().is_some_and(|target| current.follow(target));
+            && reply.rrset(Section::Answer, current.owner(), &cname)
+            && cname.rdatas().next().is_some_and(|target| current.follow(target, &reply.writer));
         return if goes_on { Link::Next(node) } else { Link::End };
     }
-    match node.tag {
-        Some(tag) => steered::nodata(reply, node.zone, snapshot.steering.service(ServiceId(tag)).service.ttl),
-        None => reply.negative(Rcode::NOERROR, authority.zone(node.zone), u32::MAX),
+    match tag {
+        Some(tag) => steered::nodata(reply, node.zone(), snapshot.steering.service(ServiceId(tag)).service.ttl),
+        None => reply.negative(Rcode::NOERROR, snapshot.authority.zone(node.zone()), u32::MAX),
     }
     Link::End
 }
@@ -155,19 +170,13 @@ fn family(qtype: RecordType) -> Option<Family> {
 }
 
 /// The DNAME and the CNAME made from it (RFC 6672 §3.1), YXDOMAIN when that becomes too long.
-fn dname<'a>(
-    reply: &mut Reply<'a>,
-    node: &'a Node,
-    labels: usize,
-    current: &mut Current,
-    followed: &Followed<'_>,
-) -> Link<'a> {
-    let Some(rrset) = reply.snapshot.authority.rrset(node, RecordType::DNAME) else { return Link::End };
-    let Some(target) = rrset.rdatas.first() else { return Link::End };
-    if !has(followed, node) && !reply.rrset(Section::Answer, Owner::Name(node.name.as_wire()), rrset) {
+fn dname<'a>(reply: &mut Reply<'a>, node: Node<'a>, current: &mut Current, followed: &Followed<'_>) -> Link<'a> {
+    let Some(rrset) = node.rrset(RecordType::DNAME) else { return Link::End };
+    let Some(target) = rrset.rdatas().next() else { return Link::End };
+    if !has(followed, node) && !reply.rrset(Section::Answer, Owner::Name(node.name()), &rrset) {
         return Link::End;
     }
-    let kept = current.lower.as_wire().len() - current.lower.suffix(current.lower.labels() - labels).len();
+    let kept = current.lower.as_wire().len() - node.name().len();
     let Some(target) = target.get(..name_length(target).unwrap_or(0)) else { return Link::End };
     if kept + target.len() > MAX_NAME {
         reply.refuse(Rcode::YXDOMAIN);
@@ -177,37 +186,37 @@ fn dname<'a>(
     name[..kept].copy_from_slice(&current.lower.as_wire()[..kept]);
     name[kept..kept + target.len()].copy_from_slice(target);
     let name = &name[..kept + target.len()];
-    let written = reply.records(Section::Answer, current.owner(), RecordType::CNAME, rrset.ttl, std::iter::once(name));
-    if written && reply.query.qtype != RecordType::CNAME && current.follow(name) { Link::Next(node) } else { Link::End }
+    let written = reply.record(Section::Answer, current.owner(), RecordType::CNAME, rrset.ttl(), name);
+    let goes_on = written && reply.query.qtype != RecordType::CNAME && current.follow(name, &reply.writer);
+    if goes_on { Link::Next(node) } else { Link::End }
 }
 
 /// NS of the cut, not authoritative, with all glue in its domain or TC (RFC 9471).
-fn referral(reply: &mut Reply<'_>, cut: &Node, first: bool) {
-    let authority = &*reply.snapshot.authority;
-    let Some(ns) = authority.rrset(cut, RecordType::NS) else { return };
+fn referral(reply: &mut Reply<'_>, cut: Node<'_>, first: bool) {
+    let Some(ns) = cut.rrset(RecordType::NS) else { return };
     // Behind a CNAME of ours AA speaks of that (RFC 1034 §3.7: of the first owner in the answer).
     if !first {
         reply.authoritative();
     }
-    if !reply.rrset(Section::Authority, Owner::Name(cut.name.as_wire()), ns) {
+    if !reply.rrset(Section::Authority, Owner::Name(cut.name()), &ns) {
         return;
     }
-    for target in &ns.rdatas {
-        if !glue(reply, target) && wire_is_at_or_below(target, cut.name.as_wire()) {
+    for target in ns.rdatas() {
+        if !glue(reply, target) && wire_is_at_or_below(target, cut.name()) {
             return reply.truncate();
         }
     }
 }
 
 /// Addresses of the names in an NS, MX or SRV RRset, where they are ours and fit.
-fn additional(reply: &mut Reply<'_>, rrset: &Rrset) {
+fn additional(reply: &mut Reply<'_>, rrset: &Rrset<'_>) {
     let skip = match rrset.rtype {
         RecordType::NS => 0,
         RecordType::MX => 2,
         RecordType::SRV => 6,
         _ => return,
     };
-    for rdata in &rrset.rdatas {
+    for rdata in rrset.rdatas() {
         if !rdata.get(skip..).is_some_and(|target| glue(reply, target)) {
             return;
         }
@@ -219,34 +228,29 @@ fn glue(reply: &mut Reply<'_>, target: &[u8]) -> bool {
     let mut lower = LowerName::new();
     let authority = &*reply.snapshot.authority;
     let Some(node) = lower.set(target).and_then(|_| authority.exact(lower.as_wire())) else { return true };
-    [RecordType::A, RecordType::AAAA].into_iter().filter_map(|rtype| authority.rrset(node, rtype)).all(|rrset| {
-        let rdatas = rrset.rdatas.iter().map(|rdata| &rdata[..]);
-        reply.try_records(Section::Additional, Owner::Name(target), rrset.rtype, rrset.ttl, rdatas).is_ok()
-    })
+    [RecordType::A, RecordType::AAAA]
+        .into_iter()
+        .filter_map(|rtype| node.rrset(rtype))
+        .all(|rrset| rrset.write(&mut reply.writer, Section::Additional, Owner::Name(target)).is_ok())
 }
 
 /// HINFO "RFC8482" over UDP, so that nobody gains from asking (RFC 8482 §4.2); everything over TCP.
-fn any(reply: &mut Reply<'_>, node: &Node, owner: Owner<'_>) {
-    let snapshot = reply.snapshot;
-    let authority = &*snapshot.authority;
-    let apex = authority.zone(node.zone);
-    if node.tag.is_none() && authority.rrsets(node).is_empty() {
+fn any(reply: &mut Reply<'_>, node: Node<'_>, owner: Owner<'_>) {
+    let apex = reply.snapshot.authority.zone(node.zone());
+    if node.tag().is_none() && node.is_empty() {
         return reply.negative(Rcode::NOERROR, apex, u32::MAX);
     }
-    if let Some(cname) = authority.rrset(node, RecordType::CNAME) {
-        reply.rrset(Section::Answer, owner, cname);
+    if let Some(cname) = node.rrset(RecordType::CNAME) {
+        reply.rrset(Section::Answer, owner, &cname);
     } else if reply.transport == Transport::Udp {
-        let hinfo = std::iter::once(&b"\x07RFC8482\x00"[..]);
-        reply.records(Section::Answer, owner, RecordType::HINFO, apex.negative_ttl, hinfo);
+        reply.record(Section::Answer, owner, RecordType::HINFO, apex.negative_ttl, b"\x07RFC8482\x00");
     } else {
         // What does not fit is left out: no RRset in particular was asked for (RFC 8482 §4.1).
-        for rrset in authority.rrsets(node) {
-            let rdatas = rrset.rdatas.iter().map(|rdata| &rdata[..]);
-            let _ = reply.try_records(Section::Answer, owner, rrset.rtype, rrset.ttl, rdatas);
+        for rrset in node.rrsets() {
+            let _ = rrset.write(&mut reply.writer, Section::Answer, owner);
         }
-        if let Some(tag) = node.tag {
-            let has_others = !authority.rrsets(node).is_empty();
-            steered::answer_both(reply, ServiceId(tag), node.zone, owner, has_others);
+        if let Some(tag) = node.tag() {
+            steered::answer_both(reply, ServiceId(tag), node.zone(), owner, !node.is_empty());
         }
     }
 }

@@ -3,19 +3,18 @@
 
 use std::net::IpAddr;
 
-use crate::dns::{Edns, Rcode, Writer};
+use crate::dns::writer::OPT;
+use crate::dns::{ClientSubnet, Edns, Full, Rcode, Writer};
 use crate::snapshot::Settings;
 
-/// Octets of an OPT without options.
-const OPT: usize = 11;
 /// Option codes.
 const NSID: u16 = 3;
 const CLIENT_SUBNET: u16 = 8;
 const EXTENDED_ERROR: u16 = 15;
 /// Longest node name in NSID.
 const MAX_NSID: usize = 255;
-/// Room for the longest of each option.
-const MAX_OPTIONS: usize = (4 + MAX_NSID) + (4 + 4 + 16) + (4 + 2 + 64);
+/// Octets of an option before its data.
+const OPTION: usize = 4;
 
 /// An extended error: its code and at most 64 octets of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,98 +33,78 @@ impl ExtendedError {
 pub(super) struct Extension<'a> {
     settings: &'a Settings,
     edns: Option<&'a Edns>,
-    error: Option<ExtendedError>,
+    /// Octets to keep back: the options that were asked for. An extended error is only added where room is left.
+    pub(super) reserved: usize,
 }
 
 impl<'a> Extension<'a> {
     /// For a query with `edns`.
     pub(super) fn new(settings: &'a Settings, edns: Option<&'a Edns>) -> Extension<'a> {
-        Extension { settings, edns, error: None }
-    }
-
-    pub(super) fn with_error(self, error: Option<ExtendedError>) -> Extension<'a> {
-        Extension { error, ..self }
-    }
-
-    /// Octets to keep back: the options that were asked for. An extended error is only added where room is left.
-    pub(super) fn reserved(&self) -> usize {
-        let Some(edns) = self.edns else { return 0 };
-        let nsid = if edns.nsid { 4 + self.settings.node.len().min(MAX_NSID) } else { 0 };
-        let subnet = self.subnet().map_or(0, |subnet| 8 + usize::from(subnet.source).div_ceil(8));
-        OPT + nsid + subnet
-    }
-
-    /// The client subnet to echo; an ECS that is switched off is an unknown option.
-    fn subnet(&self) -> Option<&'a crate::dns::ClientSubnet> {
-        self.edns.and_then(|edns| edns.client_subnet.as_ref()).filter(|_| self.settings.ecs.enabled)
+        let reserved = edns.map_or(0, |edns| {
+            let nsid = if edns.nsid { OPTION + nsid(settings).len() } else { 0 };
+            let subnet = subnet(settings, edns);
+            OPT + nsid + subnet.map_or(0, |subnet| OPTION + 4 + usize::from(subnet.source).div_ceil(8))
+        });
+        Extension { settings, edns, reserved }
     }
 
     /// Writes the OPT and returns the length of the message. The client subnet always fits: 271 octets of header and
     /// question, 35 of OPT. What else would not is left out: first the extended error, then NSID.
-    pub(super) fn finish(&self, mut writer: Writer<'_>, rcode: Rcode, scope: u8) -> usize {
-        let Some(edns) = self.edns else { return writer.length() };
-        writer.release(self.reserved());
-        let mut options = Options { octets: [0; MAX_OPTIONS], length: 0 };
-        self.add_subnet(&mut options, scope);
-        let least = options.length;
-        if edns.nsid {
-            let node = self.settings.node.as_bytes();
-            options.option(NSID, &[&node[..node.len().min(MAX_NSID)]]);
-        }
-        let asked = options.length;
-        if let Some(ExtendedError(code, text)) = self.error {
-            options.option(EXTENDED_ERROR, &[&code.to_be_bytes(), text.as_bytes()]);
-        }
-        let mark = writer.mark();
-        for length in [options.length, asked, least] {
-            let payload = self.settings.max_udp_payload;
-            if writer.opt(payload, rcode, edns.dnssec_ok, &options.octets[..length]).is_ok() {
-                break;
-            }
-            writer.rewind(mark);
+    pub(super) fn finish(
+        &self,
+        mut writer: Writer<'_>,
+        rcode: Rcode,
+        scope: u8,
+        error: Option<ExtendedError>,
+    ) -> usize {
+        if let Some(edns) = self.edns {
+            writer.release(self.reserved);
+            // What does not fit any more is left out, and what would follow it.
+            let _ = self.write(&mut writer, edns, rcode, scope, error);
         }
         writer.length()
     }
 
-    fn add_subnet(&self, options: &mut Options, scope: u8) {
-        let Some(subnet) = self.subnet() else { return };
-        let octets = usize::from(subnet.source).div_ceil(8);
-        let scope = if subnet.source == 0 { 0 } else { scope };
-        let [high, low] = subnet.family.to_be_bytes();
-        let (v4, v6);
-        let address: &[u8] = match subnet.address {
-            IpAddr::V4(address) => {
-                v4 = address.octets();
-                &v4[..octets]
-            }
-            IpAddr::V6(address) => {
-                v6 = address.octets();
-                &v6[..octets]
-            }
-        };
-        options.option(CLIENT_SUBNET, &[&[high, low, subnet.source, scope], address]);
-    }
-}
-
-/// Options as they are encoded.
-struct Options {
-    octets: [u8; MAX_OPTIONS],
-    length: usize,
-}
-
-impl Options {
-    /// Adds an option whose data are these parts; the buffer holds the longest of each kind.
-    fn option(&mut self, code: u16, parts: &[&[u8]]) {
-        let data: usize = parts.iter().map(|part| part.len()).sum();
-        self.put(&code.to_be_bytes());
-        self.put(&(data as u16).to_be_bytes());
-        for part in parts {
-            self.put(part);
+    fn write(
+        &self,
+        writer: &mut Writer<'_>,
+        edns: &Edns,
+        rcode: Rcode,
+        scope: u8,
+        error: Option<ExtendedError>,
+    ) -> Result<(), Full> {
+        writer.opt(self.settings.max_udp_payload, rcode, edns.dnssec_ok)?;
+        if let Some(subnet) = subnet(self.settings, edns) {
+            write_subnet(writer, subnet, scope)?;
+        }
+        if edns.nsid {
+            writer.option(NSID, [nsid(self.settings), &[]])?;
+        }
+        match error {
+            Some(ExtendedError(code, text)) => writer.option(EXTENDED_ERROR, [&code.to_be_bytes(), text.as_bytes()]),
+            None => Ok(()),
         }
     }
+}
 
-    fn put(&mut self, octets: &[u8]) {
-        self.octets[self.length..self.length + octets.len()].copy_from_slice(octets);
-        self.length += octets.len();
+/// The client subnet to echo; an ECS that is switched off is an unknown option.
+fn subnet<'a>(settings: &Settings, edns: &'a Edns) -> Option<&'a ClientSubnet> {
+    edns.client_subnet.as_ref().filter(|_| settings.ecs.enabled)
+}
+
+/// The node's name as NSID says it.
+fn nsid(settings: &Settings) -> &[u8] {
+    let node = settings.node.as_bytes();
+    &node[..node.len().min(MAX_NSID)]
+}
+
+fn write_subnet(writer: &mut Writer<'_>, subnet: &ClientSubnet, scope: u8) -> Result<(), Full> {
+    let [high, low] = subnet.family.to_be_bytes();
+    let scope = if subnet.source == 0 { 0 } else { scope };
+    let head = [high, low, subnet.source, scope];
+    let octets = usize::from(subnet.source).div_ceil(8);
+    match subnet.address {
+        IpAddr::V4(address) => writer.option(CLIENT_SUBNET, [&head, &address.octets()[..octets]]),
+        IpAddr::V6(address) => writer.option(CLIENT_SUBNET, [&head, &address.octets()[..octets]]),
     }
 }

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::dns::query::{FLAG_CD, FLAG_QR, FLAG_RD, HEADER, MASK_OPCODE};
-use crate::dns::{Class, Parsed, Query, Rcode, RecordType, Writer, query};
+use crate::dns::{Class, Parsed, Query, Rcode, RecordType, Targets, Writer, query};
 use crate::metrics::{Counters, Registry, Tally};
 use crate::snapshot::Snapshot;
 use crate::steering::Local;
@@ -51,6 +51,7 @@ pub struct Worker {
     tally: Arc<Tally>,
     local: Local,
     name: Current,
+    targets: Targets,
     epoch: u64,
 }
 
@@ -66,6 +67,7 @@ impl Worker {
             tally: Arc::default(),
             local: Local::new(seed),
             name: Current::new(),
+            targets: Targets::default(),
             epoch: u64::MAX,
         }
     }
@@ -107,13 +109,13 @@ pub fn respond(
             }
             return 0;
         }
-        Parsed::Refuse { rcode, id, flags, question_end, edns } => {
-            let question = query.get(HEADER..question_end).unwrap_or_default();
+        Parsed::Refuse { rcode, flags, question_end, edns } => {
+            let head = &query[..question_end.max(HEADER)];
             let extension = Extension::new(&snapshot.settings, edns.as_ref());
-            let mut writer = Writer::new(out, MIN_PAYLOAD, id, echoed(flags), question);
-            writer.reserve(extension.reserved());
+            let mut writer = Writer::new(out, &mut worker.targets, MIN_PAYLOAD, echoed(flags), head);
             writer.set_rcode(rcode);
-            (extension.finish(writer, rcode, 0), rcode)
+            writer.reserve(extension.reserved);
+            (extension.finish(writer, rcode, 0, None), rcode)
         }
         Parsed::Query(parsed) => {
             worker.counters.answering.query(transport as usize, parsed.qtype.0);
@@ -149,9 +151,9 @@ fn answer(
         }
     };
     let extension = Extension::new(&snapshot.settings, query.edns.as_ref());
-    let mut writer = Writer::new(out, limit, query.id, echoed(query.flags), &message[HEADER..query.question_end]);
-    writer.reserve(extension.reserved());
-    let Worker { counters, tally, local, name, .. } = worker;
+    let Worker { counters, tally, local, name, targets, .. } = worker;
+    let mut writer = Writer::new(out, targets, limit, echoed(query.flags), &message[..query.question_end]);
+    writer.reserve(extension.reserved);
     let mut reply = Reply::new(snapshot, Lent { counters, tally, local }, query, source, transport, writer);
     match (query.qclass, query.qtype) {
         (Class::CH, _) => chaos::answer(&mut reply, name.lower()),
@@ -162,6 +164,5 @@ fn answer(
         _ => reply.refuse(Rcode::REFUSED),
     }
     let Reply { writer, rcode, scope, extended_error, .. } = reply;
-    let length = extension.with_error(extended_error).finish(writer, rcode, scope);
-    (length, rcode)
+    (extension.finish(writer, rcode, scope, extended_error), rcode)
 }

@@ -4,12 +4,15 @@ use std::net::IpAddr;
 
 use super::Transport;
 use super::edns::ExtendedError;
-use crate::dns::query::{FLAG_AA, FLAG_TC};
+use crate::dns::query::{FLAG_AA, FLAG_TC, HEADER};
 use crate::dns::{Full, Owner, Query, Rcode, RecordType, Section, Writer};
 use crate::metrics::{Counters, Tally};
 use crate::snapshot::Snapshot;
 use crate::steering::Local;
 use crate::zone::{Apex, Rrset};
+
+/// Octets of header and question beside the name asked: type and class.
+const QUESTION_REST: usize = HEADER + 4;
 
 /// What a thread lends to an answer.
 pub(super) struct Lent<'a> {
@@ -60,42 +63,33 @@ impl<'a> Reply<'a> {
     }
 
     /// Writes a whole RRset, or nothing of it: then the answer is marked as truncated.
-    pub(super) fn rrset(&mut self, section: Section, owner: Owner<'_>, rrset: &Rrset) -> bool {
-        let rdatas = rrset.rdatas.iter().map(|rdata| &rdata[..]);
-        self.records(section, owner, rrset.rtype, rrset.ttl, rdatas)
+    pub(super) fn rrset(&mut self, section: Section, owner: Owner<'_>, rrset: &Rrset<'_>) -> bool {
+        let written = rrset.write(&mut self.writer, section, owner);
+        self.is_written(written)
     }
 
-    /// Writes all of these records, or none: then the answer is marked as truncated.
-    pub(super) fn records<'r>(
+    /// Writes one record, or nothing of it: then the answer is marked as truncated.
+    pub(super) fn record(
         &mut self,
         section: Section,
         owner: Owner<'_>,
         rtype: RecordType,
         ttl: u32,
-        rdatas: impl Iterator<Item = &'r [u8]>,
+        rdata: &[u8],
     ) -> bool {
-        let fitted = self.try_records(section, owner, rtype, ttl, rdatas).is_ok();
-        if !fitted {
-            self.truncate();
-        }
-        fitted
-    }
-
-    /// Writes all of these records, or none.
-    pub(super) fn try_records<'r>(
-        &mut self,
-        section: Section,
-        owner: Owner<'_>,
-        rtype: RecordType,
-        ttl: u32,
-        mut rdatas: impl Iterator<Item = &'r [u8]>,
-    ) -> Result<(), Full> {
         let mark = self.writer.mark();
-        let written = rdatas.try_for_each(|rdata| self.writer.record(section, owner, rtype, ttl, rdata));
+        let written = self.writer.record(section, owner, rtype, ttl, rdata);
         if written.is_err() {
             self.writer.rewind(mark);
         }
-        written
+        self.is_written(written)
+    }
+
+    fn is_written(&mut self, written: Result<(), Full>) -> bool {
+        if written.is_err() {
+            self.truncate();
+        }
+        written.is_ok()
     }
 
     pub(super) fn truncate(&mut self) {
@@ -107,8 +101,10 @@ impl<'a> Reply<'a> {
     pub(super) fn negative(&mut self, rcode: Rcode, apex: &Apex, ttl: u32) {
         self.rcode = rcode;
         self.writer.set_rcode(rcode);
-        let owner = Owner::Name(apex.origin.as_wire());
-        let ttl = apex.negative_ttl.min(ttl);
-        self.records(Section::Authority, owner, RecordType::SOA, ttl, std::iter::once(&apex.soa[..]));
+        // While nothing is written the name looked up is the one asked, so that it ends with the apex.
+        let is_asked = self.writer.length() == self.query.question_end;
+        let qname = Some(self.query.question_end - QUESTION_REST).filter(|_| is_asked);
+        let written = self.snapshot.authority.write_soa(apex, &mut self.writer, ttl, qname);
+        self.is_written(written);
     }
 }

@@ -224,22 +224,22 @@ fn look_up<'a>(
     let mut note = |text: String| trace.note("name", || text);
     match authority.find(name, rtype) {
         Found::NotOurs => note("in none of the zones".into()),
-        Found::Referral { cut } => note(format!("below the zone cut {}", cut.name)),
-        Found::Dname { node, .. } => note(format!("below the DNAME {}", node.name)),
+        Found::Referral { cut } => note(format!("below the zone cut {}", cut.owner())),
+        Found::Dname { node, .. } => note(format!("below the DNAME {}", node.owner())),
         Found::Nxdomain { zone } => note(format!("does not exist in zone {}", authority.zone(zone).origin)),
         Found::ParentSide { zone, .. } => {
             note(format!("DS is answered by the parent zone {}", authority.zone(zone).origin));
         }
         Found::Data { node, wildcard } => {
-            let by = if wildcard { format!(" by the wildcard {}", node.name) } else { String::new() };
-            if let Some(tag) = node.tag {
+            let by = if wildcard { format!(" by the wildcard {}", node.owner()) } else { String::new() };
+            if let Some(tag) = node.tag() {
                 let steered = snapshot.steering.service(ServiceId(tag));
                 let pool = &snapshot.steering.fleet.pool(steered.service.pool).name;
                 note(format!("service/{}{by}, pool/{pool}", steered.name));
                 return Ok(ServiceId(tag));
             }
-            let cname = authority.rrset(node, RecordType::CNAME).filter(|_| rtype != RecordType::CNAME);
-            let Some(target) = cname.and_then(|cname| cname.rdatas.first()) else {
+            let cname = node.rrset(RecordType::CNAME).filter(|_| rtype != RecordType::CNAME);
+            let Some(target) = cname.and_then(|cname| cname.rdatas().next()) else {
                 note(format!("static name{by}: not steered"));
                 return Err(None);
             };

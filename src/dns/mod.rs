@@ -8,4 +8,4 @@ pub mod writer;
 pub use name::{Name, NameError};
 pub use query::{ClientSubnet, Edns, LowerName, Parsed, Query, Rcode};
 pub use types::{Class, RecordType};
-pub use writer::{Full, Owner, Section, Writer};
+pub use writer::{Full, Owner, Section, Targets, Writer};

@@ -31,6 +31,8 @@ pub const MASK_OPCODE: u16 = 0x7800;
 /// EDNS option codes read here.
 const OPTION_NSID: u16 = 3;
 const OPTION_CLIENT_SUBNET: u16 = 8;
+/// Octets of a record's type, class, TTL and RDLENGTH.
+const FIXED: usize = 10;
 /// Labels of the longest name: 127, and the root.
 pub const MAX_LABELS: usize = 128;
 
@@ -66,10 +68,16 @@ impl std::fmt::Display for Rcode {
     }
 }
 
+/// Octets that are lower-cased at once; a multiple of them holds every name.
+const BLOCK: usize = 16;
+/// Room for a lower-cased name: [`MAX_NAME`] in whole blocks.
+const ROOM: usize = MAX_NAME.next_multiple_of(BLOCK);
+
 /// A lower-cased name on the stack, with the offset of each of its labels.
 #[derive(Clone, Debug)]
 pub struct LowerName {
-    octets: [u8; MAX_NAME],
+    /// What stands behind the name has no meaning.
+    octets: [u8; ROOM],
     length: u8,
     offsets: [u8; MAX_LABELS],
     labels: u8,
@@ -79,7 +87,7 @@ impl LowerName {
     /// An empty buffer; only [`LowerName::set`] makes it a name.
     #[must_use]
     pub fn new() -> LowerName {
-        LowerName { octets: [0; MAX_NAME], length: 1, offsets: [0; MAX_LABELS], labels: 0 }
+        LowerName { octets: [0; ROOM], length: 1, offsets: [0; MAX_LABELS], labels: 0 }
     }
 
     /// Takes the uncompressed name at the start of `wire`, lower-cased. `None` when it is cut short, too long, or holds
@@ -88,10 +96,7 @@ impl LowerName {
         let mut at = 0;
         let mut labels = 0;
         loop {
-            let length = *wire.get(at)? as usize;
-            if length > MAX_LABEL || at + length + 1 > MAX_NAME {
-                return None;
-            }
+            let length = usize::from(*wire.get(at)?);
             if length == 0 {
                 break;
             }
@@ -99,16 +104,30 @@ impl LowerName {
             self.offsets[labels] = at as u8;
             labels += 1;
             at += 1 + length;
+            if length > MAX_LABEL || at >= MAX_NAME {
+                return None;
+            }
         }
         at += 1;
-        let source = wire.get(..at)?;
-        // Label lengths are at most 63, below b'A', so lowering every octet leaves them alone.
-        for (to, from) in self.octets[..at].iter_mut().zip(source) {
-            *to = from.to_ascii_lowercase();
-        }
+        self.set_octets(wire, at);
         self.length = at as u8;
         self.labels = labels as u8;
         Some(at)
+    }
+
+    /// Lower-cases the first `length` octets of `wire`; in whole blocks, when more follows there.
+    fn set_octets(&mut self, wire: &[u8], length: usize) {
+        let taken = wire.get(..length.next_multiple_of(BLOCK)).unwrap_or(&wire[..length]);
+        let (from, from_rest) = taken.as_chunks::<BLOCK>();
+        let (to, _) = self.octets.as_chunks_mut::<BLOCK>();
+        // Label lengths are at most 63, below b'A', so lowering every octet leaves them alone.
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = from.map(|octet| octet.to_ascii_lowercase());
+        }
+        let to_rest = &mut self.octets[from.len() * BLOCK..][..from_rest.len()];
+        for (to, from) in to_rest.iter_mut().zip(from_rest) {
+            *to = from.to_ascii_lowercase();
+        }
     }
 
     /// The whole name in wire format.
@@ -187,8 +206,6 @@ pub enum Parsed {
     Refuse {
         /// Response code.
         rcode: Rcode,
-        /// Message id.
-        id: u16,
         /// Header flags as received.
         flags: u16,
         /// End of a well-formed question, or 0.
@@ -200,13 +217,9 @@ pub enum Parsed {
     Query(Query),
 }
 
-fn u16_at(message: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]))
-}
-
 /// Parses `message`; the name asked is left in `qname`, lower-cased.
 pub fn parse(message: &[u8], qname: &mut LowerName) -> Parsed {
-    let (Some(header), true) = (message.first_chunk::<HEADER>(), message.len() >= HEADER) else {
+    let Some((header, rest)) = message.split_first_chunk::<HEADER>() else {
         return Parsed::Silence;
     };
     let count = |index: usize| u16::from_be_bytes([header[4 + 2 * index], header[5 + 2 * index]]);
@@ -215,75 +228,78 @@ pub fn parse(message: &[u8], qname: &mut LowerName) -> Parsed {
     if flags & FLAG_QR != 0 {
         return Parsed::Silence;
     }
-    let refuse = |rcode, question_end, edns| Parsed::Refuse { rcode, id, flags, question_end, edns };
+    let refuse = |rcode, question_end, edns| Parsed::Refuse { rcode, flags, question_end, edns };
     if flags & MASK_OPCODE != 0 {
         return refuse(Rcode::NOTIMP, 0, None);
     }
     if count(0) != 1 {
         return refuse(Rcode::FORMERR, 0, None);
     }
-    let Some((question_end, qtype, qclass)) = question(message, qname) else {
+    let Some((qtype, qclass, behind)) = question(rest, qname) else {
         return refuse(Rcode::FORMERR, 0, None);
     };
+    let question_end = message.len() - behind.len();
     // Queries have no answers; an authority record only comes with IXFR (RFC 1995 §3).
     if count(1) != 0 || (count(2) != 0 && qtype != RecordType::IXFR) {
         return refuse(Rcode::FORMERR, question_end, None);
     }
-    match additional(message, question_end, count(2), count(3)) {
+    match additional(behind, count(2), count(3)) {
         Err(edns) => refuse(Rcode::FORMERR, question_end, edns),
         Ok(Some(edns)) if edns.version != 0 => refuse(Rcode::BADVERS, question_end, Some(edns)),
         Ok(edns) => Parsed::Query(Query { id, flags, question_end, qtype, qclass, edns }),
     }
 }
 
-/// The question right behind the header: its end, type and class.
-fn question(message: &[u8], qname: &mut LowerName) -> Option<(usize, RecordType, Class)> {
-    let name_end = HEADER + qname.set(&message[HEADER..])?;
-    Some((name_end + 4, RecordType(u16_at(message, name_end)?), Class(u16_at(message, name_end + 2)?)))
+/// The question right behind the header: its type and class, and what follows.
+fn question<'m>(behind_header: &'m [u8], qname: &mut LowerName) -> Option<(RecordType, Class, &'m [u8])> {
+    let length = qname.set(behind_header)?;
+    let (&[type_high, type_low, class_high, class_low], behind) = behind_header[length..].split_first_chunk()?;
+    let number = |high, low| u16::from_be_bytes([high, low]);
+    Some((RecordType(number(type_high, type_low)), Class(number(class_high, class_low)), behind))
 }
 
 /// Walks the records behind the question and reads the OPT among the additional ones. `Err` is FORMERR, with what an
 /// OPT said when one was understood.
-fn additional(message: &[u8], start: usize, authority: u16, additional: u16) -> Result<Option<Edns>, Option<Edns>> {
-    let mut at = start;
+fn additional(behind: &[u8], authority: u16, additional: u16) -> Result<Option<Edns>, Option<Edns>> {
+    let mut rest = behind;
     let mut edns: Option<Edns> = None;
     for index in 0..u32::from(authority) + u32::from(additional) {
-        let owner_is_root = message.get(at) == Some(&0);
-        let fixed = skip_name(message, at).ok_or(edns)?;
-        let (Some(rtype), Some(length)) = (u16_at(message, fixed), u16_at(message, fixed + 8)) else {
-            return Err(edns);
-        };
-        let rdata_start = fixed + 10;
-        let rdata = message.get(rdata_start..rdata_start + length as usize).ok_or(edns)?;
-        if rtype == RecordType::OPT.0 {
+        let owner_is_root = rest.first() == Some(&0);
+        let fixed = if owner_is_root { &rest[1..] } else { skip_name(rest).ok_or(edns)? };
+        let (fixed, data) = fixed.split_first_chunk::<FIXED>().ok_or(edns)?;
+        let length = usize::from(u16::from_be_bytes([fixed[8], fixed[9]]));
+        let (rdata, behind) = data.split_at_checked(length).ok_or(edns)?;
+        if u16::from_be_bytes([fixed[0], fixed[1]]) == RecordType::OPT.0 {
             if edns.is_some() || !owner_is_root || index < u32::from(authority) {
                 return Err(Some(edns.unwrap_or_default()));
             }
-            edns = Some(opt(&message[fixed + 2..fixed + 8], rdata)?);
+            edns = Some(opt(fixed, rdata)?);
         }
-        at = rdata_start + length as usize;
+        rest = behind;
     }
     Ok(edns)
 }
 
-/// Where a name ends that may be compressed.
-fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
+/// What follows a name that may be compressed.
+fn skip_name(message: &[u8]) -> Option<&[u8]> {
+    let mut rest = message;
     loop {
-        match *message.get(at)? {
-            0 => return Some(at + 1),
-            length if length as usize <= MAX_LABEL => at += 1 + length as usize,
-            pointer if pointer & 0xc0 == 0xc0 => return Some(at + 2),
+        rest = match *rest.first()? {
+            0 => return Some(&rest[1..]),
+            length if usize::from(length) <= MAX_LABEL => rest.get(1 + usize::from(length)..)?,
+            pointer if pointer & 0xc0 == 0xc0 => return rest.get(2..),
             _ => return None,
-        }
+        };
     }
 }
 
-/// Class, TTL and data of an OPT record. An unserved version hides the meaning of its options (RFC 6891 §6.1.3).
-fn opt(class_and_ttl: &[u8], options: &[u8]) -> Result<Edns, Option<Edns>> {
+/// What an OPT record says: type, class, TTL and length, and its data. An unserved version hides the meaning of its
+/// options (RFC 6891 §6.1.3).
+fn opt(fixed: &[u8; FIXED], options: &[u8]) -> Result<Edns, Option<Edns>> {
     let mut edns = Edns {
-        payload: u16::from_be_bytes([class_and_ttl[0], class_and_ttl[1]]),
-        version: class_and_ttl[3],
-        dnssec_ok: class_and_ttl[4] & 0x80 != 0,
+        payload: u16::from_be_bytes([fixed[2], fixed[3]]),
+        version: fixed[5],
+        dnssec_ok: fixed[6] & 0x80 != 0,
         nsid: false,
         client_subnet: None,
     };
@@ -292,10 +308,11 @@ fn opt(class_and_ttl: &[u8], options: &[u8]) -> Result<Edns, Option<Edns>> {
     }
     let mut rest = options;
     while !rest.is_empty() {
-        let (Some(code), Some(length)) = (u16_at(rest, 0), u16_at(rest, 2)) else { return Err(Some(edns)) };
-        let Some(data) = rest.get(4..4 + length as usize) else { return Err(Some(edns)) };
-        rest = &rest[4 + length as usize..];
-        match code {
+        let (&[code_high, code_low, high, low], behind) = rest.split_first_chunk().ok_or(Some(edns))?;
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let (data, behind) = behind.split_at_checked(length).ok_or(Some(edns))?;
+        rest = behind;
+        match u16::from_be_bytes([code_high, code_low]) {
             OPTION_NSID => edns.nsid = true,
             OPTION_CLIENT_SUBNET if edns.client_subnet.is_some() => return Err(Some(edns)),
             OPTION_CLIENT_SUBNET => edns.client_subnet = Some(client_subnet(data).ok_or(Some(edns))?),

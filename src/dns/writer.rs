@@ -2,7 +2,8 @@
 //!
 //! A whole RRset is written or none of it ([`Writer::mark`] and [`Writer::rewind`]); room for the OPT is kept back from the
 //! start. Names are compressed against the names written before (RFC 1035 §4.1.4), in record data only where RFC 1035
-//! itself defines the type (RFC 3597 §4).
+//! itself defines the type (RFC 3597 §4). Most answers hold no name but the one asked: the positions of labels are
+//! gathered when the first name is to be compressed, not before.
 
 use super::name::MAX_LABEL;
 use super::query::{HEADER, Rcode};
@@ -12,6 +13,12 @@ use super::types::{Class, RecordType};
 const MAX_TARGETS: usize = 48;
 /// Compression pointers have 14 bits.
 const MAX_POINTER: usize = 0x3fff;
+/// The first two bits of a pointer.
+const POINTER: u16 = 0xc000;
+/// Octets of a record's type, class, TTL and RDLENGTH.
+const FIXED: usize = 10;
+/// Octets of an OPT without options.
+pub const OPT: usize = 11;
 
 /// A section of a message, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,31 +43,45 @@ pub struct Mark {
     counts: [u8; 6],
 }
 
+/// Where the labels of names were written; the room belongs to the thread.
+#[derive(Clone, Debug)]
+pub struct Targets {
+    /// Positions in the message.
+    at: [u16; MAX_TARGETS],
+    /// Octets that the name from there on has when uncompressed.
+    lengths: [u8; MAX_TARGETS],
+    /// How many there are; none before the first name is compressed.
+    count: usize,
+}
+
+impl Default for Targets {
+    fn default() -> Targets {
+        Targets { at: [0; MAX_TARGETS], lengths: [0; MAX_TARGETS], count: 0 }
+    }
+}
+
 /// Writes one message.
 pub struct Writer<'a> {
     out: &'a mut [u8],
     length: usize,
     limit: usize,
-    targets: [u16; MAX_TARGETS],
-    target_count: usize,
+    targets: &'a mut Targets,
+    /// Where the data of the record written last begin.
+    rdata_at: usize,
 }
 
 impl<'a> Writer<'a> {
-    /// Begins a message of at most `limit` octets with a header (counts 0) and the octets of a question; `question` may
-    /// be empty, then QDCOUNT is 0. The buffer must hold header and question.
-    pub fn new(out: &'a mut [u8], limit: usize, id: u16, flags: u16, question: &[u8]) -> Writer<'a> {
+    /// Begins a message of at most `limit` octets that answers `head`: header and question of a query, or its header
+    /// alone. Its id and question are repeated, the flags are these, the counts 0. The buffer must hold `head`.
+    pub fn new(out: &'a mut [u8], targets: &'a mut Targets, limit: usize, flags: u16, head: &[u8]) -> Writer<'a> {
         let limit = limit.min(out.len());
-        out[..2].copy_from_slice(&id.to_be_bytes());
-        out[2..4].copy_from_slice(&flags.to_be_bytes());
-        out[4..HEADER].fill(0);
-        out[5] = u8::from(!question.is_empty());
-        out[HEADER..HEADER + question.len()].copy_from_slice(question);
-        let length = HEADER + question.len();
-        let mut writer = Writer { out, length, limit, targets: [0; MAX_TARGETS], target_count: 0 };
-        if !question.is_empty() {
-            writer.remember(HEADER);
-        }
-        writer
+        let length = head.len();
+        out[..length].copy_from_slice(head);
+        let [high, low] = flags.to_be_bytes();
+        let questions = u8::from(length > HEADER);
+        out[2..HEADER].copy_from_slice(&[high, low, 0, questions, 0, 0, 0, 0, 0, 0]);
+        targets.count = 0;
+        Writer { out, length, limit, targets, rdata_at: length }
     }
 
     /// Octets written so far.
@@ -102,15 +123,15 @@ impl<'a> Writer<'a> {
     #[must_use]
     pub fn mark(&self) -> Mark {
         let mut counts = [0; 6];
-        counts.copy_from_slice(&self.out[6..12]);
-        Mark { length: self.length, targets: self.target_count, counts }
+        counts.copy_from_slice(&self.out[6..HEADER]);
+        Mark { length: self.length, targets: self.targets.count, counts }
     }
 
     /// Forgets all that was written since.
     pub fn rewind(&mut self, mark: Mark) {
         self.length = mark.length;
-        self.target_count = mark.targets;
-        self.out[6..12].copy_from_slice(&mark.counts);
+        self.targets.count = mark.targets;
+        self.out[6..HEADER].copy_from_slice(&mark.counts);
     }
 
     /// How many records a section has.
@@ -120,7 +141,19 @@ impl<'a> Writer<'a> {
         u16::from_be_bytes([self.out[at], self.out[at + 1]])
     }
 
-    /// Writes a record whose owner is the name at `owner_at` in the message (12: the name asked) if not 0, else `owner`.
+    /// Copies `count` encoded records, and returns them as they stand in the message. Their names are no targets of
+    /// later pointers.
+    ///
+    /// # Errors
+    /// [`Full`] when they do not fit; then nothing was written.
+    pub fn copy(&mut self, section: Section, records: &[u8], count: u16) -> Result<&mut [u8], Full> {
+        let start = self.length;
+        self.put(records)?;
+        self.add(section, count);
+        Ok(&mut self.out[start..self.length])
+    }
+
+    /// Writes a record of class IN.
     ///
     /// # Errors
     /// [`Full`] when it does not fit; the message is then to be rewound.
@@ -148,44 +181,84 @@ impl<'a> Writer<'a> {
         ttl: u32,
         rdata: &[u8],
     ) -> Result<(), Full> {
-        match owner {
-            Owner::Question => self.put(&[0xc0, HEADER as u8])?,
-            Owner::Name(wire) => self.name(wire)?,
+        let mut head = [0u8; 2 + FIXED];
+        head[2..4].copy_from_slice(&rtype.0.to_be_bytes());
+        head[4..6].copy_from_slice(&class.0.to_be_bytes());
+        head[6..10].copy_from_slice(&ttl.to_be_bytes());
+        head[10..].copy_from_slice(&(rdata.len() as u16).to_be_bytes());
+        match owner.pointer() {
+            Some(pointer) => {
+                head[..2].copy_from_slice(&pointer);
+                self.put(&head)?;
+            }
+            None => {
+                self.name(owner.name())?;
+                self.put(&head[2..])?;
+            }
         }
-        let mut fixed = [0u8; 10];
-        fixed[..2].copy_from_slice(&rtype.0.to_be_bytes());
-        fixed[2..4].copy_from_slice(&class.0.to_be_bytes());
-        fixed[4..8].copy_from_slice(&ttl.to_be_bytes());
-        self.put(&fixed)?;
-        let rdata_at = self.length;
-        self.rdata(rtype, rdata)?;
-        let octets = (self.length - rdata_at) as u16;
-        self.out[rdata_at - 2..rdata_at].copy_from_slice(&octets.to_be_bytes());
-        self.increment(section);
+        self.rdata_at = self.length;
+        match names_in(rtype) {
+            None => self.put(rdata)?,
+            Some(names) => self.rdata(names, rdata)?,
+        }
+        self.add(section, 1);
         Ok(())
     }
 
-    /// Writes an OPT record with options already encoded; uses what was kept back.
+    /// Where the name is that the data of the record written last begin with, when a pointer can say so.
+    #[must_use]
+    pub fn name_in_rdata(&self) -> Option<u16> {
+        let octets = self.out[..self.length].get(self.rdata_at..)?;
+        match *octets.first()? {
+            0 => None,
+            high @ 0xc0.. => Some(u16::from_be_bytes([high & 0x3f, *octets.get(1)?])),
+            _ => Some(self.rdata_at as u16).filter(|_| self.rdata_at <= MAX_POINTER),
+        }
+    }
+
+    /// Writes an OPT record without options.
     ///
     /// # Errors
     /// [`Full`] when it does not fit.
-    pub fn opt(&mut self, payload: u16, rcode: Rcode, dnssec_ok: bool, options: &[u8]) -> Result<(), Full> {
-        let mut fixed = [0u8; 11];
-        fixed[1..3].copy_from_slice(&RecordType::OPT.0.to_be_bytes());
-        fixed[3..5].copy_from_slice(&payload.to_be_bytes());
-        fixed[5] = (rcode.0 >> 4) as u8;
-        fixed[7] = if dnssec_ok { 0x80 } else { 0 };
-        fixed[9..11].copy_from_slice(&(options.len() as u16).to_be_bytes());
-        self.put(&fixed)?;
-        self.put(options)?;
-        self.increment(Section::Additional);
+    pub fn opt(&mut self, payload: u16, rcode: Rcode, dnssec_ok: bool) -> Result<(), Full> {
+        let [payload_high, payload_low] = payload.to_be_bytes();
+        let [_, rtype] = RecordType::OPT.0.to_be_bytes();
+        let dnssec_ok = if dnssec_ok { 0x80 } else { 0 };
+        let extended = (rcode.0 >> 4) as u8;
+        self.put(&[0, 0, rtype, payload_high, payload_low, extended, 0, dnssec_ok, 0, 0, 0])?;
+        self.rdata_at = self.length;
+        self.add(Section::Additional, 1);
         Ok(())
     }
 
-    fn increment(&mut self, section: Section) {
-        let count = self.count(section).saturating_add(1);
+    /// Adds an option, whose data are these parts, to the OPT that was written last.
+    ///
+    /// # Errors
+    /// [`Full`] when it does not fit; then nothing was written.
+    pub fn option(&mut self, code: u16, parts: [&[u8]; 2]) -> Result<(), Full> {
+        let [first, second] = parts;
+        let data = first.len() + second.len();
+        if self.length + 4 + data > self.limit {
+            return Err(Full);
+        }
+        let ([code_high, code_low], [high, low]) = (code.to_be_bytes(), (data as u16).to_be_bytes());
+        self.put(&[code_high, code_low, high, low])?;
+        self.put(first)?;
+        self.put(second)?;
+        self.set_rdlength();
+        Ok(())
+    }
+
+    fn add(&mut self, section: Section, records: u16) {
+        let count = self.count(section).saturating_add(records);
         let at = section as usize;
         self.out[at..at + 2].copy_from_slice(&count.to_be_bytes());
+    }
+
+    /// Writes how long the data of the record written last are.
+    fn set_rdlength(&mut self) {
+        let octets = (self.length - self.rdata_at) as u16;
+        self.out[self.rdata_at - 2..self.rdata_at].copy_from_slice(&octets.to_be_bytes());
     }
 
     fn put(&mut self, octets: &[u8]) -> Result<(), Full> {
@@ -198,54 +271,59 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Record data; names in it are compressed for the types of RFC 1035 alone.
-    fn rdata(&mut self, rtype: RecordType, rdata: &[u8]) -> Result<(), Full> {
-        let (before, names) = match rtype {
-            RecordType::NS | RecordType::CNAME | RecordType::PTR => (0, 1),
-            RecordType::MB | RecordType::MD | RecordType::MF | RecordType::MG | RecordType::MR => (0, 1),
-            RecordType::SOA | RecordType::MINFO => (0, 2),
-            RecordType::MX => (2, 1),
-            _ => return self.put(rdata),
-        };
+    /// Record data with names to be compressed.
+    fn rdata(&mut self, names: Names, rdata: &[u8]) -> Result<(), Full> {
         let mut rest = rdata;
         // Loading has checked the layout; data cut short is written as it is.
-        if let Some((head, tail)) = rest.split_at_checked(before) {
+        if let Some((head, tail)) = rest.split_at_checked(names.before) {
             self.put(head)?;
             rest = tail;
         }
-        for _ in 0..names {
+        for _ in 0..names.count {
             let Some(end) = name_length(rest) else { break };
             self.name(&rest[..end])?;
             rest = &rest[end..];
         }
-        self.put(rest)
+        self.put(rest)?;
+        self.set_rdlength();
+        Ok(())
     }
 
     /// A name, compressed; `wire` is uncompressed.
     fn name(&mut self, wire: &[u8]) -> Result<(), Full> {
+        if self.targets.count == 0 {
+            self.remember_question();
+        }
+        let start = self.length;
         let mut at = 0;
         while wire[at] != 0 {
             if let Some(target) = self.find(&wire[at..]) {
                 self.put(&wire[..at])?;
-                self.remember_labels(self.length - at, at);
-                return self.put(&(0xc000 | target).to_be_bytes());
+                self.remember(start, at, wire.len());
+                return self.put(&(POINTER | target).to_be_bytes());
             }
             at += 1 + wire[at] as usize;
         }
-        let start = self.length;
         self.put(wire)?;
-        self.remember_labels(start, at);
+        self.remember(start, at, wire.len());
         Ok(())
     }
 
     /// The position of a name equal to `wire` that was written before.
     fn find(&self, wire: &[u8]) -> Option<u16> {
-        self.targets[..self.target_count].iter().copied().find(|&target| self.equals(target as usize, wire))
+        let Targets { at, lengths, count } = &*self.targets;
+        let targets = at.iter().zip(lengths).take(*count);
+        let mut of_length = targets.filter(|(_, length)| usize::from(**length) == wire.len());
+        of_length.find(|(at, _)| self.equals(usize::from(**at), wire)).map(|(at, _)| *at)
     }
 
     /// Whether the name at `at` in the message, pointers followed, is `wire`. Pointers here were written by us and lead
     /// backward only.
     fn equals(&self, mut at: usize, mut wire: &[u8]) -> bool {
+        // A name written in full, in the same case.
+        if self.out[at..self.length].starts_with(wire) {
+            return true;
+        }
         loop {
             let length = self.out[at];
             if length & 0xc0 == 0xc0 {
@@ -264,19 +342,23 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Remembers the labels of a name written out in full at `at` (the question).
-    fn remember(&mut self, at: usize) {
-        let length = name_length(&self.out[at..self.length]).unwrap_or(1);
-        self.remember_labels(at, length - 1);
+    /// Remembers the labels of the question's name.
+    fn remember_question(&mut self) {
+        let has_question = self.out[5] != 0;
+        if let Some(length) = name_length(&self.out[HEADER..self.length]).filter(|_| has_question) {
+            self.remember(HEADER, length - 1, length);
+        }
     }
 
-    /// Remembers the positions of the labels in the `octets` written at `start`.
-    fn remember_labels(&mut self, start: usize, octets: usize) {
-        let mut at = start;
-        while at < start + octets && at <= MAX_POINTER && self.target_count < MAX_TARGETS {
-            self.targets[self.target_count] = at as u16;
-            self.target_count += 1;
-            at += 1 + self.out[at] as usize;
+    /// Remembers the labels in the `octets` written at `start`; they begin a name of `length` octets.
+    fn remember(&mut self, start: usize, octets: usize, length: usize) {
+        let targets = &mut *self.targets;
+        let mut at = 0;
+        while at < octets && start + at <= MAX_POINTER && targets.count < MAX_TARGETS {
+            targets.at[targets.count] = (start + at) as u16;
+            targets.lengths[targets.count] = (length - at) as u8;
+            targets.count += 1;
+            at += 1 + usize::from(self.out[start + at]);
         }
     }
 }
@@ -286,8 +368,55 @@ impl<'a> Writer<'a> {
 pub enum Owner<'a> {
     /// The name asked.
     Question,
+    /// The name that was written at this place of the message, at most 2^14 - 1.
+    At(u16),
     /// This name, uncompressed wire format.
     Name(&'a [u8]),
+}
+
+impl Owner<'_> {
+    /// The pointer that it is written as; none for a name that is not known to stand in the message.
+    #[must_use]
+    pub fn pointer(self) -> Option<[u8; 2]> {
+        match self {
+            Owner::Question => Some((POINTER | HEADER as u16).to_be_bytes()),
+            Owner::At(at) => Some((POINTER | at).to_be_bytes()),
+            Owner::Name(_) => None,
+        }
+    }
+
+    fn name(&self) -> &[u8] {
+        match self {
+            Owner::Name(wire) => wire,
+            Owner::Question | Owner::At(_) => &[0],
+        }
+    }
+}
+
+/// Names in record data that may be compressed.
+#[derive(Clone, Copy)]
+struct Names {
+    /// Octets before them.
+    before: usize,
+    count: usize,
+}
+
+/// The names in the data of a type that may be compressed: those of RFC 1035 alone.
+fn names_in(rtype: RecordType) -> Option<Names> {
+    let (before, count) = match rtype {
+        RecordType::NS | RecordType::CNAME | RecordType::PTR => (0, 1),
+        RecordType::MB | RecordType::MD | RecordType::MF | RecordType::MG | RecordType::MR => (0, 1),
+        RecordType::SOA | RecordType::MINFO => (0, 2),
+        RecordType::MX => (2, 1),
+        _ => return None,
+    };
+    Some(Names { before, count })
+}
+
+/// Whether data of this type hold names that are compressed; all other data are copied as they are.
+#[must_use]
+pub fn is_compressed(rtype: RecordType) -> bool {
+    names_in(rtype).is_some()
 }
 
 /// Octets of the uncompressed name at the start of `wire`.
@@ -316,14 +445,16 @@ mod tests {
         Name::parse(text, None).expect("a name").as_wire().to_vec()
     }
 
-    fn question(text: &str) -> Vec<u8> {
-        [&wire(text)[..], &[0, 1, 0, 1]].concat()
+    /// Header and question of a query for A.
+    fn query(text: &str) -> Vec<u8> {
+        [&[0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1], &wire(text)[..], &[0, 1, 0, 1]].concat()
     }
 
     #[test]
     fn compresses_against_all_names_before() {
         let mut buffer = [0u8; 512];
-        let mut writer = Writer::new(&mut buffer, 512, 7, 0x8400, &question("WWW.example.com"));
+        let mut targets = Targets::default();
+        let mut writer = Writer::new(&mut buffer, &mut targets, 512, 0x8400, &query("WWW.example.com"));
         let soa = [&wire("ns1.Example.com")[..], &wire("hostmaster.ns1.example.com"), &[0; 20]].concat();
         writer.record(Section::Answer, Owner::Question, RecordType::CNAME, 5, &wire("a.example.com")).expect("fits");
         writer.record(Section::Authority, Owner::Name(&wire("example.com")), RecordType::SOA, 30, &soa).expect("fits");
@@ -343,7 +474,8 @@ mod tests {
     #[test]
     fn leaves_names_of_later_types_alone() {
         let mut buffer = [0u8; 512];
-        let mut writer = Writer::new(&mut buffer, 512, 7, 0x8400, &question("example.com"));
+        let mut targets = Targets::default();
+        let mut writer = Writer::new(&mut buffer, &mut targets, 512, 0x8400, &query("example.com"));
         let srv = [&[0, 1, 0, 2, 0, 80][..], &wire("a.example.com")].concat();
         writer.record(Section::Answer, Owner::Question, RecordType::SRV, 5, &srv).expect("fits");
         assert_eq!(writer.length(), HEADER + 17 + 12 + srv.len());
@@ -352,7 +484,8 @@ mod tests {
     #[test]
     fn rewinds_what_does_not_fit() {
         let mut buffer = [0u8; 512];
-        let mut writer = Writer::new(&mut buffer, 80, 7, 0x8400, &question("www.example.com"));
+        let mut targets = Targets::default();
+        let mut writer = Writer::new(&mut buffer, &mut targets, 80, 0x8400, &query("www.example.com"));
         let mark = writer.mark();
         let mut written = 0;
         while writer.record(Section::Answer, Owner::Question, RecordType::A, 5, &[192, 0, 2, written]).is_ok() {
@@ -366,7 +499,8 @@ mod tests {
     #[test]
     fn writes_many_long_names() {
         let mut buffer = vec![0u8; 65_535];
-        let mut writer = Writer::new(&mut buffer, 65_535, 7, 0x8400, &question("example.com"));
+        let mut targets = Targets::default();
+        let mut writer = Writer::new(&mut buffer, &mut targets, 65_535, 0x8400, &query("example.com"));
         for index in 0..500 {
             let name = format!("{index}{}.{}.example.com", "a".repeat(40), "b".repeat(60));
             writer.record(Section::Answer, Owner::Question, RecordType::NS, 5, &wire(&name)).expect("fits");

@@ -63,17 +63,39 @@ pub struct AnswerCounters {
 impl AnswerCounters {
     /// Counts a query.
     pub fn query(&self, transport: usize, rtype: u16) {
-        self.queries[transport][index(&TYPES, rtype)].add(1);
+        self.queries[transport][TYPE_PLACES.of(rtype)].add(1);
     }
 
     /// Counts an answer.
     pub fn answer(&self, transport: usize, rcode: u16) {
-        self.answers[transport][index(&RCODES, rcode)].add(1);
+        self.answers[transport][RCODE_PLACES.of(rcode)].add(1);
     }
 }
 
-fn index(table: &[(&str, u16)], number: u16) -> usize {
-    table.iter().position(|&(_, known)| known == number).unwrap_or(table.len() - 1)
+/// Where numbers below 256 stand in a list whose last place is for all others.
+struct Places {
+    places: [u8; 256],
+    other: u8,
+}
+
+static TYPE_PLACES: Places = Places::new(&TYPES);
+static RCODE_PLACES: Places = Places::new(&RCODES);
+
+impl Places {
+    const fn new(list: &[(&str, u16)]) -> Places {
+        let other = list.len() as u8 - 1;
+        let mut places = [other; 256];
+        let mut place = 0;
+        while place < list.len() - 1 {
+            places[list[place].1 as usize] = place as u8;
+            place += 1;
+        }
+        Places { places, other }
+    }
+
+    fn of(&self, number: u16) -> usize {
+        usize::from(*self.places.get(usize::from(number)).unwrap_or(&self.other))
+    }
 }
 
 /// Labels of a [`Tally`]'s counters: service and region.
@@ -162,6 +184,18 @@ fn add(sums: &mut BTreeMap<(Arc<str>, Arc<str>), u64>, tally: &Tally) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_each_number_in_its_place() {
+        for (places, list) in [(&TYPE_PLACES, &TYPES[..]), (&RCODE_PLACES, &RCODES[..])] {
+            for (place, (name, number)) in list.iter().enumerate() {
+                assert_eq!(places.of(*number), place, "{name}");
+            }
+            for number in [200, 256, u16::MAX] {
+                assert_eq!(places.of(number), list.len() - 1);
+            }
+        }
+    }
 
     #[test]
     fn sums_outlive_a_replacement() {

@@ -1,23 +1,28 @@
 //! Authoritative data.
 
 mod authority;
+mod build;
 mod check;
 mod collect;
 mod encoding;
 mod file;
 mod generate;
 mod lexer;
+mod negative;
+mod node;
 mod rdata;
 mod special;
 mod svcb;
+mod table;
 mod ttl;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
-pub use authority::{Apex, Authority, Found, Node, Rrset, ZoneId};
+pub use authority::{Apex, Authority, Found, ZoneId};
 pub use file::parse;
+pub use node::{Node, Rrset};
 
 use crate::dns::{Name, RecordType};
 use crate::problem::Span;
