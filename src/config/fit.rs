@@ -288,7 +288,7 @@ fn refuse_long_fence(ecs: &Ecs, prefixes: impl Iterator<Item = IpNet>, span: Spa
     }
 }
 
-fn warn<'a>(ecs: &Ecs, prefixes: impl Iterator<Item = (IpNet, Span)>, findings: &mut Findings) {
+fn warn(ecs: &Ecs, prefixes: impl Iterator<Item = (IpNet, Span)>, findings: &mut Findings) {
     let mut long = prefixes.filter(|(prefix, _)| is_long(ecs, prefix));
     let Some((prefix, span)) = long.next() else { return };
     let others = long.count();
