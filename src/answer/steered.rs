@@ -41,7 +41,7 @@ fn conclude(reply: &mut Reply<'_>, service: ServiceId, zone: ZoneId, given: Give
     match given {
         Given::Addresses => {}
         Given::Failure => reply.refuse(Rcode::SERVFAIL),
-        Given::Nothing => nodata(reply, zone, reply.snapshot.steering.service(service).service.ttl),
+        Given::Nothing => nodata(reply, zone, reply.snapshot.steering.service(service).manner.ttl),
     }
 }
 
@@ -50,14 +50,14 @@ fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, owner: O
     let snapshot = reply.snapshot;
     let steered = snapshot.steering.service(service);
     let subnet = reply.query.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref());
-    let client = snapshot.settings.ecs.client(reply.source, subnet, steered.service.ecs);
+    let client = snapshot.settings.ecs.client(reply.source, subnet, steered.manner.ecs);
     if matches!(client.origin, Origin::SetAside(_)) {
         reply.thread.counters.answering.ecs_set_aside.add(1);
     }
     let local = &mut *reply.thread.local;
     let decision = decide(&snapshot.steering, &snapshot.standings, service, &client, family, local, &mut Silent);
     reply.scope = reply.scope.max(client.scope(decision.scope));
-    let ttl = steered.service.ttl;
+    let ttl = steered.manner.ttl;
     if decision.all_down {
         reply.thread.counters.answering.fail_open.add(1);
         let as_if_up = decision.as_if_up;

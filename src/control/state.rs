@@ -240,7 +240,7 @@ impl State {
             let (index, steered) = (service.0 as usize, steering.service(service));
             let now = Family::BOTH.map(|family| walk::is_all_down(steering, &self.standings, steered, family));
             let before = std::mem::replace(&mut self.failing_open[index], now);
-            let name = &steered.name;
+            let name = &steered.configured.name;
             match (before.contains(&true), now.contains(&true)) {
                 (before, now) if before == now || !self.burst.allows(at) => {}
                 (false, _) => {
@@ -268,7 +268,7 @@ impl State {
         self.prober.update(&self.world.fleet().targets, &self.world.checks);
         self.adopt_world(&before, now);
         for (flags, steered) in self.failing_open.iter_mut().zip(&self.world.steering.services) {
-            *flags = failing_open.get(&steered.name).copied().unwrap_or_default();
+            *flags = failing_open.get(&steered.configured.name).copied().unwrap_or_default();
         }
         self.publish(now);
         self.retired.put_away(before_it);
@@ -304,7 +304,7 @@ impl State {
         let services = self.world.steering.services.iter().zip(&self.failing_open);
         services
             .filter(|(_, flags)| flags.contains(&true))
-            .map(|(steered, flags)| (Arc::clone(&steered.name), *flags))
+            .map(|(steered, flags)| (Arc::clone(&steered.configured.name), *flags))
             .collect()
     }
 
