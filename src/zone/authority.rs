@@ -161,6 +161,9 @@ impl Authority {
     }
 
     fn at_node<'a>(&'a self, node: Node<'a>, rtype: RecordType, wildcard: bool) -> Found<'a> {
+        if node.is_plain() {
+            return Found::Data { node, wildcard };
+        }
         if rtype == RecordType::DS
             && let Some((zone, rrset)) = node.parent_side()
         {
