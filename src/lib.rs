@@ -9,6 +9,7 @@ pub mod dns;
 pub mod fleet;
 pub mod geo;
 pub mod health;
+pub mod idle;
 pub mod metrics;
 pub mod probe;
 pub mod problem;

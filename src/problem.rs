@@ -12,14 +12,16 @@ use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snip
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(pub u32);
 
-/// A place in a source: octet offsets into its text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A place in a source: octet offsets into its text. Small, for a large configuration has millions of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// The file.
     pub source: SourceId,
-    /// Octet range within its text.
-    pub range: Range<usize>,
+    start: u32,
+    end: u32,
 }
+
+const _: () = assert!(size_of::<Span>() == 12);
 
 /// A file that was read.
 #[derive(Clone, Debug)]
@@ -60,6 +62,27 @@ pub struct Problem {
     pub hint: Option<String>,
     /// Other places that belong to it ("first defined here").
     pub also: Vec<(Span, String)>,
+}
+
+impl Span {
+    /// The octets `range` of a file's text; no file that is read has more than 2^32.
+    #[must_use]
+    pub fn new(source: SourceId, range: Range<usize>) -> Span {
+        let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Span { source, start: offset(range.start), end: offset(range.end) }
+    }
+
+    /// Octet range within the file's text.
+    #[must_use]
+    pub fn range(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    /// Order of appearance.
+    #[must_use]
+    pub fn order(&self) -> (SourceId, u32) {
+        (self.source, self.start)
+    }
 }
 
 impl Problem {
@@ -132,7 +155,7 @@ impl Sources {
     #[must_use]
     pub fn position(&self, span: &Span) -> (usize, usize) {
         let text = &self.get(span.source).text;
-        let mut start = span.range.start.min(text.len());
+        let mut start = (span.start as usize).min(text.len());
         while !text.is_char_boundary(start) {
             start -= 1;
         }
@@ -218,12 +241,13 @@ impl<'a> Excerpt<'a> {
     fn of(sources: &'a Sources, span: &Span) -> Excerpt<'a> {
         let source = sources.get(span.source);
         let text = &source.text;
-        let start = floor_boundary(text, span.range.start);
+        let Range { start, end } = span.range();
+        let start = floor_boundary(text, start);
         let begin = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
         let rest = text[start..line_end].trim_end_matches('\r');
         let shown = rest.char_indices().nth(MAX_LINE).map_or(rest, |(at, _)| &rest[..at]);
-        let marked = floor_boundary(text, span.range.end).saturating_sub(start).min(shown.len());
+        let marked = floor_boundary(text, end).saturating_sub(start).min(shown.len());
         let is_cut = shown.len() < rest.len();
         let excerpt = format!("{}{shown}{}", &text[begin..start], if is_cut { "…" } else { "" });
         let mark = start - begin..start - begin + marked;
@@ -256,7 +280,7 @@ mod tests {
     }
 
     fn span(range: Range<usize>) -> Span {
-        Span { source: SourceId(0), range }
+        Span::new(SourceId(0), range)
     }
 
     #[test]

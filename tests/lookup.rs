@@ -121,7 +121,7 @@ fn name(path: &[&str]) -> Name {
 }
 
 fn record(owner: &[&str], rtype: RecordType, rdata: Vec<u8>) -> Record {
-    let span = Span { source: SourceId(0), range: 0..0 };
+    let span = Span::new(SourceId(0), 0..0);
     Record { owner: name(owner), rtype, ttl: 300, rdata: rdata.into(), span }
 }
 

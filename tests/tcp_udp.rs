@@ -16,10 +16,15 @@ const MANY: usize = 200;
 
 /// The example on wildcard addresses, with two workers.
 fn everywhere() -> Site {
+    everywhere_with("")
+}
+
+/// The same with more `[server]` keys.
+fn everywhere_with(keys: &str) -> Site {
     let site = Site::unchecked();
     let listen = format!("listen    = [\"{}\", \"{}\"]", site.dns(), site.dns6());
     let port = site.dns().port();
-    site.edit(&listen, &format!("listen = [\"0.0.0.0:{port}\", \"[::]:{port}\"]\nworkers = 2"));
+    site.edit(&listen, &format!("listen = [\"0.0.0.0:{port}\", \"[::]:{port}\"]\nworkers = 2\n{keys}"));
     site
 }
 
@@ -93,6 +98,21 @@ fn both_workers_answer() {
         }
     }
     assert_eq!(server.metric("waymark_queries_total{transport=\"udp\",type=\"A\"}"), Some(256.0));
+}
+
+#[test]
+fn pinned_workers_answer_everywhere() {
+    let site = everywhere_with("pin-workers = true");
+    let server = site.start();
+    for _ in 0..16 {
+        for at in [server.dns, site.dns6()] {
+            let answer = client::udp(at, &client::query("dr.gslb.example.com", RecordType::A, ""));
+            assert_eq!(client::addresses(&answer), ["127.0.12.1", "127.0.12.2"]);
+        }
+    }
+    server.wait_logged(&["UDP workers pinned: 0 on core ", ", 1 on core "]);
+    let messages = ["waymark_udp_received_total", "waymark_udp_sent_total", "waymark_tcp_received_total"];
+    assert_eq!(messages.map(|name| server.metric(name)), [Some(32.0), Some(32.0), Some(0.0)]);
 }
 
 #[test]

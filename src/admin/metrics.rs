@@ -76,6 +76,11 @@ const TRANSPORT_COUNTERS: &[(&str, &str, &str, Values)] = &[
 
 /// Counters without labels: (name, meaning, counter).
 const PLAIN_COUNTERS: &[(&str, &str, Which)] = &[
+    ("udp_received", "Datagrams received", |all| &all.udp_received),
+    ("udp_sent", "Answers handed to the kernel over UDP", |all| &all.udp_sent),
+    ("udp_receive_failed", "Receive calls over UDP that failed", |all| &all.udp_receive_failed),
+    ("tcp_received", "Messages received over TCP", |all| &all.tcp_received),
+    ("tcp_sent", "Answers written over TCP", |all| &all.tcp_sent),
     ("truncated_answers", "Answers with TC", |all| &all.answering.truncated),
     ("fail_open_answers", "Answers made while every instance was down", |all| &all.answering.fail_open),
     ("panics", "Messages whose answering failed inside", |all| &all.panics),

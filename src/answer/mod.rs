@@ -19,9 +19,9 @@ use std::sync::Arc;
 
 use crate::dns::query::{FLAG_CD, FLAG_QR, FLAG_RD, HEADER, MASK_OPCODE};
 use crate::dns::{Class, Parsed, Query, Rcode, RecordType, Targets, Writer, query};
-use crate::metrics::{Counters, Labels, Registry, Tally};
+use crate::metrics::{Counters, Registry, Tally};
 use crate::snapshot::Snapshot;
-use crate::steering::{Local, Steering};
+use crate::steering::Local;
 use chain::Current;
 use edns::Extension;
 use reply::{Lent, Reply};
@@ -46,6 +46,8 @@ pub struct Worker {
     /// Counters that the transport adds to as well.
     pub counters: Arc<Counters>,
     registry: Arc<Registry>,
+    /// Its number among the threads of `registry`.
+    number: usize,
     tally: Arc<Tally>,
     local: Local,
     name: Current,
@@ -57,10 +59,12 @@ impl Worker {
     /// A worker with counters of its own in `registry` and its random state from `seed`.
     #[must_use]
     pub fn new(registry: &Arc<Registry>, seed: u64) -> Worker {
+        let (number, counters) = registry.join();
         Worker {
-            counters: registry.counters(),
-            tally: registry.tallies.replace(None, &Labels::default()),
+            counters,
             registry: Arc::clone(registry),
+            number,
+            tally: Arc::default(),
             local: Local::new(seed),
             name: Current::new(),
             targets: Targets::default(),
@@ -71,23 +75,18 @@ impl Worker {
     /// Makes room for what `snapshot` needs. To be called when the snapshot changed, before [`respond`]; cheap else.
     pub fn adopt(&mut self, snapshot: &Snapshot) {
         let steering = &snapshot.steering;
-        if self.epoch != steering.epoch {
-            self.epoch = steering.epoch;
-            self.local.adopt(steering);
-            self.tally = self.registry.tallies.replace(Some(&self.tally), &labels(steering));
+        if self.epoch == steering.epoch {
+            return;
         }
-    }
-}
-
-/// Service and region of each counter, in the order of [`crate::steering::Steered::slot`].
-fn labels(steering: &Steering) -> Labels {
-    let mut labels = Vec::new();
-    for steered in &steering.services {
-        for group in &steering.layout(steered.layout).groups {
-            labels.push((Arc::clone(&steered.name), group.label(&steering.fleet).into()));
+        self.epoch = steering.epoch;
+        self.local.adopt(steering);
+        if let Some(made_ahead) = snapshot.tallies.get(self.number) {
+            self.tally = Arc::clone(made_ahead);
+            return;
         }
+        self.tally = Arc::new(Tally::new(Arc::clone(&steering.labels)));
+        self.registry.tallies.add(&self.tally);
     }
-    labels.into()
 }
 
 /// Answers the message `query` that `source` (the packet's source address) sent, into `out`; returns the octets

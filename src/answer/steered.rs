@@ -68,9 +68,9 @@ fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, owner: O
         Outcome::Nodata => return Given::Nothing,
         Outcome::Servfail => return Given::Failure,
         Outcome::Addresses(addresses) => addresses_of(reply, owner, ttl, family, addresses),
-        Outcome::Pick { candidates, group, version } => {
-            reply.thread.tally.add(answering.slot + group);
-            let choice = Choice { candidates, group, version, family };
+        Outcome::Pick { roster, group, version } => {
+            reply.thread.tally.add(answering.slot as usize + group);
+            let choice = Choice { roster, group, version, family };
             picked(reply, owner, ttl, decision.service, choice, &client)
         }
     };
@@ -123,7 +123,7 @@ fn picked(
     let emit = |_, address| {
         written = written.and_then(|count| record(writer, owner, ttl, address).map(|()| count + 1));
     };
-    let scope = pick(steering.service(service), choice, client, &steering.fleet, local, &mut Silent, emit);
+    let scope = pick(steering, steering.service(service), choice, client, local, &mut Silent, emit);
     if written.is_err() {
         reply.writer.rewind(mark);
     }

@@ -3,7 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::{ConfigArg, End, Ready, load, output};
+use super::{ConfigArg, End, load, output};
+use crate::config::Configuration;
 use crate::control::{World, explain};
 use crate::problem::Severity;
 
@@ -43,11 +44,11 @@ impl Check {
         if self.json {
             return as_json(&path);
         }
-        let ready = match load(&path) {
-            Ok(ready) => ready,
+        let configuration = match load(&path) {
+            Ok(configuration) => configuration,
             Err(end) => return end,
         };
-        let (report, end) = report(ready);
+        let (report, end) = report(configuration, Vec::new());
         for failed in &report.failed_tests {
             output::error(failed);
         }
@@ -67,18 +68,13 @@ impl Check {
 
 fn as_json(path: &std::path::Path) -> End {
     let crate::config::Loaded { configuration, problems, sources } = crate::config::load_to_serve(path);
+    let problems: Vec<ProblemReport> = problems.iter().map(|problem| problem_report(problem, &sources)).collect();
+    // The texts of all files may be a lot, and compiling takes memory too.
+    drop(sources);
     let (report, end) = match configuration {
-        Some(configuration) => report(Ready { configuration, problems, sources }),
+        Some(configuration) => report(configuration, problems),
         None => (
-            Report {
-                ok: false,
-                problems: problems.iter().map(|problem| problem_report(problem, &sources)).collect(),
-                tests: 0,
-                failed_tests: Vec::new(),
-                zones: 0,
-                services: 0,
-                instances: 0,
-            },
+            Report { ok: false, problems, tests: 0, failed_tests: Vec::new(), zones: 0, services: 0, instances: 0 },
             End::Wrong,
         ),
     };
@@ -86,15 +82,14 @@ fn as_json(path: &std::path::Path) -> End {
     end
 }
 
-fn report(ready: Ready) -> (Report, End) {
-    let Ready { configuration, problems, sources } = ready;
+fn report(configuration: Configuration, problems: Vec<ProblemReport>) -> (Report, End) {
     let zones = configuration.zones.len();
     let world = World::compile(configuration);
     let failed_tests = explain::failed_tests(&world);
     let end = if failed_tests.is_empty() { End::Done } else { End::Failed };
     let report = Report {
         ok: end == End::Done,
-        problems: problems.iter().map(|problem| problem_report(problem, &sources)).collect(),
+        problems,
         tests: world.tests.len(),
         failed_tests,
         zones,

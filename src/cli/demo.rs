@@ -38,7 +38,7 @@ use self::conversation::Conversation;
 use self::scratch::Scratch;
 use self::site::Site;
 use super::run::{LogArgs, Node, runtime};
-use super::{End, Ready, load, output};
+use super::{End, load, output};
 
 /// Try it: three regions of live HTTP backends and the server, all on loopback; kill and revive backends and watch the
 /// answers change
@@ -87,7 +87,7 @@ async fn demo(ports: Ports) -> Result<End, String> {
     ports.check_free()?;
     let scratch = Scratch::create(ports).map_err(|error| format!("cannot write a scratch folder: {error}"))?;
     let config = scratch.config();
-    let Ok(Ready { configuration, .. }) = load(&config) else { return Ok(End::Failed) };
+    let Ok(configuration) = load(&config) else { return Ok(End::Failed) };
     let site = Site::of(&configuration.fleet);
     let backends = Backends::start(&site).await?;
     let mut node = tokio::select! {

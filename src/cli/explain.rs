@@ -51,11 +51,11 @@ fn parse_client(text: &str) -> Result<IpNet, String> {
 
 impl Explain {
     pub(super) fn run(self) -> End {
-        let ready = match load(&self.config.path()) {
-            Ok(ready) => ready,
+        let configuration = match load(&self.config.path()) {
+            Ok(configuration) => configuration,
             Err(end) => return end,
         };
-        let world = World::compile(ready.configuration);
+        let world = World::compile(configuration);
         if let Some(unknown) = self.down.iter().find(|name| world.fleet().named(name).is_empty()) {
             output::error(&format!(
                 "--down {unknown}: matches nothing; allowed are region/NAME, pool/NAME, instance/POOL/NAME and globs of them"

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Configuration};
-use crate::problem::{Problem, Severity, Sources};
+use crate::problem::Severity;
 
 /// Authoritative DNS server for global server load balancing: answers with the service instances that work, in the
 /// region that suits the client.
@@ -88,19 +88,13 @@ pub fn main() -> ExitCode {
     end.into()
 }
 
-/// A configuration that loaded, with what was worth a warning.
-struct Ready {
-    configuration: Configuration,
-    problems: Vec<Problem>,
-    sources: Sources,
-}
-
-/// Loads a configuration; prints all its problems to standard error and gives up when one is an error.
-fn load(path: &Path) -> Result<Ready, End> {
+/// Loads a configuration; prints all its problems to standard error and gives up when one is an error. The texts of its
+/// files, of which there may be a lot, are gone afterwards.
+fn load(path: &Path) -> Result<Configuration, End> {
     let config::Loaded { configuration, problems, sources } = config::load_to_serve(path);
     output::problems(&problems, &sources);
     match configuration {
-        Some(configuration) => Ok(Ready { configuration, problems, sources }),
+        Some(configuration) => Ok(configuration),
         None => {
             let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
             output::error(&format!("{}: {}", path.display(), output::count(errors, "error")));

@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -23,7 +24,7 @@ use super::{ConfigArg, End, load, output};
 use crate::admin::{self, Api};
 use crate::config::{self, Admin, Configuration, Server};
 use crate::control::{self, Change, Changes, World, explain};
-use crate::health::Verdict;
+use crate::idle;
 use crate::metrics::Registry;
 use crate::probe::{self, Prober};
 use crate::problem::render;
@@ -33,6 +34,8 @@ use crate::time::{self, unix_nanoseconds};
 
 /// Reports of probes that may wait; probes wait when there are more.
 const REPORTS: usize = 1024;
+/// How long a reload may yield to answering.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
 /// Longest that the end waits for the reader of the log.
 const LOG_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -89,8 +92,8 @@ impl LogArgs {
 impl Run {
     pub(super) fn run(self) -> End {
         let path = self.config.path();
-        let ready = match load(&path) {
-            Ok(ready) => ready,
+        let configuration = match load(&path) {
+            Ok(configuration) => configuration,
             Err(end) => return end,
         };
         let guard = match self.log.start() {
@@ -100,7 +103,7 @@ impl Run {
         raise_descriptor_limit();
         let Some(runtime) = runtime() else { return End::Failed };
         let end = runtime.block_on(async {
-            match Node::start(ready.configuration, &path).await {
+            match Node::start(configuration, &path).await {
                 Ok(mut node) => {
                     node.until_ended().await;
                     node.stop().await;
@@ -175,7 +178,7 @@ impl Node {
         let probing = probe::Settings { seed: unix_nanoseconds(), ..probe::Settings::default() };
         let prober = Prober::start(&world.fleet().targets, &world.checks, probing, reports);
         let probes = prober.totals();
-        let published = Arc::new(ArcSwap::from_pointee(world.all(Verdict::Unknown, &[])));
+        let published = Arc::new(ArcSwap::from_pointee(world.freeze(world.base().clone(), 0)));
         let state = control::State::new(world, Arc::clone(&published), prober, time::now());
         let mut settled = state.settled();
         tokio::spawn(control::run(state, queue, reported));
@@ -191,7 +194,7 @@ impl Node {
             () = ending.signalled() => None,
         };
         ready.store(running.is_some(), Ordering::Relaxed);
-        let reloader = Reloader { path: path.to_path_buf(), server, admin: settings, changes };
+        let reloader = Reloader { path: path.to_path_buf(), server, admin: settings, changes, registry };
         Ok(Node { reloader, ready, hangup, ending, running, lock })
     }
 
@@ -233,15 +236,13 @@ struct Reloader {
     server: Server,
     admin: Admin,
     changes: Changes,
+    registry: Arc<Registry>,
 }
 
 impl Reloader {
     /// Loads the configuration anew: all of it is served, or nothing of it.
     async fn reload(&self) {
-        let path = self.path.clone();
-        let loading = tokio::task::spawn_blocking(move || reloaded(&path)).await;
-        let outcome = loading.unwrap_or_else(|panic| Err(vec![format!("loading failed inside: {panic}")]));
-        let change = match outcome {
+        let change = match self.load().await {
             Err(problems) => {
                 for problem in &problems {
                     tracing::error!("{}", problem.trim_end());
@@ -253,6 +254,7 @@ impl Reloader {
             Ok(world) => world,
         };
         self.warn_of_restart(&change);
+        change.tallies.iter().for_each(|tally| self.registry.tallies.add(tally));
         let (done, accepted) = oneshot::channel();
         let sent = self.changes.send(Change::Reload(Box::new(change), done)).await;
         if sent.is_ok() && accepted.await.is_ok() {
@@ -262,12 +264,46 @@ impl Reloader {
         }
     }
 
+    /// Compiles the configuration in a thread that yields to those that answer. Where they leave it no time, it is
+    /// compiled once more in a thread like theirs: whoever reloads may do so just because they are that busy.
+    async fn load(&self) -> Result<World, Vec<String>> {
+        match tokio::time::timeout(RELOAD_PATIENCE, self.load_by(idle::spawn)).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                tracing::warn!("no time to reload in {RELOAD_PATIENCE:?}; loading at the priority of answering");
+                self.load_by(|name, work| std::thread::Builder::new().name(name.into()).spawn(work)).await
+            }
+        }
+    }
+
+    /// Compiles the configuration in the thread that `spawn` makes.
+    async fn load_by(
+        &self,
+        spawn: impl FnOnce(&str, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>,
+    ) -> Result<World, Vec<String>> {
+        let (path, threads) = (self.path.clone(), self.registry.threads());
+        let (done, loaded) = oneshot::channel();
+        let work = move || {
+            let world = reloaded(&path).map(|mut world| {
+                world.count_for(threads);
+                world
+            });
+            // Whoever waits may be gone: the server ends, or it took too long.
+            let _ = done.send(world);
+        };
+        if let Err(error) = spawn("reload", Box::new(work)) {
+            return Err(vec![format!("no thread to load the configuration in: {error}")]);
+        }
+        loaded.await.unwrap_or_else(|_| Err(vec!["loading failed inside: its thread panicked".into()]))
+    }
+
     /// Says which settings a reload cannot change.
     fn warn_of_restart(&self, world: &World) {
         let (before, now) = (&self.server, &world.server);
         let kept = [
             ("[server] listen", before.listen != now.listen),
             ("[server] workers", before.workers != now.workers),
+            ("[server] pin-workers", before.pin_workers != now.pin_workers),
             ("[server] state-dir", before.state_dir != now.state_dir),
             ("[admin] listen", self.admin.listen != world.admin.listen),
             ("[admin] hosts", self.admin.hosts != world.admin.hosts),
@@ -280,7 +316,8 @@ impl Reloader {
 
 /// Opens the sockets and answers from what is `published`.
 fn answer(server: &Server, published: &Published, registry: &Arc<Registry>) -> Result<Running, String> {
-    let listeners = Listeners::bind(&server.listen, server.workers).map_err(|problem| problem.to_string())?;
+    let bound = Listeners::bind(&server.listen, server.workers).map_err(|problem| problem.to_string())?;
+    let listeners = if server.pin_workers { bound.pinned() } else { bound };
     let addresses: Vec<String> = listeners.local_addresses().iter().map(ToString::to_string).collect();
     let running = listeners.serve(published, registry, unix_nanoseconds());
     let running = running.map_err(|error| format!("cannot start threads: {error}"))?;
@@ -321,6 +358,8 @@ fn reloaded(path: &Path) -> Result<World, Vec<String>> {
     let config::Loaded { configuration, problems, sources } = config::load_to_serve(path);
     let rendered = || problems.iter().map(|problem| render(std::slice::from_ref(problem), &sources, false)).collect();
     let Some(configuration) = configuration else { return Err(rendered()) };
+    // The texts of all files may be a lot, and compiling takes memory too.
+    drop(sources);
     let world = World::compile(configuration);
     let failed = explain::failed_tests(&world);
     if failed.is_empty() { Ok(world) } else { Err(failed) }

@@ -1,6 +1,7 @@
 //! `[checks]`.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::fields::{Fields, entries};
@@ -34,7 +35,7 @@ pub(super) struct Placed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Host {
     /// The check's own.
-    Named(String),
+    Named(Arc<str>),
     /// `host = "address"`.
     Address,
     /// The pool's; one is needed to verify a certificate.
@@ -71,7 +72,7 @@ fn check(fields: &Fields<'_>, name: &str, findings: &mut Findings) -> Placed {
             kind,
             source: fields.address("source"),
         },
-        name: fields.place.clone(),
+        name: fields.place,
         port: fields.integer("port"),
         host: host(fields, &kind_name, tls && verify),
         default_port: match kind_name.as_str() {
@@ -88,7 +89,7 @@ fn host(fields: &Fields<'_>, kind: &str, needed: bool) -> Host {
     match fields.text("host").as_deref() {
         _ if kind == "tcp" => Host::Unused,
         Some("address") => Host::Address,
-        Some(name) => Host::Named(name.to_string()),
+        Some(name) => Host::Named(name.into()),
         None => Host::Pool { needed },
     }
 }
@@ -97,7 +98,7 @@ fn host(fields: &Fields<'_>, kind: &str, needed: bool) -> Host {
 pub(super) fn refuse_unused(fields: &Fields<'_>, names: &[&str], where_: &str, findings: &mut Findings) {
     for name in names {
         if let Some(entry) = fields.own.and_then(|table| table.entry(name)) {
-            findings.cross.push(Problem::error(entry.key.clone(), format!("`{name}` has no meaning with {where_}")));
+            findings.cross.push(Problem::error(entry.key, format!("`{name}` has no meaning with {where_}")));
         }
     }
 }
@@ -111,9 +112,9 @@ fn http(fields: &Fields<'_>, tls: bool, verify: bool) -> Http {
         path: fields.text("path").unwrap_or_default(),
         headers: headers
             .iter()
-            .filter_map(|entry| Some((entry.name.clone(), entry.value.text()?.to_string())))
+            .filter_map(|entry| Some((entry.name.to_string(), entry.value.text()?.to_string())))
             .collect(),
-        expect_status: fields.each("expect-status", status).into_iter().map(|(range, _)| range).collect(),
+        expect_status: fields.each("expect-status", status).iter().map(|(range, _)| range.clone()).collect(),
         expect_body: fields.custom("expect-body", |value| body(value).ok()),
     }
 }
@@ -150,7 +151,7 @@ fn not_less(fields: &Fields<'_>, interval: Duration, timeout: Duration) -> Probl
     let at = if fields.find("timeout").is_some() { "timeout" } else { "interval" };
     let problem = Problem::error(fields.at(at), message).hint("a probe must have ended when the next one begins");
     match (fields.find("timeout"), fields.find("interval")) {
-        (Some(_), Some(interval)) => problem.also(interval.span.clone(), "the interval"),
+        (Some(_), Some(interval)) => problem.also(interval.span, "the interval"),
         (Some(_), None) => problem.allowed("interval is 5s by default"),
         _ => problem.allowed("timeout is 2s by default"),
     }
@@ -160,7 +161,7 @@ fn window(value: &Value) -> Option<Option<(u32, u32)>> {
     if value.text() == Some("off") {
         return Some(None);
     }
-    let fields = Fields::alone(&keys::WINDOW, value.span.clone(), value.table()?);
+    let fields = Fields::alone(&keys::WINDOW, value.span, value.table()?);
     let (failures, of) = (fields.integer("failures")?, fields.integer("of")?);
     (failures <= of).then_some(Some((failures, of)))
 }
@@ -173,7 +174,7 @@ pub(super) fn check_window(value: &Value, problems: &mut Vec<Problem>) {
             let before = problems.len();
             keys::check_whole_table(&keys::WINDOW, value, problems);
             if problems.len() == before && window(value).is_none() {
-                problems.push(Problem::error(value.span.clone(), "more failures than probes").allowed("failures ≤ of"));
+                problems.push(Problem::error(value.span, "more failures than probes").allowed("failures ≤ of"));
             }
         }
         _ => problems.push(kinds::wrong_type(value, "a window").allowed("{ failures = 6, of = 20 } or \"off\"")),
@@ -191,7 +192,7 @@ pub(super) fn check_method(value: &Value, problems: &mut Vec<Problem>) {
         if is_token(text) && text == text.to_uppercase() {
             return None;
         }
-        let problem = Problem::error(value.span.clone(), format!("{} is not a request method", quoted(text)));
+        let problem = Problem::error(value.span, format!("{} is not a request method", quoted(text)));
         Some(problem.allowed("GET, HEAD, POST, OPTIONS …"))
     });
 }
@@ -202,7 +203,7 @@ pub(super) fn check_path(value: &Value, problems: &mut Vec<Problem>) {
         if text.starts_with('/') && text.bytes().all(|octet| octet.is_ascii_graphic() && octet != b'#') {
             return None;
         }
-        let problem = Problem::error(value.span.clone(), format!("{} is not a path", quoted(text)));
+        let problem = Problem::error(value.span, format!("{} is not a path", quoted(text)));
         let hint = "begin with \"/\"; write %20 for a space, %23 for # and so on";
         Some(problem.hint(hint))
     });
@@ -216,7 +217,7 @@ pub(super) fn check_host(value: &Value, problems: &mut Vec<Problem>) {
         if is_host || text.parse::<std::net::IpAddr>().is_ok() {
             return None;
         }
-        let problem = Problem::error(value.span.clone(), format!("{} is not a host name", quoted(text)));
+        let problem = Problem::error(value.span, format!("{} is not a host name", quoted(text)));
         let hint = if text.contains(':') {
             "a host without scheme and port; ports have keys of their own"
         } else {
@@ -240,27 +241,25 @@ pub(super) fn check_headers(value: &Value, problems: &mut Vec<Problem>) {
         return;
     };
     if table.entries.len() > MAX_LIST {
-        problems.push(Problem::error(value.span.clone(), "too many headers").allowed(format!("at most {MAX_LIST}")));
+        problems.push(Problem::error(value.span, "too many headers").allowed(format!("at most {MAX_LIST}")));
     }
     for entry in &table.entries {
         if !is_token(&entry.name) {
             let message = format!("{} is not a header name", quoted(&entry.name));
-            problems.push(Problem::error(entry.key.clone(), message));
+            problems.push(Problem::error(entry.key, message));
         } else if entry.name.eq_ignore_ascii_case("host") {
-            problems.push(
-                Problem::error(entry.key.clone(), "the Host header has a key of its own").hint("write host = \"…\""),
-            );
+            problems.push(Problem::error(entry.key, "the Host header has a key of its own").hint("write host = \"…\""));
         }
         check_text(&entry.value, problems, |text| {
             let is_plain = text.bytes().all(|octet| (0x20..0x7f).contains(&octet));
-            (!is_plain).then(|| Problem::error(entry.value.span.clone(), "a header may hold printable ASCII only"))
+            (!is_plain).then(|| Problem::error(entry.value.span, "a header may hold printable ASCII only"))
         });
     }
 }
 
 fn status(value: &Value) -> Read<RangeInclusive<u16>> {
     let wrong = || {
-        let problem = Problem::error(value.span.clone(), format!("{} is not a status or a range", value.shown()));
+        let problem = Problem::error(value.span, format!("{} is not a status or a range", value.shown()));
         Box::new(problem.allowed("\"200\", \"200-299\"; 100 to 599"))
     };
     let (from, to) = match &value.data {
@@ -281,7 +280,7 @@ fn status(value: &Value) -> Read<RangeInclusive<u16>> {
 pub(super) fn check_statuses(value: &Value, problems: &mut Vec<Problem>) {
     let statuses = value.elements();
     if statuses.is_empty() || statuses.len() > MAX_LIST {
-        let problem = Problem::error(value.span.clone(), format!("{} statuses", statuses.len()));
+        let problem = Problem::error(value.span, format!("{} statuses", statuses.len()));
         problems.push(problem.allowed(format!("1 to {MAX_LIST}")));
     }
     for element in statuses {
@@ -300,7 +299,7 @@ fn body(value: &Value) -> Read<BodyMatch> {
     compiled.map(BodyMatch::Regex).map_err(|error| {
         let text = error.to_string();
         let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        Box::new(Problem::error(value.span.clone(), format!("bad regular expression: {reason}")))
+        Box::new(Problem::error(value.span, format!("bad regular expression: {reason}")))
     })
 }
 

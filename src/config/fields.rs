@@ -1,15 +1,15 @@
 //! Reading a table's fields: what it gives itself, then what it extends, then `[defaults.…]`, then the table of keys
 //! (SPEC 1.4). Values were checked before; one that is wrong reads as if it were not there.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::files::Document;
+use super::files::{Document, Named};
 use super::findings::Findings;
 use super::keys::{self, Default, PERSONAL, Section};
 use super::kinds::{self, Kind, Read};
 use super::value::{Data, Entry, Table, Value, quoted};
+use crate::fleet::Few;
 use crate::problem::{Problem, SourceId, Span};
 
 /// The fields of one table.
@@ -44,8 +44,7 @@ impl<'d> Fields<'d> {
             let Some(name) = value.text() else { break };
             let Some(next) = document.find(group, name) else {
                 if path.len() == 1 {
-                    let names = document.named(group).iter().map(|entry| entry.name.as_str());
-                    findings.cross.push(unknown_reference(value, kind, name, names));
+                    findings.cross.push(unknown_reference(value, kind, name, document.section(group).names()));
                 }
                 break;
             };
@@ -63,7 +62,7 @@ impl<'d> Fields<'d> {
         if let Some(defaults) = document.find("defaults", kind) {
             inherited.extend(defaults.value.table());
         }
-        Fields { section, place: entry.key.clone(), own: entry.value.table(), inherited }
+        Fields { section, place: entry.key, own: entry.value.table(), inherited }
     }
 
     /// The value of a key wherever it is given.
@@ -81,7 +80,7 @@ impl<'d> Fields<'d> {
 
     /// Where to point when something is wrong with a key: its value, else the table's name.
     pub(super) fn at(&self, name: &str) -> Span {
-        self.find(name).map_or_else(|| self.place.clone(), |value| value.span.clone())
+        self.find(name).map_or_else(|| self.place, |value| value.span)
     }
 
     /// Says which required keys nobody gives.
@@ -89,7 +88,7 @@ impl<'d> Fields<'d> {
         let Some(own) = self.own else { return };
         for key in self.section.keys.iter().filter(|key| matches!(key.default, Default::Required)) {
             if self.find(key.name).is_none() {
-                findings.cross.extend(keys::missing(self.section, key, own, self.place.clone()));
+                findings.cross.extend(keys::missing(self.section, key, own, self.place));
             }
         }
     }
@@ -97,7 +96,7 @@ impl<'d> Fields<'d> {
     /// Reads a key: what is given and right, else the default.
     fn read<T>(&self, name: &str, read: impl Fn(&Value) -> Option<T>) -> Option<T> {
         let given = self.find(name).and_then(&read);
-        given.or_else(|| read(&self.section.key(name).default_value()?))
+        given.or_else(|| read(self.section.key(name).default_value()?))
     }
 
     pub(super) fn boolean(&self, name: &str) -> bool {
@@ -145,13 +144,13 @@ impl<'d> Fields<'d> {
     }
 
     /// All elements that are right, each with its value.
-    pub(super) fn each<T>(&self, name: &str, read: impl Fn(&Value) -> Read<T>) -> Vec<(T, Span)> {
-        let all = |value: &Value| -> Vec<(T, Span)> {
-            value.elements().iter().filter_map(|value| Some((read(value).ok()?, value.span.clone()))).collect()
+    pub(super) fn each<T>(&self, name: &str, read: impl Fn(&Value) -> Read<T>) -> Few<(T, Span)> {
+        let all = |value: &Value| -> Few<(T, Span)> {
+            value.elements().iter().filter_map(|value| Some((read(value).ok()?, value.span))).collect()
         };
         match self.find(name) {
             Some(value) => all(value),
-            None => self.section.key(name).default_value().map(|value| all(&value)).unwrap_or_default(),
+            None => self.section.key(name).default_value().map(all).unwrap_or_default(),
         }
     }
 
@@ -170,7 +169,7 @@ pub(super) fn unknown_reference<'a>(
 ) -> Problem {
     const MAX_LISTED: usize = 20;
     let names: Vec<&str> = names.into_iter().collect();
-    let problem = Problem::error(value.span.clone(), format!("there is no {what} {}", quoted(found)));
+    let problem = Problem::error(value.span, format!("there is no {what} {}", quoted(found)));
     let problem = match names.len() {
         0 => problem.allowed(format!("none: no {what} is configured")),
         1..=MAX_LISTED => problem.allowed(names.join(", ")),
@@ -184,14 +183,13 @@ fn cycle(key: &str, path: &[&Entry], last: &Value) -> Problem {
     let first = path[0];
     let mut names: Vec<&str> = path.iter().map(|entry| entry.name.as_str()).collect();
     names.push(&first.name);
-    let mut problem =
-        Problem::error(last.span.clone(), format!("`{key}` goes round in a circle: {}", names.join(" → ")));
+    let mut problem = Problem::error(last.span, format!("`{key}` goes round in a circle: {}", names.join(" → ")));
     if path.len() > 1 {
         for entry in path {
             if let Some(value) = entry.value.table().and_then(|table| table.get(key))
                 && value.span != last.span
             {
-                problem = problem.also(value.span.clone(), format!("{} takes from here", quoted(&entry.name)));
+                problem = problem.also(value.span, format!("{} takes from here", quoted(&entry.name)));
             }
         }
     }
@@ -199,8 +197,8 @@ fn cycle(key: &str, path: &[&Entry], last: &Value) -> Problem {
 }
 
 /// Order of appearance.
-fn appears(entry: &Entry) -> (SourceId, usize) {
-    (entry.key.source, entry.key.range.start)
+fn appears(entry: &Entry) -> (SourceId, u32) {
+    entry.key.order()
 }
 
 /// Entries of a table value, with their keys.
@@ -214,23 +212,12 @@ pub(super) fn entries(value: &Value) -> &[Entry] {
 /// Names of one kind of thing and their numbers, in configured order.
 pub(super) struct Index<'d> {
     what: &'static str,
-    names: Vec<&'d str>,
-    numbers: HashMap<&'d str, u32>,
+    pub(super) named: &'d Named,
 }
 
 impl<'d> Index<'d> {
-    pub(super) fn new(what: &'static str, entries: &'d [Entry]) -> Index<'d> {
-        let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
-        let numbers = (0u32..).zip(&names).map(|(number, name)| (*name, number)).collect();
-        Index { what, names, numbers }
-    }
-
-    pub(super) fn get(&self, name: &str) -> Option<u32> {
-        self.numbers.get(name).copied()
-    }
-
-    pub(super) fn names(&self) -> &[&'d str] {
-        &self.names
+    pub(super) fn new(what: &'static str, named: &'d Named) -> Index<'d> {
+        Index { what, named }
     }
 
     /// The number of what a value names; a problem when there is none.
@@ -238,10 +225,10 @@ impl<'d> Index<'d> {
         // Looking for near misses in many names for many problems that nobody will see takes long.
         const MAX_SUGGESTED: usize = 1_000;
         let name = kinds::text(value).ok()?;
-        let number = self.get(name);
+        let number = self.named.number(name);
         if number.is_none() {
-            let names = if findings.cross.len() < MAX_SUGGESTED { &self.names[..] } else { &[] };
-            findings.cross.push(unknown_reference(value, self.what, name, names.iter().copied()));
+            let most = if findings.cross.len() < MAX_SUGGESTED { usize::MAX } else { 0 };
+            findings.cross.push(unknown_reference(value, self.what, name, self.named.names().take(most)));
         }
         number
     }

@@ -1,17 +1,18 @@
 //! Reading the configuration's files into one document: TOML with all syntax errors, `include` and its globs, and one
 //! name defined twice (SPEC 1.1).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
+use std::sync::LazyLock;
 
 use super::findings::Findings;
 use super::keys::{self, DEFAULTS, EMPTY, PERSONAL, Shape, TOP};
 use super::kinds;
 use super::text;
 use super::value::{Data, Entry, Table, Value, quoted};
-use crate::fleet::glob;
+use crate::fleet::{Word, glob};
 use crate::problem::{Problem, SourceId, Sources, Span};
 
 /// Largest file that is read, in octets.
@@ -28,10 +29,43 @@ pub(super) struct Document {
     pub(super) tests: Vec<Value>,
 }
 
+/// `[regions.…]` and such, in configured order.
 #[derive(Default)]
-struct Named {
-    entries: Vec<Entry>,
-    index: HashMap<String, usize>,
+pub(super) struct Named {
+    pub(super) entries: Vec<Entry>,
+    numbers: HashMap<Word, u32>,
+    /// What is wrong with their keys and values.
+    problems: Vec<Problem>,
+}
+
+/// A section that is not there.
+static NOTHING: LazyLock<Named> = LazyLock::new(Named::default);
+
+impl Named {
+    /// The place of a name in configured order.
+    pub(super) fn number(&self, name: &str) -> Option<u32> {
+        self.numbers.get(name).copied()
+    }
+
+    /// All names, in configured order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| &*entry.name)
+    }
+
+    fn find(&self, name: &str) -> Option<&Entry> {
+        self.number(name).map(|number| &self.entries[number as usize])
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.numbers.insert(entry.name.clone(), self.entries.len() as u32);
+        self.entries.push(entry);
+    }
+
+    /// Drops entries; the others are numbered anew.
+    fn retain(&mut self, keep: impl Fn(&Entry) -> bool) {
+        self.entries.retain(keep);
+        self.numbers = self.entries.iter().map(|entry| entry.name.clone()).zip(0..).collect();
+    }
 }
 
 impl Document {
@@ -40,15 +74,26 @@ impl Document {
         self.singles.get(name).unwrap_or(&EMPTY)
     }
 
+    /// `[regions.…]` and such, with the names of all.
+    pub(super) fn section(&self, name: &str) -> &Named {
+        self.named.get(name).unwrap_or(&NOTHING)
+    }
+
     /// `[regions.…]` and such, in configured order.
     pub(super) fn named(&self, name: &str) -> &[Entry] {
-        self.named.get(name).map_or(&[], |named| &named.entries)
+        &self.section(name).entries
     }
 
     /// One of them by its name.
     pub(super) fn find(&self, section: &str, name: &str) -> Option<&Entry> {
-        let named = self.named.get(section)?;
-        named.index.get(name).map(|&index| &named.entries[index])
+        self.section(section).find(name)
+    }
+
+    /// Drops what a section that was compiled says, which may be most of the document; its names stay.
+    pub(super) fn forget(&mut self, section: &str) {
+        for entry in self.named.get_mut(section).into_iter().flat_map(|named| &mut named.entries) {
+            entry.value.data = Data::Broken;
+        }
     }
 }
 
@@ -101,8 +146,11 @@ pub(super) fn read_text(path: &Path) -> io::Result<String> {
 
 /// Reads a file of bounded size.
 pub(super) fn read_octets(path: &Path) -> io::Result<Vec<u8>> {
-    let mut octets = Vec::new();
-    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut octets)?;
+    let file = File::open(path)?;
+    // What else reads as a file (a pipe, a folder) says no length.
+    let length = file.metadata().map_or(0, |metadata| metadata.len().min(MAX_FILE));
+    let mut octets = Vec::with_capacity(length as usize + 1);
+    file.take(MAX_FILE + 1).read_to_end(&mut octets)?;
     if octets.len() as u64 > MAX_FILE {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {MAX_FILE} octets")));
     }
@@ -125,20 +173,20 @@ pub(super) fn parse(sources: &Sources, source: SourceId, findings: &mut Findings
 impl Document {
     /// `[services.www.example.com]` is no service `www`: what is said of it is that quotes are missing, nothing else.
     fn drop_unquoted(&mut self, findings: &mut Findings) {
-        for group in ["zones", "services"] {
+        for group in DOMAIN_NAMES {
             let Some(named) = self.named.get_mut(group) else { continue };
-            let (unquoted, entries): (Vec<Entry>, Vec<Entry>) =
-                std::mem::take(&mut named.entries).into_iter().partition(|entry| unquoted_name(group, entry).is_some());
-            findings.local.extend(unquoted.iter().filter_map(|entry| unquoted_name(group, entry)));
-            named.index = entries.iter().enumerate().map(|(index, entry)| (entry.name.clone(), index)).collect();
-            named.entries = entries;
+            let unquoted: Vec<Problem> = named.entries.iter().filter_map(|entry| unquoted_name(group, entry)).collect();
+            if !unquoted.is_empty() {
+                named.retain(|entry| unquoted_name(group, entry).is_none());
+                findings.local.extend(unquoted);
+            }
         }
     }
 
     /// Merges a file's tables in; what is no known section is a problem.
     fn take(&mut self, root: Table, findings: &mut Findings, is_main: bool) {
         for entry in root.entries {
-            let Some((name, shape)) = TOP.iter().find(|(name, _)| *name == entry.name) else {
+            let Some((name, shape)) = TOP.iter().find(|(name, _)| entry.name == *name) else {
                 findings.local.push(unknown_section(&entry));
                 continue;
             };
@@ -149,7 +197,8 @@ impl Document {
                         .hint("only the main configuration file includes others"),
                 ),
                 Shape::Single(_) => self.take_single(name, entry, findings),
-                Shape::Named(_) | Shape::Defaults => self.take_named(name, entry, findings),
+                Shape::Named(section) => self.take_named(name, Some(section), entry, findings),
+                Shape::Defaults => self.take_named(name, None, entry, findings),
                 Shape::Several(_) => self.take_several(entry, findings),
                 Shape::Later(hint) => {
                     let message = format!("[{name}] is not available in this version of Waymark");
@@ -162,25 +211,38 @@ impl Document {
     fn take_single(&mut self, name: &'static str, entry: Entry, findings: &mut Findings) {
         let Some(table) = into_table(entry, findings) else { return };
         let merged = self.singles.entry(name).or_default();
+        let mut entries = std::mem::take(&mut merged.entries).into_vec();
         for entry in table.entries {
-            match merged.entry(&entry.name) {
+            match entries.iter().find(|first| first.name == entry.name) {
                 Some(first) => findings.local.push(twice(&entry, first)),
-                None => merged.entries.push(entry),
+                None => entries.push(entry),
             }
         }
+        merged.entries = entries.into();
     }
 
-    fn take_named(&mut self, name: &'static str, entry: Entry, findings: &mut Findings) {
+    /// Named tables are checked file by file, so that those of which there may be a million can be packed.
+    fn take_named(
+        &mut self,
+        name: &'static str,
+        section: Option<&'static keys::Section>,
+        entry: Entry,
+        findings: &mut Findings,
+    ) {
         let Some(table) = into_table(entry, findings) else { return };
         let named = self.named.entry(name).or_default();
-        for entry in table.entries {
-            match named.index.get(&entry.name) {
-                Some(&index) => findings.local.push(twice(&entry, &named.entries[index])),
-                None => {
-                    named.index.insert(entry.name.clone(), named.entries.len());
-                    named.entries.push(entry);
-                }
+        for mut entry in table.entries {
+            if let Some(first) = named.find(&entry.name) {
+                findings.local.push(twice(&entry, first));
+                continue;
             }
+            if let Some(section) = section.filter(|_| unquoted_name(name, &entry).is_none()) {
+                check_named(name, section, &entry, &mut named.problems);
+            }
+            if name == "pools" {
+                entry.value.pack_inside("instances");
+            }
+            named.push(entry);
         }
     }
 
@@ -209,14 +271,14 @@ fn into_table(entry: Entry, findings: &mut Findings) -> Option<Table> {
 }
 
 fn twice(second: &Entry, first: &Entry) -> Problem {
-    Problem::error(second.key.clone(), format!("{} is defined twice", quoted(&second.name)))
-        .also(first.key.clone(), "first defined here")
+    Problem::error(second.key, format!("{} is defined twice", quoted(&second.name)))
+        .also(first.key, "first defined here")
 }
 
 fn unknown_section(entry: &Entry) -> Problem {
     let names: Vec<&str> = TOP.iter().map(|(name, _)| *name).collect();
     let what = if entry.value.table().is_some() { "section" } else { "key" };
-    let problem = Problem::error(entry.key.clone(), format!("unknown {what} {}", quoted(&entry.name)));
+    let problem = Problem::error(entry.key, format!("unknown {what} {}", quoted(&entry.name)));
     keys::unknown(problem.allowed(names.join(", ")), &entry.name, &names)
 }
 
@@ -227,10 +289,11 @@ pub(super) fn check_values(document: &mut Document, findings: &mut Findings) {
     for (name, shape) in TOP {
         match shape {
             Shape::Single(section) => keys::check_table(section, document.single(name), problems),
-            Shape::Named(section) => {
-                for entry in document.named(name) {
-                    check_named(name, section, entry, problems);
-                }
+            Shape::Named(_) => {
+                // They were checked when they were taken in.
+                problems.extend(
+                    document.named.get_mut(name).map(|named| std::mem::take(&mut named.problems)).into_iter().flatten(),
+                );
             }
             Shape::Several(section) => {
                 for value in &document.tests {
@@ -248,9 +311,9 @@ pub(super) fn check_values(document: &mut Document, findings: &mut Findings) {
 }
 
 fn check_named(group: &str, section: &'static keys::Section, entry: &Entry, problems: &mut Vec<Problem>) {
-    if matches!(group, "zones" | "services") {
+    if DOMAIN_NAMES.contains(&group) {
         if let Err(message) = kinds::domain_name_of(&entry.name) {
-            problems.push(Problem::error(entry.key.clone(), message));
+            problems.push(Problem::error(entry.key, message));
         }
     } else if !text::is_name(&entry.name) {
         problems.push(bad_name(entry));
@@ -260,31 +323,38 @@ fn check_named(group: &str, section: &'static keys::Section, entry: &Entry, prob
 
 /// A name that cannot be one of a region, check, pool, map or instance.
 pub(super) fn bad_name(entry: &Entry) -> Problem {
-    Problem::error(entry.key.clone(), format!("{} cannot be a name", quoted(&entry.name)))
+    Problem::error(entry.key, format!("{} cannot be a name", quoted(&entry.name)))
         .allowed("letters, digits, \"-\", \"_\", \".\"; at most 63; begins with a letter, digit or \"_\"")
 }
 
+/// Sections whose names are domain names.
+const DOMAIN_NAMES: [&str; 2] = ["zones", "services"];
+
 /// `[services.www.example.com]` nests tables; the name must be quoted.
 fn unquoted_name(group: &str, entry: &Entry) -> Option<Problem> {
-    let mut full = entry.name.clone();
+    if !DOMAIN_NAMES.contains(&group) {
+        return None;
+    }
+    let mut inside = Vec::new();
     let mut table = entry.value.table()?;
     while let [Entry { name, value: Value { data: Data::Table(inner), .. }, .. }] = &table.entries[..] {
         if keys::is_key(group, name) {
             break;
         }
-        full = format!("{full}.{name}");
+        inside.push(&**name);
         table = inner;
     }
-    (full != entry.name).then(|| {
-        Problem::error(entry.key.clone(), "a domain name without quotes")
+    (!inside.is_empty()).then(|| {
+        let full = format!("{}.{}", entry.name, inside.join("."));
+        Problem::error(entry.key, "a domain name without quotes")
             .hint(format!("write [{group}.\"{full}\"]: in TOML a dot outside quotes opens a table inside"))
     })
 }
 
 fn check_defaults(entry: &Entry, problems: &mut Vec<Problem>) {
-    let Some((_, section)) = DEFAULTS.iter().find(|(name, _)| *name == entry.name) else {
+    let Some((_, section)) = DEFAULTS.iter().find(|(name, _)| entry.name == *name) else {
         let names: Vec<&str> = DEFAULTS.iter().map(|(name, _)| *name).collect();
-        let problem = Problem::error(entry.key.clone(), format!("unknown key {} in [defaults]", quoted(&entry.name)));
+        let problem = Problem::error(entry.key, format!("unknown key {} in [defaults]", quoted(&entry.name)));
         problems.push(keys::unknown(problem.allowed(names.join(", ")), &entry.name, &names));
         return;
     };
@@ -292,7 +362,7 @@ fn check_defaults(entry: &Entry, problems: &mut Vec<Problem>) {
     let Some(table) = entry.value.table() else { return };
     for given in table.entries.iter().filter(|given| PERSONAL.contains(&given.name.as_str())) {
         let message = format!("`{}` in [defaults.{}]", given.name, entry.name);
-        problems.push(Problem::error(given.key.clone(), message).hint(format!("give it in each {}", entry.name)));
+        problems.push(Problem::error(given.key, message).hint(format!("give it in each {}", entry.name)));
     }
 }
 
@@ -300,7 +370,7 @@ fn check_defaults(entry: &Entry, problems: &mut Vec<Problem>) {
 fn included_files(root: &Table, main: &Path, findings: &mut Findings) -> Vec<(PathBuf, Span)> {
     let Some(value) = root.get("include") else { return Vec::new() };
     let base = main.parent().unwrap_or(Path::new(""));
-    let mut seen = vec![main.to_path_buf()];
+    let mut seen = HashSet::from([main.to_path_buf()]);
     let mut files = Vec::new();
     for element in value.elements() {
         let pattern = match kinds::text(element) {
@@ -311,14 +381,13 @@ fn included_files(root: &Table, main: &Path, findings: &mut Findings) -> Vec<(Pa
             }
         };
         if pattern.contains("**") {
-            let problem = Problem::error(element.span.clone(), "`**` in a pattern");
+            let problem = Problem::error(element.span, "`**` in a pattern");
             findings.local.push(problem.hint("name each folder: \"services/*/*.toml\""));
             continue;
         }
         for path in expand(base, pattern) {
-            if !seen.contains(&path) && files.len() < MAX_INCLUDED {
-                seen.push(path.clone());
-                files.push((path, element.span.clone()));
+            if files.len() < MAX_INCLUDED && seen.insert(path.clone()) {
+                files.push((path, element.span));
             }
         }
     }

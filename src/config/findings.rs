@@ -36,7 +36,7 @@ impl Findings {
         let mut problems = self.syntax;
         problems.append(&mut self.local);
         problems.append(&mut self.cross);
-        problems.sort_by_key(|problem| problem.span.as_ref().map(|span| (span.source, span.range.start)));
+        problems.sort_by_key(|problem| problem.span.map(|span| span.order()));
         problems.dedup();
         bound(problems)
     }

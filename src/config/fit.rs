@@ -4,13 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use ipnet::IpNet;
 
-use super::Ecs;
 use super::findings::Findings;
 use super::maps;
 use super::networks;
 use super::pools::Places;
 use super::services::Placed;
 use super::zones::Statics;
+use super::{Ecs, Zone};
 use crate::dns::Name;
 use crate::fleet::{Fleet, InstanceId, RegionId};
 use crate::problem::{Problem, Span};
@@ -21,12 +21,10 @@ pub(super) struct Surroundings<'c> {
     pub(super) fleet: &'c Fleet,
     pub(super) places: &'c Places,
     pub(super) maps: &'c [maps::Placed],
-    pub(super) statics: &'c Statics<'c>,
 }
 
 /// Checks all services, and completes those whose order of regions is not given.
 pub(super) fn check(services: &mut [Placed], around: &Surroundings<'_>, findings: &mut Findings) {
-    check_names(services, around.statics, findings);
     let mut told = BTreeSet::new();
     for service in services.iter_mut().filter(|service| service.has_pool) {
         let present = regions_of_pool(service, around.fleet);
@@ -46,20 +44,15 @@ fn regions_of_pool(service: &Placed, fleet: &Fleet) -> BTreeSet<RegionId> {
 }
 
 /// Every name is steered once, stands in a zone and hides nothing.
-fn check_names(services: &[Placed], statics: &Statics<'_>, findings: &mut Findings) {
-    let mut seen: HashMap<&Name, &Span> = HashMap::new();
-    for placed in services {
-        let own = std::iter::once((&placed.service.name, &placed.name));
-        for (name, span) in own.chain(placed.service.aliases.iter().zip(&placed.aliases)) {
-            if name.is_root() {
-                continue;
-            }
-            if let Some(first) = seen.insert(name, span) {
-                let problem = Problem::error(span.clone(), format!("{} is steered twice", name.to_plain()));
-                findings.cross.push(problem.also(first.clone(), "first here"));
-            } else {
-                findings.cross.extend(statics.problems(name, span));
-            }
+pub(super) fn check_names(services: &[Placed], zones: &[Zone], findings: &mut Findings) {
+    let statics = Statics::new(zones, services.iter().flat_map(Placed::names).map(|(name, _)| name));
+    let mut seen: HashMap<&Name, Span> = HashMap::with_capacity(services.len());
+    for (name, span) in services.iter().flat_map(Placed::names).filter(|(name, _)| !name.is_root()) {
+        if let Some(first) = seen.insert(name, span) {
+            let problem = Problem::error(span, format!("{} is steered twice", name.to_plain()));
+            findings.cross.push(problem.also(first, "first here"));
+        } else {
+            findings.cross.extend(statics.problems(name, span));
         }
     }
 }
@@ -71,13 +64,13 @@ fn check_regions(placed: &Placed, present: &BTreeSet<RegionId>, around: &Surroun
         Steer::Weighted { shares } => shares.iter().map(|(region, _)| *region).collect(),
         _ => return,
     };
-    for (region, span) in named.iter().zip(&placed.regions) {
+    for (region, &span) in named.iter().zip(&placed.regions) {
         if !present.contains(region) {
             let pool = &around.fleet.pool(placed.service.pool).name;
             let message =
                 format!("pool \"{pool}\" has no instance in region \"{}\"", around.fleet.region(*region).name);
-            let problem = Problem::error(span.clone(), message).allowed(name_regions(present, around.fleet));
-            findings.cross.push(problem.also(placed.name.clone(), "the service"));
+            let problem = Problem::error(span, message).allowed(name_regions(present, around.fleet));
+            findings.cross.push(problem.also(placed.name, "the service"));
         }
     }
 }
@@ -99,13 +92,13 @@ fn check_instances_have_regions(
     }
     for id in &around.fleet.pool(placed.service.pool).instances {
         let instance = around.fleet.instance(*id);
-        let span = &around.places.instances[id.0 as usize];
+        let span = around.places.instances[id.0 as usize];
         if instance.regions.is_empty() && !around.places.names_region[id.0 as usize] && told.insert(*id) {
             let message = format!("instance \"{}\" has no region", instance.name);
             findings.cross.push(
-                Problem::error(span.clone(), message)
+                Problem::error(span, message)
                     .hint("add region = \"…\"; only `steer = \"any\"` does without")
-                    .also(placed.steer.clone(), "a service that steers by region"),
+                    .also(placed.steer, "a service that steers by region"),
             );
         }
     }
@@ -118,17 +111,17 @@ fn check_map(placed: &Placed, present: &BTreeSet<RegionId>, around: &Surrounding
     if present.is_empty() || !(is_geo || matches!(placed.service.steer, Steer::Nearest { .. })) {
         return;
     }
-    match &map.default {
+    match map.default {
         Some(span) => check_list(&map.map.default, "default", span, placed, present, around, findings),
         None if is_geo => findings.cross.push(
-            Problem::error(map.name.clone(), format!("map \"{}\" has no `default`", map.map.name))
+            Problem::error(map.name, format!("map \"{}\" has no `default`", map.map.name))
                 .hint("add default = [\"*\"] for clients that no entry fits")
-                .also(placed.map.clone(), "a service steers by it"),
+                .also(placed.map, "a service steers by it"),
         ),
         None => {}
     }
     if is_geo {
-        for (entry, span) in map.map.entries.iter().zip(&map.entries) {
+        for (entry, &span) in map.map.entries.iter().zip(&map.entries) {
             check_list(&entry.value, &entry.text, span, placed, present, around, findings);
         }
     }
@@ -137,7 +130,7 @@ fn check_map(placed: &Placed, present: &BTreeSet<RegionId>, around: &Surrounding
 fn check_list(
     list: &List,
     text: &str,
-    span: &Span,
+    span: Span,
     placed: &Placed,
     present: &BTreeSet<RegionId>,
     around: &Surroundings<'_>,
@@ -155,9 +148,9 @@ fn check_list(
     let service = placed.service.name.to_plain();
     let message = format!("\"{text}\" leads {service} nowhere: pool \"{pool}\" has no instance in these regions");
     findings.cross.push(
-        Problem::error(span.clone(), message)
+        Problem::error(span, message)
             .allowed(format!("at least one of {}, or \"*\"", name_regions(present, around.fleet)))
-            .also(placed.map.clone(), "the service that uses this map"),
+            .also(placed.map, "the service that uses this map"),
     );
 }
 
@@ -172,7 +165,7 @@ fn warn_of_empty_fences(
     if present.is_empty() || matches!(placed.service.when_all_down, WhenAllDown::Service(_)) {
         return;
     }
-    for (fence, span) in map.map.fences.iter().zip(&map.fences) {
+    for (fence, &span) in map.map.fences.iter().zip(&map.fences) {
         if fence.value.is_empty() || fence.value.iter().any(|region| present.contains(region)) {
             continue;
         }
@@ -183,38 +176,61 @@ fn warn_of_empty_fences(
             fence.text
         );
         findings.cross.push(
-            Problem::warning(span.clone(), message)
+            Problem::warning(span, message)
                 .hint(format!(
                     "these clients never get an address; the pool is in {}",
                     name_regions(present, around.fleet)
                 ))
-                .also(placed.map.clone(), "the service that uses this map"),
+                .also(placed.map, "the service that uses this map"),
         );
     }
 }
 
 /// Fallbacks end somewhere. Each circle is told once, at its first service.
 fn check_fallbacks(services: &[Placed], findings: &mut Findings) {
-    let next = |at: usize| match services[at].service.when_all_down {
-        WhenAllDown::Service(id) => Some(id.0 as usize),
-        _ => None,
-    };
-    for start in 0..services.len() {
-        let mut path = vec![start];
-        while let Some(at) = path.last().copied().and_then(next).filter(|at| !path.contains(at)) {
-            path.push(at);
-        }
-        let closes = path.last().copied().and_then(next) == Some(start);
-        if !closes || path.iter().any(|at| *at < start) {
-            continue;
-        }
-        let names: Vec<String> = path.iter().chain([&start]).map(|at| services[*at].service.name.to_plain()).collect();
+    let mut circles = circles(services);
+    circles.sort();
+    for circle in circles {
+        let names: Vec<String> =
+            circle.iter().chain(&circle[..1]).map(|&at| services[at].service.name.to_plain()).collect();
         let message = format!("`when-all-down` goes round in a circle: {}", names.join(" → "));
-        let mut problem = Problem::error(services[start].when_all_down.clone(), message);
-        for at in &path[1..] {
-            problem = problem.also(services[*at].when_all_down.clone(), "and from here");
+        let mut problem = Problem::error(services[circle[0]].when_all_down, message);
+        for &at in &circle[1..] {
+            problem = problem.also(services[at].when_all_down, "and from here");
         }
         findings.cross.push(problem);
+    }
+}
+
+/// The circles of fallbacks, each from its first service on. Every service is come to once: a walk ends where an earlier
+/// one went, and it found a circle when that one was itself.
+fn circles(services: &[Placed]) -> Vec<Vec<usize>> {
+    let mut walked_from: Vec<Option<usize>> = vec![None; services.len()];
+    let mut circles = Vec::new();
+    for start in 0..services.len() {
+        let mut path = Vec::new();
+        let mut next = Some(start);
+        while let Some(at) = next.filter(|&at| walked_from[at].is_none()) {
+            walked_from[at] = Some(start);
+            path.push(at);
+            next = fallback(&services[at]);
+        }
+        let met =
+            next.filter(|&at| walked_from[at] == Some(start)).and_then(|met| path.iter().position(|&at| at == met));
+        if let Some(begin) = met {
+            let mut circle = path.split_off(begin);
+            let first = (0..circle.len()).min_by_key(|&index| circle[index]).unwrap_or_default();
+            circle.rotate_left(first);
+            circles.push(circle);
+        }
+    }
+    circles
+}
+
+fn fallback(placed: &Placed) -> Option<usize> {
+    match placed.service.when_all_down {
+        WhenAllDown::Service(id) => Some(id.0 as usize),
+        _ => None,
     }
 }
 
@@ -231,24 +247,24 @@ pub(super) fn check_long_prefixes(
         return;
     }
     let in_networks =
-        networks.data.networks.iter().zip(&networks.networks).map(|(network, span)| (network.prefix, span));
+        networks.data.networks.iter().zip(&networks.networks).map(|(network, &span)| (network.prefix, span));
     warn(ecs, in_networks, findings);
     let of_map = |placed| {
         let maps::Placed { map, entries, .. }: &maps::Placed = placed;
-        map.entries.iter().zip(entries).flat_map(|(entry, span)| entry.selector.networks().map(move |net| (net, span)))
+        map.entries.iter().zip(entries).flat_map(|(entry, &span)| entry.selector.networks().map(move |net| (net, span)))
     };
     warn(ecs, maps.iter().flat_map(of_map), findings);
     for map in maps {
-        for (fence, span) in map.map.fences.iter().zip(&map.fences) {
+        for (fence, &span) in map.map.fences.iter().zip(&map.fences) {
             refuse_long_fence(ecs, fence.selector.networks(), span, findings);
         }
     }
     for placed in services {
-        let Some(span) = &placed.sticky else { continue };
+        let Some(span) = placed.sticky else { continue };
         let sticky = placed.service.sticky;
         if placed.service.ecs && (sticky.ipv4 > ecs.ipv4 || sticky.ipv6 > ecs.ipv6) {
             let message = format!("longer than what [ecs] looks at: /{}, IPv6 /{}", ecs.ipv4, ecs.ipv6);
-            findings.cross.push(Problem::warning(span.clone(), message).hint("clients are grouped by what is seen"));
+            findings.cross.push(Problem::warning(span, message).hint("clients are grouped by what is seen"));
         }
     }
 }
@@ -260,7 +276,7 @@ fn is_long(ecs: &Ecs, prefix: &IpNet) -> bool {
     }
 }
 
-fn refuse_long_fence(ecs: &Ecs, prefixes: impl Iterator<Item = IpNet>, span: &Span, findings: &mut Findings) {
+fn refuse_long_fence(ecs: &Ecs, prefixes: impl Iterator<Item = IpNet>, span: Span, findings: &mut Findings) {
     for prefix in prefixes.filter(|prefix| is_long(ecs, prefix)) {
         let (key, seen) = if prefix.addr().is_ipv4() { ("ipv4", ecs.ipv4) } else { ("ipv6", ecs.ipv6) };
         let message = format!("the fence {prefix} is longer than what [ecs] looks at: /{seen}");
@@ -268,16 +284,16 @@ fn refuse_long_fence(ecs: &Ecs, prefixes: impl Iterator<Item = IpNet>, span: &Sp
             "clients behind a resolver that sends ECS would pass it; shorten it to /{seen}, or raise `{key}` in [ecs] to {}",
             prefix.prefix_len()
         );
-        findings.cross.push(Problem::error(span.clone(), message).hint(hint));
+        findings.cross.push(Problem::error(span, message).hint(hint));
     }
 }
 
-fn warn<'a>(ecs: &Ecs, prefixes: impl Iterator<Item = (IpNet, &'a Span)>, findings: &mut Findings) {
+fn warn<'a>(ecs: &Ecs, prefixes: impl Iterator<Item = (IpNet, Span)>, findings: &mut Findings) {
     let mut long = prefixes.filter(|(prefix, _)| is_long(ecs, prefix));
     let Some((prefix, span)) = long.next() else { return };
     let others = long.count();
     let of_others = if others > 0 { format!(" (and {others} more)") } else { String::new() };
     let message = format!("{prefix}{of_others} is longer than what [ecs] looks at: /{}, IPv6 /{}", ecs.ipv4, ecs.ipv6);
     let hint = "clients behind a resolver that sends ECS do not match it; raise `ipv4` or `ipv6` in [ecs]";
-    findings.cross.push(Problem::warning(span.clone(), message).hint(hint));
+    findings.cross.push(Problem::warning(span, message).hint(hint));
 }

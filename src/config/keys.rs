@@ -1,6 +1,7 @@
 //! Every key there is: name, kind, default and a line of meaning. This is the one place that says so: the check for
 //! unknown keys, the readers' defaults and the reference are made from these tables (SPEC 1.3, 1.5).
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::kinds::{self, Kind};
@@ -110,6 +111,10 @@ pub(super) static TOP: &[(&str, Shape)] = &[
     ("keys", Shape::Later("zones are loaded from files; transfers and updates come later")),
 ];
 
+/// Sections of tables inside values, each with the one that holds it.
+pub(super) static INNER: &[(&str, &Section)] =
+    &[("geo", &NETWORK), ("regions", &LOCATION), ("checks", &WINDOW), ("pools", &INSTANCE), ("services", &STICKY)];
+
 /// `[defaults.…]` by kind.
 pub(super) static DEFAULTS: &[(&str, &Section)] = &[("check", &CHECK), ("pool", &POOL), ("service", &SERVICE)];
 /// What `[defaults.…]` and `extends` never hand on: it belongs to one thing only.
@@ -124,6 +129,12 @@ pub(super) static SERVER: Section = section(
         key("node", Kind::Text, Words("the host name"), "Name of this node: NSID, metrics."),
         key("state-dir", Kind::Path, Is(r#""state""#), "Folder of the control socket and the lock."),
         key("workers", Kind::Integer { min: 1, max: 1024 }, Words("one per core"), "UDP threads."),
+        key(
+            "pin-workers",
+            Kind::Boolean,
+            Is("false"),
+            "Keep each UDP thread on a core of its own, and hand it what that core receives.",
+        ),
         key(
             "max-udp-payload",
             Kind::Integer { min: 512, max: 4096 },
@@ -605,17 +616,31 @@ impl Section {
 
 impl Key {
     /// The default as a value.
-    pub(super) fn default_value(&self) -> Option<Value> {
+    pub(super) fn default_value(&self) -> Option<&'static Value> {
         let Default::Value(text) = self.default else { return None };
-        let (value, _) = toml::de::DeValue::parse_recoverable(text);
-        Some(Value::new(SourceId(0), &value))
+        DEFAULT_VALUES.get(text)
     }
 }
+
+/// All defaults by their text, parsed once: a large configuration asks for some a million times.
+static DEFAULT_VALUES: LazyLock<HashMap<&str, Value>> = LazyLock::new(|| {
+    let top = TOP.iter().filter_map(|(_, shape)| match shape {
+        Shape::Single(section) | Shape::Named(section) | Shape::Several(section) => Some(*section),
+        Shape::Defaults | Shape::Include | Shape::Later(_) => None,
+    });
+    let keys = top.chain(INNER.iter().map(|(_, section)| *section)).flat_map(|section| section.keys);
+    let texts = keys.filter_map(|key| match key.default {
+        Default::Value(text) => Some(text),
+        Words(_) | Required => None,
+    });
+    let parse = |text| Value::new(SourceId(0), &toml::de::DeValue::parse_recoverable(text).0);
+    texts.map(|text| (text, parse(text))).collect()
+});
 
 /// Checks the keys of a table and their values, one by one; what is missing is not told here.
 pub(super) fn check_table(section: &Section, table: &Table, problems: &mut Vec<Problem>) {
     for entry in &table.entries {
-        match section.keys.iter().find(|key| key.name == entry.name) {
+        match section.keys.iter().find(|key| entry.name == key.name) {
             Some(Key { later: Some(hint), .. }) => check_later(section, entry, hint, problems),
             Some(key) => kinds::check(&key.kind, &entry.value, problems),
             None => match &section.open {
@@ -635,7 +660,7 @@ pub(super) fn check_whole_table(section: &Section, value: &Value, problems: &mut
     check_table(section, table, problems);
     for key in section.keys {
         if matches!(key.default, Default::Required) && table.get(key.name).is_none() {
-            problems.extend(missing(section, key, table, value.span.clone()));
+            problems.extend(missing(section, key, table, value.span));
         }
     }
 }
@@ -656,7 +681,7 @@ fn check_later(section: &Section, entry: &Entry, hint: &str, problems: &mut Vec<
         section.key(&entry.name).default_value().is_some_and(|default| default.says_the_same(&entry.value));
     if !is_default {
         let message = format!("`{}` is not available in this version of Waymark", entry.name);
-        problems.push(Problem::error(entry.key.clone(), message).hint(hint));
+        problems.push(Problem::error(entry.key, message).hint(hint));
     }
 }
 
@@ -667,7 +692,7 @@ fn unknown_key(section: &Section, entry: &Entry) -> Problem {
         allowed = format!("{allowed}, {}", open.describe);
     }
     let message = format!("unknown key {} in {}", super::value::quoted(&entry.name), section.noun);
-    unknown(Problem::error(entry.key.clone(), message).allowed(allowed), &entry.name, &names)
+    unknown(Problem::error(entry.key, message).allowed(allowed), &entry.name, &names)
 }
 
 /// Suggests the name that was meant.

@@ -142,7 +142,7 @@ pub(super) fn report<T>(read: Read<T>, value: &Value, problems: &mut Vec<Problem
 pub(super) fn check_each<'v, T>(value: &'v Value, read: fn(&'v Value) -> Read<T>, problems: &mut Vec<Problem>) {
     if value.elements().len() > MAX_ELEMENTS {
         let found = format!("{} elements", value.elements().len());
-        problems.push(Problem::error(value.span.clone(), found).allowed(format!("at most {MAX_ELEMENTS}")));
+        problems.push(Problem::error(value.span, found).allowed(format!("at most {MAX_ELEMENTS}")));
         return;
     }
     for element in value.elements() {
@@ -152,13 +152,13 @@ pub(super) fn check_each<'v, T>(value: &'v Value, read: fn(&'v Value) -> Read<T>
 
 /// A problem saying that another type was expected.
 pub(super) fn wrong_type(value: &Value, expected: &str) -> Box<Problem> {
-    Box::new(Problem::error(value.span.clone(), format!("expected {expected}, found {}", value.shown())))
+    Box::new(Problem::error(value.span, format!("expected {expected}, found {}", value.shown())))
 }
 
 /// A problem saying that a later version brings it.
 pub(super) fn not_available(value: &Value, what: &str, hint: &str) -> Box<Problem> {
     let message = format!("{what} is not available in this version of Waymark");
-    Box::new(Problem::error(value.span.clone(), message).hint(hint))
+    Box::new(Problem::error(value.span, message).hint(hint))
 }
 
 pub(super) fn boolean(value: &Value) -> Read<bool> {
@@ -169,18 +169,18 @@ pub(super) fn boolean(value: &Value) -> Read<bool> {
 }
 
 pub(super) fn integer(value: &Value, min: i128, max: i128) -> Read<i128> {
-    match value.data {
-        Data::Integer(number) if (min..=max).contains(&number) => Ok(number),
-        Data::Integer(i128::MAX | i128::MIN) => Err(out_of_range(value, "this number", &format!("{min} to {max}"))),
-        Data::Integer(number) => Err(out_of_range(value, &number.to_string(), &format!("{min} to {max}"))),
-        _ => Err(wrong_type(value, "an integer")),
+    match value.integer() {
+        Some(number) if (min..=max).contains(&number) => Ok(number),
+        Some(i128::MAX | i128::MIN) => Err(out_of_range(value, "this number", &format!("{min} to {max}"))),
+        Some(number) => Err(out_of_range(value, &number.to_string(), &format!("{min} to {max}"))),
+        None => Err(wrong_type(value, "an integer")),
     }
 }
 
 pub(super) fn number(value: &Value, min: f64, max: f64) -> Read<f64> {
-    let found = match value.data {
-        Data::Integer(number) => number as f64,
-        Data::Float(number) => number,
+    let found = match (value.integer(), &value.data) {
+        (Some(number), _) => number as f64,
+        (None, Data::Float(number)) => *number,
         _ => return Err(wrong_type(value, "a number")),
     };
     if (min..=max).contains(&found) {
@@ -191,12 +191,12 @@ pub(super) fn number(value: &Value, min: f64, max: f64) -> Read<f64> {
 }
 
 fn out_of_range(value: &Value, found: &str, allowed: &str) -> Box<Problem> {
-    Box::new(Problem::error(value.span.clone(), format!("{found} is out of range")).allowed(allowed))
+    Box::new(Problem::error(value.span, format!("{found} is out of range")).allowed(allowed))
 }
 
 pub(super) fn text(value: &Value) -> Read<&str> {
     let Data::Text(text) = &value.data else { return Err(wrong_type(value, "a string")) };
-    let refused = |message: String| Err(Box::new(Problem::error(value.span.clone(), message)));
+    let refused = |message: String| Err(Box::new(Problem::error(value.span, message)));
     if text.is_empty() {
         return refused("empty string".into());
     }
@@ -219,8 +219,7 @@ pub(super) fn choice<'v>(value: &'v Value, words: &[&str], later: &[&str]) -> Re
     if later.contains(&found.as_str()) {
         return Err(not_available(value, &quoted(found), &format!("available: {}", words.join(", "))));
     }
-    let problem =
-        Problem::error(value.span.clone(), format!("unknown value {}", quoted(found))).allowed(words.join(", "));
+    let problem = Problem::error(value.span, format!("unknown value {}", quoted(found))).allowed(words.join(", "));
     Err(Box::new(did_you_mean(problem, found, words.iter().copied())))
 }
 
@@ -236,13 +235,13 @@ pub(super) fn duration(value: &Value, min_ms: u64, max_ms: u64) -> Read<Duration
     const FORMS: &str = "\"250ms\", \"5s\", \"1m30s\", \"2h\"";
     let Data::Text(found) = &value.data else {
         let problem = wrong_type(value, "a duration");
-        return Err(Box::new(match value.data {
-            Data::Integer(number) => problem.allowed(FORMS).hint(format!("write the unit: \"{number}s\"")),
-            _ => problem.allowed(FORMS),
+        return Err(Box::new(match value.integer() {
+            Some(number) => problem.allowed(FORMS).hint(format!("write the unit: \"{number}s\"")),
+            None => problem.allowed(FORMS),
         }));
     };
     let Some(duration) = text::duration(found) else {
-        let problem = Problem::error(value.span.clone(), format!("{} is not a duration", quoted(found)));
+        let problem = Problem::error(value.span, format!("{} is not a duration", quoted(found)));
         return Err(Box::new(problem.allowed(FORMS)));
     };
     if duration < Duration::from_millis(min_ms) || duration > Duration::from_millis(max_ms) {
@@ -259,16 +258,16 @@ fn duration_range(min_ms: u64, max_ms: u64) -> String {
 pub(super) fn share(value: &Value, max: u32) -> Read<u32> {
     let Data::Text(found) = &value.data else {
         let problem = wrong_type(value, "a share");
-        return Err(Box::new(match value.data {
-            Data::Integer(number) => problem.hint(format!("write it as \"{number}%\"")),
-            _ => problem.allowed("\"50%\", \"12.5%\""),
+        return Err(Box::new(match value.integer() {
+            Some(number) => problem.hint(format!("write it as \"{number}%\"")),
+            None => problem.allowed("\"50%\", \"12.5%\""),
         }));
     };
     match text::share(found) {
         Some(share) if share <= max => Ok(share),
         Some(_) => Err(out_of_range(value, found, &format!("0% to {}", text::show_share(max)))),
         None => {
-            let problem = Problem::error(value.span.clone(), format!("{} is not a share", quoted(found)));
+            let problem = Problem::error(value.span, format!("{} is not a share", quoted(found)));
             Err(Box::new(problem.allowed("\"50%\", \"12.5%\"")))
         }
     }
@@ -277,14 +276,13 @@ pub(super) fn share(value: &Value, max: u32) -> Read<u32> {
 pub(super) fn address(value: &Value) -> Read<IpAddr> {
     let Data::Text(found) = &value.data else { return Err(wrong_type(value, "an address")) };
     let Ok(address) = found.parse::<IpAddr>() else {
-        let problem = Problem::error(value.span.clone(), format!("{} is not an address", quoted(found)));
+        let problem = Problem::error(value.span, format!("{} is not an address", quoted(found)));
         return Err(Box::new(problem.allowed("an IPv4 or IPv6 address, \"192.0.2.1\" or \"2001:db8::1\"")));
     };
     if let IpAddr::V6(v6) = address
         && let Some(v4) = v6.to_ipv4_mapped()
     {
-        let problem =
-            Problem::error(value.span.clone(), format!("{} is an IPv4 address mapped into IPv6", quoted(found)));
+        let problem = Problem::error(value.span, format!("{} is an IPv4 address mapped into IPv6", quoted(found)));
         return Err(Box::new(problem.hint(format!("write \"{v4}\""))));
     }
     Ok(address)
@@ -295,7 +293,7 @@ pub(super) fn socket(value: &Value) -> Read<SocketAddr> {
         return Err(Box::new(wrong_type(value, "an address with a port").allowed(SOCKET_FORMS)));
     };
     found.parse().map_err(|_| {
-        let problem = Problem::error(value.span.clone(), format!("{} is not an address with a port", quoted(found)))
+        let problem = Problem::error(value.span, format!("{} is not an address with a port", quoted(found)))
             .allowed(SOCKET_FORMS);
         Box::new(match found.parse::<IpAddr>() {
             Ok(IpAddr::V4(v4)) => problem.hint(format!("add the port: \"{v4}:53\"")),
@@ -308,7 +306,7 @@ pub(super) fn socket(value: &Value) -> Read<SocketAddr> {
 pub(super) fn prefix(value: &Value) -> Read<IpNet> {
     let Data::Text(found) = &value.data else { return Err(wrong_type(value, "a prefix")) };
     prefix_of(found).map_err(|(message, hint)| {
-        let problem = Problem::error(value.span.clone(), message);
+        let problem = Problem::error(value.span, message);
         Box::new(match hint {
             Some(hint) => problem.hint(hint),
             None => problem.allowed("\"192.0.2.0/24\" or \"2001:db8::/32\""),
@@ -331,7 +329,7 @@ pub(super) fn prefix_of(found: &str) -> Result<IpNet, (String, Option<String>)> 
 
 pub(super) fn domain_name(value: &Value) -> Read<Name> {
     let Data::Text(found) = &value.data else { return Err(wrong_type(value, "a domain name")) };
-    domain_name_of(found).map_err(|message| Box::new(Problem::error(value.span.clone(), message)))
+    domain_name_of(found).map_err(|message| Box::new(Problem::error(value.span, message)))
 }
 
 /// A domain name in text that may also be a key; what is wrong otherwise.

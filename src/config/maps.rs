@@ -26,11 +26,12 @@ pub(super) struct Placed {
 }
 
 /// Compiles all maps, in configured order.
-pub(super) fn compile(document: &Document, regions: &Index<'_>, findings: &mut Findings) -> Vec<Placed> {
+pub(super) fn compile(document: &Document, findings: &mut Findings) -> Vec<Placed> {
+    let regions = Index::new("region", document.section("regions"));
     let mut maps = Vec::new();
     for entry in document.named("maps") {
         let fields = Fields::of(document, "maps", "map", &keys::MAP, entry, findings);
-        maps.push(map(&fields, &entry.name, regions, findings));
+        maps.push(map(&fields, &entry.name, &regions, findings));
     }
     maps
 }
@@ -39,9 +40,9 @@ fn map(fields: &Fields<'_>, name: &str, regions: &Index<'_>, findings: &mut Find
     let default = fields.find("default");
     let is_entry = |entry: &&Entry| !keys::is_key("maps", &entry.name);
     let given = distinct(fields, |table| table.entries.iter().filter(is_entry).collect(), findings);
-    let places = given.iter().map(|(entry, _)| entry.key.clone()).collect();
+    let places = given.iter().map(|(entry, _)| entry.key).collect();
     let compile = |(entry, selector): (&Entry, Selector)| MapEntry {
-        text: entry.name.clone(),
+        text: entry.name.to_string(),
         selector,
         value: list(&entry.value, regions, findings),
     };
@@ -62,8 +63,8 @@ fn map(fields: &Fields<'_>, name: &str, regions: &Index<'_>, findings: &mut Find
             entries: compiled,
             fences,
         },
-        name: fields.place.clone(),
-        default: default.map(|value| value.span.clone()),
+        name: fields.place,
+        default: default.map(|value| value.span),
         entries: places,
         fences: fence_places,
     }
@@ -91,7 +92,7 @@ fn distinct<'d>(
             Some(first) if is_own => findings.cross.push(same_selector(entry, first)),
             Some(_) => {}
             None => {
-                seen.insert(parts, entry.key.clone());
+                seen.insert(parts, entry.key);
                 distinct.push((entry, selector));
             }
         }
@@ -100,8 +101,8 @@ fn distinct<'d>(
 }
 
 fn same_selector(entry: &Entry, first: &Span) -> Problem {
-    Problem::error(entry.key.clone(), format!("{} is the same as an entry before", quoted(&entry.name)))
-        .also(first.clone(), "first written here")
+    Problem::error(entry.key, format!("{} is the same as an entry before", quoted(&entry.name)))
+        .also(*first, "first written here")
 }
 
 type Fence = MapEntry<Vec<RegionId>>;
@@ -111,7 +112,7 @@ fn fences(fields: &Fields<'_>, regions: &Index<'_>, findings: &mut Findings) -> 
         distinct(fields, |table| table.get("fences").map(entries).unwrap_or_default().iter().collect(), findings);
     let compile = |(entry, selector): (&Entry, Selector)| {
         let named = entry.value.elements().iter().filter_map(|value| region(value, regions, findings)).collect();
-        (MapEntry { text: entry.name.clone(), selector, value: named }, entry.key.clone())
+        (MapEntry { text: entry.name.to_string(), selector, value: named }, entry.key)
     };
     given.into_iter().map(compile).collect()
 }
@@ -144,7 +145,7 @@ pub(super) fn check_list(value: &Value, problems: &mut Vec<Problem>) {
         return;
     }
     if value.elements().is_empty() {
-        problems.push(Problem::error(value.span.clone(), "a list without regions").hint("\"*\" stands for all"));
+        problems.push(Problem::error(value.span, "a list without regions").hint("\"*\" stands for all"));
     }
     let mut seen: HashMap<&str, &Span> = HashMap::new();
     for element in value.elements() {
@@ -166,11 +167,11 @@ fn check_tier<'v>(
     problems: &mut Vec<Problem>,
 ) {
     if tier.is_empty() {
-        problems.push(Problem::error(value.span.clone(), "a tier without regions"));
+        problems.push(Problem::error(value.span, "a tier without regions"));
     }
     for element in tier {
         if element.text() == Some("*") {
-            let problem = Problem::error(element.span.clone(), "\"*\" inside a tier");
+            let problem = Problem::error(element.span, "\"*\" inside a tier");
             problems.push(problem.hint("\"*\" stands for itself in the list, it is ordered by distance anyway"));
         } else {
             check_region(element, seen, problems);
@@ -182,8 +183,8 @@ fn check_region<'v>(value: &'v Value, seen: &mut HashMap<&'v str, &'v Span>, pro
     match kinds::text(value) {
         Ok(name) => {
             if let Some(first) = seen.insert(name, &value.span) {
-                let problem = Problem::error(value.span.clone(), format!("{} is listed twice", quoted(name)));
-                problems.push(problem.also(first.clone(), "first listed here"));
+                let problem = Problem::error(value.span, format!("{} is listed twice", quoted(name)));
+                problems.push(problem.also(*first, "first listed here"));
             }
         }
         Err(_) if matches!(value.data, Data::Broken) => {}
@@ -199,7 +200,7 @@ pub(super) fn check_entry(entry: &Entry, problems: &mut Vec<Problem>) {
 
 fn check_selector(entry: &Entry, problems: &mut Vec<Problem>) {
     if let Err(wrong) = selectors::selector(&entry.name) {
-        problems.push(problem(entry.key.clone(), wrong));
+        problems.push(problem(entry.key, wrong));
     }
 }
 
@@ -217,13 +218,13 @@ pub(super) fn check_fences(value: &Value, problems: &mut Vec<Problem>) {
         check_selector(entry, problems);
         let regions = entry.value.elements();
         if regions.is_empty() {
-            let problem = Problem::error(entry.value.span.clone(), "a fence without regions lets nobody in");
+            let problem = Problem::error(entry.value.span, "a fence without regions lets nobody in");
             problems.push(problem.hint("name the regions that these clients may reach"));
         }
         let mut seen = HashMap::new();
         for region in regions {
             if region.text() == Some("*") {
-                problems.push(Problem::error(region.span.clone(), "\"*\" in a fence fences nothing"));
+                problems.push(Problem::error(region.span, "\"*\" in a fence fences nothing"));
             } else {
                 check_region(region, &mut seen, problems);
             }
@@ -235,7 +236,7 @@ fn check_code<T>(value: &Value, read: fn(&str) -> Result<T, Wrong>, problems: &m
     match value.text() {
         Some(text) => {
             if let Err(wrong) = read(text) {
-                problems.push(problem(value.span.clone(), wrong));
+                problems.push(problem(value.span, wrong));
             }
         }
         None => problems.push(*kinds::wrong_type(value, "a string")),

@@ -2,7 +2,7 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | files to one document of values with places, `include` | `files`, `syntax`, `value` |
+//! | files to one document of values with places, `include` | `files`, `syntax`, `value`, `packed` |
 //! | keys and values one by one, against the table of all keys | `keys`, `kinds`, `text`, `selectors` |
 //! | what is given, inherited or default | `fields` |
 //! | each section, names turned into numbers | `server` `zones` `networks` `regions` `checks` `pools` `maps` `services` `expectations` |
@@ -21,6 +21,7 @@ mod keys;
 mod kinds;
 mod maps;
 mod networks;
+mod packed;
 mod pools;
 mod reference;
 mod regions;
@@ -86,6 +87,8 @@ pub struct Server {
     pub state_dir: PathBuf,
     /// UDP threads, at least 1.
     pub workers: usize,
+    /// Whether each UDP thread has a core of its own, and gets what that core receives.
+    pub pin_workers: bool,
     /// 512..=4096.
     pub max_udp_payload: u16,
     /// Longest wait for the first observations before listening.
@@ -162,7 +165,7 @@ pub fn load(path: &Path) -> Loaded {
     let mut findings = findings::Findings::default();
     let mut document = files::read(path, &mut sources, &mut findings);
     files::check_values(&mut document, &mut findings);
-    let configuration = compile(&document, &mut sources, &mut findings);
+    let configuration = compile(document, &mut sources, &mut findings);
     let problems = findings.finish(&sources);
     let is_refused = problems.iter().any(|problem| problem.severity == Severity::Error);
     Loaded { configuration: (!is_refused).then_some(configuration), problems, sources }
@@ -193,27 +196,24 @@ pub fn state_dir(path: &Path) -> Result<PathBuf, String> {
     Ok(server::server(&document, &sources, &mut findings).state_dir)
 }
 
-fn compile(document: &files::Document, sources: &mut Sources, findings: &mut findings::Findings) -> Configuration {
-    let server = server::server(document, sources, findings);
-    let admin = server::admin(document, findings);
-    let ecs = server::ecs(document);
-    let zones = zones::compile(document, sources, findings);
-    let networks = networks::compile(document, sources, findings);
-    let regions = regions::compile(document, findings);
-    let checks = checks::compile(document, findings);
-    let (fleet, places) = pools::compile(document, regions, &checks, findings);
-    let references = services::References {
-        pools: fields::Index::new("pool", document.named("pools")),
-        maps: fields::Index::new("map", document.named("maps")),
-        regions: fields::Index::new("region", document.named("regions")),
-    };
-    let maps = maps::compile(document, &references.regions, findings);
-    let mut services = services::compile(document, &references, findings);
-    let statics = zones::Statics::new(&zones);
-    let around = fit::Surroundings { fleet: &fleet, places: &places, maps: &maps, statics: &statics };
-    fit::check(&mut services, &around, findings);
+/// Sections with values of millions of instances go first, and their values from memory, before zones are read.
+fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut findings::Findings) -> Configuration {
+    let server = server::server(&document, sources, findings);
+    let admin = server::admin(&document, findings);
+    let ecs = server::ecs(&document);
+    let regions = regions::compile(&document, findings);
+    let checks = checks::compile(&document, findings);
+    let (fleet, places) = pools::compile(&document, regions, &checks, findings);
+    document.forget("pools");
+    let maps = maps::compile(&document, findings);
+    let mut services = services::compile(&document, findings);
+    document.forget("services");
+    let zones = zones::compile(&document, sources, findings);
+    let networks = networks::compile(&document, sources, findings);
+    fit::check_names(&services, &zones, findings);
+    fit::check(&mut services, &fit::Surroundings { fleet: &fleet, places: &places, maps: &maps }, findings);
     fit::check_long_prefixes(&ecs, &networks, &maps, &services, findings);
-    let tests = expectations::compile(document, sources, &fleet, &services, findings);
+    let tests = expectations::compile(&document, sources, &fleet, &services, findings);
     Configuration {
         server,
         admin,

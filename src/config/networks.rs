@@ -23,7 +23,7 @@ pub(super) struct Placed {
 
 /// Reads all that says where clients are.
 pub(super) fn compile(document: &Document, sources: &mut Sources, findings: &mut Findings) -> Placed {
-    let span = Span { source: SourceId(0), range: 0..0 };
+    let span = Span::new(SourceId(0), 0..0);
     let fields = Fields::alone(&keys::GEO, span, document.single("geo"));
     let mut placed = Placed { data: Data::default(), networks: Vec::new() };
     if let (Some(value), Some(named)) = (fields.own("networks"), fields.text("networks")) {
@@ -41,14 +41,14 @@ fn database(value: &Value, sources: &Sources, findings: &mut Findings) -> Option
     let octets = match files::read_octets(&path) {
         Ok(octets) => octets,
         Err(error) => {
-            findings.local.push(files::unreadable(value.span.clone(), &path, &error));
+            findings.local.push(files::unreadable(value.span, &path, &error));
             return None;
         }
     };
     match Database::parse(named.to_string(), octets) {
         Ok(database) => Some(database),
         Err(message) => {
-            findings.local.push(Problem::error(value.span.clone(), format!("{}: {message}", path.display())));
+            findings.local.push(Problem::error(value.span, format!("{}: {message}", path.display())));
             None
         }
     }
@@ -59,7 +59,7 @@ fn read_networks(value: &Value, named: &str, sources: &mut Sources, findings: &m
     let text = match files::read_text(&path) {
         Ok(text) => text,
         Err(error) => {
-            findings.local.push(files::unreadable(value.span.clone(), &path, &error));
+            findings.local.push(files::unreadable(value.span, &path, &error));
             return;
         }
     };
@@ -69,12 +69,12 @@ fn read_networks(value: &Value, named: &str, sources: &mut Sources, findings: &m
     // One entry after the other: there may be a million of them.
     syntax::parse(&sources.get(source).text, source, findings, &mut |entry| {
         let Some(network) = network(&entry, &mut found) else { return };
-        if let Some(first) = first.insert(network.prefix, entry.key.clone()) {
+        if let Some(first) = first.insert(network.prefix, entry.key) {
             let message = format!("{} is the same network as one before", quoted(&entry.name));
-            found.local.push(Problem::error(entry.key.clone(), message).also(first, "first written here"));
+            found.local.push(Problem::error(entry.key, message).also(first, "first written here"));
             return;
         }
-        placed.networks.push(entry.key.clone());
+        placed.networks.push(entry.key);
         placed.data.networks.push(network);
     });
     findings.local.append(&mut found.local);
@@ -84,7 +84,7 @@ fn network(entry: &Entry, findings: &mut Findings) -> Option<Network> {
     let prefix = match kinds::prefix_of(&entry.name) {
         Ok(prefix) => Some(prefix),
         Err((message, hint)) => {
-            let problem = Problem::error(entry.key.clone(), message);
+            let problem = Problem::error(entry.key, message);
             findings.local.push(match hint {
                 Some(hint) => problem.hint(hint),
                 None => problem.allowed("\"192.0.2.0/24\" or \"2001:db8::/32\", in quotes"),
@@ -93,7 +93,7 @@ fn network(entry: &Entry, findings: &mut Findings) -> Option<Network> {
         }
     };
     kinds::check(&kinds::Kind::Table(&keys::NETWORK), &entry.value, &mut findings.local);
-    let fields = Fields::alone(&keys::NETWORK, entry.key.clone(), entry.value.table()?);
+    let fields = Fields::alone(&keys::NETWORK, entry.key, entry.value.table()?);
     let place = place(&fields, findings);
     Some(Network { prefix: prefix?, place })
 }
@@ -117,7 +117,7 @@ fn place(fields: &Fields<'_>, findings: &mut Findings) -> Place {
         if let Some(value) = fields.own(given)
             && fields.own(missing).is_none()
         {
-            findings.local.push(Problem::error(value.span.clone(), format!("`{given}` without `{missing}`")));
+            findings.local.push(Problem::error(value.span, format!("`{given}` without `{missing}`")));
         }
     }
     Place {

@@ -1,17 +1,20 @@
 //! `[pools]` with their instances, and the targets that come of them (SPEC 2.4).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::checks::{self, Host};
-use super::fields::{Fields, Index, entries};
+use super::fields::{Fields, Index};
 use super::files::{self, Document};
 use super::findings::Findings;
 use super::keys;
 use super::kinds::{self, Read};
 use super::text::{self, show_share};
 use super::value::{Entry, Value};
-use crate::fleet::{Address, CheckId, Fleet, Instance, InstanceId, Pool, PoolId, Region, RegionId, Target, TargetId};
+use crate::fleet::{
+    Address, CheckId, Few, Fleet, Instance, InstanceId, Pool, PoolId, Region, RegionId, Target, TargetId,
+};
 use crate::problem::{Problem, Span};
 
 /// Most addresses of one instance.
@@ -43,8 +46,8 @@ pub(super) fn compile(
         fleet: Fleet { regions, ..Fleet::default() },
         places: Places::default(),
         targets: HashMap::new(),
-        regions: Index::new("region", document.named("regions")),
-        check_names: Index::new("check", document.named("checks")),
+        regions: Index::new("region", document.section("regions")),
+        check_names: Index::new("check", document.section("checks")),
         checks,
     };
     for entry in document.named("pools") {
@@ -62,9 +65,7 @@ fn warn_of_later(fields: &Fields<'_>, findings: &mut Findings) {
             && fields.duration(name).is_some_and(|duration| !duration.is_zero())
         {
             let message = format!("`{name}` takes effect in a later version of Waymark");
-            findings
-                .cross
-                .push(Problem::warning(value.span.clone(), message).hint(format!("in this one {until_then}")));
+            findings.cross.push(Problem::warning(value.span, message).hint(format!("in this one {until_then}")));
         }
     }
 }
@@ -82,20 +83,20 @@ impl Builder<'_> {
     fn pool(&mut self, entry: &Entry, fields: &Fields<'_>, findings: &mut Findings) {
         let id = PoolId(self.fleet.pools.len() as u32);
         let used = self.pool_checks(fields, findings);
-        let host = fields.text("host");
+        let host = fields.text("host").map(Arc::from);
         self.require_hosts(fields, &used, host.is_some(), findings);
         let mut instances = Vec::new();
-        for instance in fields.find("instances").map(entries).unwrap_or_default() {
+        for instance in fields.find("instances").map(Value::entries).unwrap_or_default().iter() {
             instances.push(InstanceId(self.fleet.instances.len() as u32));
-            self.instance(id, instance, &used, host.as_deref(), findings);
+            self.instance(id, instance, &used, host.as_ref(), findings);
         }
         self.fleet.pools.push(Pool {
             name: entry.name.clone(),
-            instances,
+            instances: instances.into(),
             checks: used.iter().map(|(check, _)| *check).collect(),
             up_threshold: fields.share("up-threshold").unwrap_or_default(),
         });
-        self.places.pools.push(entry.key.clone());
+        self.places.pools.push(entry.key);
         self.warn_of_weights(id, fields, findings);
     }
 
@@ -105,25 +106,25 @@ impl Builder<'_> {
             let Some(check) = self.check_names.resolve(value, findings).map(CheckId) else { continue };
             match used.iter().find(|(earlier, _)| *earlier == check) {
                 Some((_, first)) => {
-                    let problem = Problem::error(value.span.clone(), format!("{} is listed twice", value.shown()));
-                    findings.cross.push(problem.also(first.clone(), "first listed here"));
+                    let problem = Problem::error(value.span, format!("{} is listed twice", value.shown()));
+                    findings.cross.push(problem.also(*first, "first listed here"));
                 }
-                None => used.push((check, value.span.clone())),
+                None => used.push((check, value.span)),
             }
         }
         used
     }
 
     fn require_hosts(&self, fields: &Fields<'_>, used: &[(CheckId, Span)], has_host: bool, findings: &mut Findings) {
-        for (check, span) in used {
+        for &(check, span) in used {
             let placed = &self.checks[check.0 as usize];
             if placed.host == (Host::Pool { needed: true }) && !has_host {
                 let message = format!("check \"{}\" verifies certificates, but for which host?", placed.check.name);
                 findings.cross.push(
-                    Problem::error(span.clone(), message)
+                    Problem::error(span, message)
                         .hint("give `host` in the check or in the pool, or `verify = false` in the check")
-                        .also(placed.name.clone(), "the check")
-                        .also(fields.place.clone(), "the pool"),
+                        .also(placed.name, "the check")
+                        .also(fields.place, "the pool"),
                 );
             }
         }
@@ -134,57 +135,81 @@ impl Builder<'_> {
         pool: PoolId,
         entry: &Entry,
         used: &[(CheckId, Span)],
-        host: Option<&str>,
+        host: Option<&Arc<str>>,
         findings: &mut Findings,
     ) {
         let table = entry.value.table().unwrap_or(&keys::EMPTY);
-        let fields = Fields::alone(&keys::INSTANCE, entry.key.clone(), table);
+        let fields = Fields::alone(&keys::INSTANCE, entry.key, table);
         fields.require(findings);
-        let port = fields.integer("port");
-        let check_port = fields.integer("check-port");
-        let check_address = fields.address("check-address");
-        let mut addresses = Vec::new();
-        for ip in unique_addresses(&fields, findings) {
-            let mut targets = Vec::new();
-            for (check, _) in used {
-                let placed = &self.checks[check.0 as usize];
-                let target_port = check_port.or(placed.port).or(port).or(placed.default_port);
-                if target_port.is_none() && addresses.is_empty() {
-                    findings.cross.push(no_port(entry, placed));
-                }
-                let target = Target {
-                    check: *check,
-                    address: check_address.unwrap_or(ip),
-                    port: target_port.unwrap_or_default(),
-                    host: match &placed.host {
-                        Host::Named(name) => Some(name.clone()),
-                        Host::Pool { .. } => host.filter(|host| *host != "address").map(str::to_string),
-                        Host::Address | Host::Unused => None,
-                    },
-                };
-                targets.push(self.target(target));
-            }
-            addresses.push(Address { ip, targets });
-        }
+        let ips = unique_addresses(&fields, findings);
+        let addresses = if used.is_empty() {
+            ips.iter().map(|&ip| Address { ip, targets: Few::default() }).collect()
+        } else {
+            self.probed(entry, &fields, &ips, used, host, findings)
+        };
         let regions = self.instance_regions(&fields, findings);
         let weight = fields.integer("weight").unwrap_or(1);
         self.fleet.instances.push(Instance { name: entry.name.clone(), pool, regions, weight, addresses });
-        self.places.instances.push(entry.key.clone());
+        self.places.instances.push(entry.key);
         self.places.names_region.push(fields.own("region").is_some_and(|value| !value.elements().is_empty()));
     }
 
-    fn instance_regions(&self, fields: &Fields<'_>, findings: &mut Findings) -> Vec<RegionId> {
-        let mut regions = Vec::new();
-        for value in fields.find("region").map(Value::elements).unwrap_or_default() {
-            let number = self.regions.resolve(value, findings).and_then(|number| u16::try_from(number).ok());
-            let Some(region) = number.map(RegionId) else { continue };
-            if regions.contains(&region) {
-                findings.cross.push(Problem::error(value.span.clone(), format!("{} is listed twice", value.shown())));
-            } else {
-                regions.push(region);
+    /// The addresses of an instance, each with a target for each check.
+    fn probed(
+        &mut self,
+        entry: &Entry,
+        fields: &Fields<'_>,
+        ips: &[IpAddr],
+        used: &[(CheckId, Span)],
+        host: Option<&Arc<str>>,
+        findings: &mut Findings,
+    ) -> Few<Address> {
+        let port = fields.integer("port");
+        let check_port = fields.integer("check-port");
+        let check_address = fields.address("check-address");
+        let ports = used.iter().map(|&(check, _)| {
+            let placed = &self.checks[check.0 as usize];
+            let port: Option<u16> = check_port.or(placed.port).or(port).or(placed.default_port);
+            if port.is_none() && !ips.is_empty() {
+                findings.cross.push(no_port(entry, placed));
             }
+            (check, port.unwrap_or_default())
+        });
+        let ports: Few<(CheckId, u16)> = ports.collect();
+        let mut address = |&ip: &IpAddr| {
+            let target = |&(check, port): &(CheckId, u16)| {
+                let address = check_address.unwrap_or(ip);
+                self.target(Target { check, address, port, host: self.target_host(check, host) })
+            };
+            Address { ip, targets: ports.iter().map(target).collect() }
+        };
+        ips.iter().map(&mut address).collect()
+    }
+
+    /// Host header and SNI of a check, for instances of a pool that names `host`.
+    fn target_host(&self, check: CheckId, host: Option<&Arc<str>>) -> Option<Arc<str>> {
+        match &self.checks[check.0 as usize].host {
+            Host::Named(name) => Some(Arc::clone(name)),
+            Host::Pool { .. } => host.filter(|host| ***host != *"address").cloned(),
+            Host::Address | Host::Unused => None,
         }
-        regions
+    }
+
+    fn instance_regions(&self, fields: &Fields<'_>, findings: &mut Findings) -> Few<RegionId> {
+        let region = |value| {
+            let number = self.regions.resolve(value, findings).and_then(|number| u16::try_from(number).ok());
+            Some((RegionId(number?), value))
+        };
+        let named = fields.find("region").map(Value::elements).unwrap_or_default();
+        let named: Few<(RegionId, &Value)> = named.iter().filter_map(region).collect();
+        let is_first = |&(index, &(region, value)): &(usize, &(RegionId, &Value))| {
+            let is_twice = named[..index].iter().any(|(earlier, _)| *earlier == region);
+            if is_twice {
+                findings.cross.push(Problem::error(value.span, format!("{} is listed twice", value.shown())));
+            }
+            !is_twice
+        };
+        named.iter().enumerate().filter(is_first).map(|(_, (region, _))| *region).collect()
     }
 
     fn target(&mut self, target: Target) -> TargetId {
@@ -201,33 +226,31 @@ impl Builder<'_> {
         let pool = self.fleet.pool(id);
         if !pool.instances.is_empty() && pool.instances.iter().all(|id| self.fleet.instance(*id).weight == 0) {
             let message = format!("every instance of pool \"{}\" has weight 0: it never answers", pool.name);
-            findings.cross.push(Problem::warning(fields.place.clone(), message));
+            findings.cross.push(Problem::warning(fields.place, message));
         }
-        let mut by_region: BTreeMap<RegionId, Vec<InstanceId>> = BTreeMap::new();
-        for &instance in &pool.instances {
-            for &region in &self.fleet.instance(instance).regions {
-                by_region.entry(region).or_default().push(instance);
-            }
-        }
-        for (region, instances) in by_region {
-            let weight = |id: &InstanceId| u64::from(self.fleet.instance(*id).weight);
+        let of = |&id: &InstanceId| self.fleet.instance(id).regions.iter().map(move |&region| (region, id));
+        let mut by_region: Vec<(RegionId, InstanceId)> = pool.instances.iter().flat_map(of).collect();
+        by_region.sort_by_key(|(region, _)| *region);
+        for instances in by_region.chunk_by(|(region, _), (next, _)| region == next) {
+            let weight = |(_, id): &(RegionId, InstanceId)| u64::from(self.fleet.instance(*id).weight);
             let total: u64 = instances.iter().map(weight).sum();
-            let Some(heaviest) = instances.iter().max_by_key(|id| weight(id)) else { continue };
+            let Some(heaviest) = instances.iter().max_by_key(|each| weight(each)) else { continue };
             let rest = total - weight(heaviest);
+            let (region, heaviest) = *heaviest;
             if rest > 0 && rest * 10_000 < u64::from(pool.up_threshold) * total {
                 let message = format!(
                     "without instance \"{}\" region \"{}\" is below the up-threshold {} of pool \"{}\"",
-                    self.fleet.instance(*heaviest).name,
+                    self.fleet.instance(heaviest).name,
                     self.fleet.region(region).name,
                     show_share(u32::from(pool.up_threshold)),
                     pool.name,
                 );
                 let part = show_share(u32::try_from(rest * 10_000 / total).unwrap_or_default());
-                findings.cross.push(
-                    Problem::warning(self.places.instances[heaviest.0 as usize].clone(), message).hint(format!(
+                findings.cross.push(Problem::warning(self.places.instances[heaviest.0 as usize], message).hint(
+                    format!(
                         "what is left has {part} of the weight: when this one fails, clients go to the next region"
-                    )),
-                );
+                    ),
+                ));
             }
         }
     }
@@ -235,30 +258,29 @@ impl Builder<'_> {
 
 fn no_port(entry: &Entry, check: &checks::Placed) -> Problem {
     let message = format!("no port for check \"{}\"", check.check.name);
-    Problem::error(entry.key.clone(), message)
+    Problem::error(entry.key, message)
         .hint("give `port` in the check or in the instance: this type of check has no port of its own")
-        .also(check.name.clone(), "the check")
+        .also(check.name, "the check")
 }
 
-fn unique_addresses(fields: &Fields<'_>, findings: &mut Findings) -> Vec<IpAddr> {
-    let mut addresses: Vec<(IpAddr, Span)> = Vec::new();
-    for (address, span) in fields.each("address", instance_address) {
-        match addresses.iter().find(|(earlier, _)| *earlier == address) {
-            Some((_, first)) => {
-                let problem = Problem::error(span, format!("{address} is listed twice"));
-                findings.cross.push(problem.also(first.clone(), "first listed here"));
-            }
-            None => addresses.push((address, span)),
+fn unique_addresses(fields: &Fields<'_>, findings: &mut Findings) -> Few<IpAddr> {
+    let given = fields.each("address", instance_address);
+    let is_first = |&(index, &(address, span)): &(usize, &(IpAddr, Span))| {
+        let first = given[..index].iter().find(|(earlier, _)| *earlier == address);
+        if let Some((_, first)) = first {
+            let problem = Problem::error(span, format!("{address} is listed twice"));
+            findings.cross.push(problem.also(*first, "first listed here"));
         }
-    }
-    addresses.into_iter().map(|(address, _)| address).collect()
+        first.is_none()
+    };
+    given.iter().enumerate().filter(is_first).map(|(_, (address, _))| *address).collect()
 }
 
 /// Reads an address that clients may be sent to.
 pub(super) fn instance_address(value: &Value) -> Read<IpAddr> {
     let address = kinds::address(value)?;
     if address.is_unspecified() || address.is_multicast() || address == IpAddr::from([255, 255, 255, 255]) {
-        let problem = Problem::error(value.span.clone(), format!("{address} is not an address to send clients to"));
+        let problem = Problem::error(value.span, format!("{address} is not an address to send clients to"));
         return Err(Box::new(problem.allowed("a unicast address")));
     }
     Ok(address)
@@ -268,7 +290,7 @@ pub(super) fn instance_address(value: &Value) -> Read<IpAddr> {
 pub(super) fn check_addresses(value: &Value, problems: &mut Vec<Problem>) {
     let count = value.elements().len();
     if !(1..=MAX_ADDRESSES).contains(&count) {
-        let problem = Problem::error(value.span.clone(), format!("{count} addresses"));
+        let problem = Problem::error(value.span, format!("{count} addresses"));
         problems.push(problem.allowed(format!("1 to {MAX_ADDRESSES}")));
         return;
     }
@@ -285,7 +307,7 @@ pub(super) fn check_instances(value: &Value, problems: &mut Vec<Problem>) {
     };
     if table.entries.is_empty() {
         problems.push(
-            Problem::error(value.span.clone(), "a pool without instances")
+            Problem::error(value.span, "a pool without instances")
                 .allowed("eu-1 = { region = \"eu-west\", address = \"192.0.2.11\" }"),
         );
     }

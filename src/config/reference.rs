@@ -1,15 +1,6 @@
 //! The reference of all keys, made from the tables of `keys` (SPEC 1.3).
 
-use super::keys::{self, Default, Key, Section, Shape, TOP};
-
-/// Sections of tables inside values, after the one that holds them.
-static INNER: &[(&str, &Section)] = &[
-    ("geo", &keys::NETWORK),
-    ("regions", &keys::LOCATION),
-    ("checks", &keys::WINDOW),
-    ("pools", &keys::INSTANCE),
-    ("services", &keys::STICKY),
-];
+use super::keys::{Default, INNER, Key, Section, Shape, TOP};
 
 /// All keys with type, range, default and meaning, in Markdown.
 #[must_use]

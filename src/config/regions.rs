@@ -18,13 +18,13 @@ pub(super) fn compile(document: &Document, findings: &mut Findings) -> Vec<Regio
     let entries = document.named("regions");
     if let Some(entry) = entries.get(MAX_REGIONS) {
         let message = format!("{} regions", entries.len());
-        findings.cross.push(Problem::error(entry.key.clone(), message).allowed(format!("at most {MAX_REGIONS}")));
+        findings.cross.push(Problem::error(entry.key, message).allowed(format!("at most {MAX_REGIONS}")));
     }
     let region = |entry: &super::value::Entry| {
         let table = entry.value.table().unwrap_or(&keys::EMPTY);
-        let fields = Fields::alone(&keys::REGION, entry.key.clone(), table);
+        let fields = Fields::alone(&keys::REGION, entry.key, table);
         Region {
-            name: entry.name.clone(),
+            name: entry.name.to_string(),
             location: fields.own("location").and_then(location),
             bias: fields.integer("bias").unwrap_or_default(),
             only_named: fields.boolean("only-named"),
@@ -34,7 +34,7 @@ pub(super) fn compile(document: &Document, findings: &mut Findings) -> Vec<Regio
 }
 
 fn location(value: &Value) -> Option<Coordinates> {
-    let fields = Fields::alone(&keys::LOCATION, value.span.clone(), value.table()?);
+    let fields = Fields::alone(&keys::LOCATION, value.span, value.table()?);
     Some(Coordinates { latitude: fields.number("latitude")?, longitude: fields.number("longitude")? })
 }
 

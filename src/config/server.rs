@@ -12,7 +12,7 @@ use crate::problem::{Problem, SourceId, Sources, Span};
 
 /// Where sections that are not there would be: the beginning of the main file.
 fn nowhere() -> Span {
-    Span { source: SourceId(0), range: 0..0 }
+    Span::new(SourceId(0), 0..0)
 }
 
 /// Compiles `[server]`.
@@ -25,6 +25,7 @@ pub(super) fn server(document: &Document, sources: &Sources, findings: &mut Find
         node: fields.text("node").unwrap_or_else(host_name),
         state_dir: files::resolve(sources, named_in, &state_dir),
         workers: fields.integer("workers").unwrap_or_else(cores),
+        pin_workers: fields.boolean("pin-workers"),
         max_udp_payload: fields.integer("max-udp-payload").unwrap_or_default(),
         startup_grace: fields.duration("startup-grace").unwrap_or_default(),
         identity: fields.boolean("identity"),
@@ -33,11 +34,11 @@ pub(super) fn server(document: &Document, sources: &Sources, findings: &mut Find
 
 fn listen(fields: &Fields<'_>, findings: &mut Findings) -> Vec<SocketAddr> {
     let mut sockets: Vec<(SocketAddr, Span)> = Vec::new();
-    for (socket, span) in fields.each("listen", kinds::socket) {
+    for &(socket, span) in &fields.each("listen", kinds::socket) {
         match sockets.iter().find(|(earlier, _)| *earlier == socket && socket.port() != 0) {
             Some((_, first)) => {
                 let problem = Problem::error(span, format!("{socket} is listed twice"));
-                findings.cross.push(problem.also(first.clone(), "first listed here"));
+                findings.cross.push(problem.also(*first, "first listed here"));
             }
             None => sockets.push((socket, span)),
         }
@@ -45,7 +46,7 @@ fn listen(fields: &Fields<'_>, findings: &mut Findings) -> Vec<SocketAddr> {
     if let Some(value) = fields.own("listen")
         && value.elements().is_empty()
     {
-        let problem = Problem::error(value.span.clone(), "no address to listen on");
+        let problem = Problem::error(value.span, "no address to listen on");
         findings.cross.push(problem.hint("leave `listen` out to listen on port 53 of all addresses"));
     }
     sockets.into_iter().map(|(socket, _)| socket).collect()
@@ -66,8 +67,8 @@ pub(super) fn admin(document: &Document, findings: &mut Findings) -> Admin {
     let fields = Fields::alone(&keys::ADMIN, nowhere(), document.single("admin"));
     let (listen, span) = fields
         .each("listen", kinds::socket)
-        .into_iter()
-        .next()
+        .first()
+        .copied()
         .unwrap_or_else(|| (SocketAddr::from(([127, 0, 0, 1], 8053)), nowhere()));
     if !listen.ip().is_loopback() {
         let problem = Problem::error(span, format!("{} is not a loopback address", listen.ip()))
@@ -78,7 +79,7 @@ pub(super) fn admin(document: &Document, findings: &mut Findings) -> Admin {
         findings.cross.push(problem);
     }
     let hosts = fields.each("hosts", |value| kinds::text(value).map(str::to_string));
-    Admin { listen, hosts: hosts.into_iter().map(|(host, _)| host).collect() }
+    Admin { listen, hosts: hosts.iter().map(|(host, _)| host.clone()).collect() }
 }
 
 /// Compiles `[ecs]`.
@@ -88,6 +89,6 @@ pub(super) fn ecs(document: &Document) -> Ecs {
         enabled: fields.boolean("enabled"),
         ipv4: fields.integer("ipv4").unwrap_or_default(),
         ipv6: fields.integer("ipv6").unwrap_or_default(),
-        trusted: fields.each("trusted", kinds::prefix).into_iter().map(|(prefix, _)| prefix).collect(),
+        trusted: fields.each("trusted", kinds::prefix).iter().map(|(prefix, _)| *prefix).collect(),
     }
 }

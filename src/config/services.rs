@@ -1,10 +1,11 @@
 //! `[services]`: each by itself; how they fit maps, zones and each other is `fit`'s.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::checks::refuse_unused;
 use super::fields::{Fields, Index, entries};
-use super::files::Document;
+use super::files::{Document, Named};
 use super::findings::Findings;
 use super::keys::{self, MAX_WEIGHT};
 use super::kinds::{self, Read};
@@ -37,53 +38,63 @@ pub(super) struct Placed {
 }
 
 /// What services refer to.
-pub(super) struct References<'d> {
-    pub(super) pools: Index<'d>,
-    pub(super) maps: Index<'d>,
-    pub(super) regions: Index<'d>,
+struct References<'d> {
+    pools: Index<'d>,
+    maps: Index<'d>,
+    regions: Index<'d>,
+    services: &'d Named,
+    /// The first service of each name: written differently, two keys may be one.
+    names: HashMap<Name, ServiceId>,
+}
+
+impl<'d> References<'d> {
+    fn of(document: &'d Document, names: &[Name]) -> References<'d> {
+        let mut numbers = HashMap::with_capacity(names.len());
+        for (name, number) in names.iter().zip(0..) {
+            numbers.entry(name.clone()).or_insert(ServiceId(number));
+        }
+        References {
+            pools: Index::new("pool", document.section("pools")),
+            maps: Index::new("map", document.section("maps")),
+            regions: Index::new("region", document.section("regions")),
+            services: document.section("services"),
+            names: numbers,
+        }
+    }
 }
 
 /// Compiles all services, in configured order.
-pub(super) fn compile(document: &Document, references: &References<'_>, findings: &mut Findings) -> Vec<Placed> {
+pub(super) fn compile(document: &Document, findings: &mut Findings) -> Vec<Placed> {
     let entries = document.named("services");
-    let names = entries
-        .iter()
-        .map(|entry| kinds::domain_name_of(&entry.name).unwrap_or_else(|_| Name::root()))
-        .collect::<Vec<_>>();
-    let mut services = Vec::new();
-    for (entry, name) in entries.iter().zip(&names) {
+    let name_of = |entry: &Entry| kinds::domain_name_of(&entry.name).unwrap_or_else(|_| Name::root());
+    let names: Vec<Name> = entries.iter().map(name_of).collect();
+    let references = References::of(document, &names);
+    let mut services = Vec::with_capacity(entries.len());
+    for (entry, name) in entries.iter().zip(names) {
         let fields = Fields::of(document, "services", "service", &keys::SERVICE, entry, findings);
         fields.require(findings);
-        services.push(service(&fields, name, entries, &names, references, findings));
+        services.push(service(&fields, name, &references, findings));
     }
     services
 }
 
-fn service(
-    fields: &Fields<'_>,
-    name: &Name,
-    entries: &[Entry],
-    names: &[Name],
-    references: &References<'_>,
-    findings: &mut Findings,
-) -> Placed {
-    let (aliases, alias_places) = fields.each("aliases", kinds::domain_name).into_iter().unzip();
+fn service(fields: &Fields<'_>, name: Name, references: &References<'_>, findings: &mut Findings) -> Placed {
+    let (aliases, alias_places) = Vec::from(fields.each("aliases", kinds::domain_name)).into_iter().unzip();
     let pool = fields.find("pool").and_then(|value| references.pools.resolve(value, findings));
     let map = fields.find("map").and_then(|value| references.maps.resolve(value, findings));
     let (steer, regions) = steer(fields, references, findings);
     let sticky = fields.custom("sticky", sticky).unwrap_or(Sticky { ipv4: 24, ipv6: 56 });
     if matches!(steer, Steer::Geo) && fields.find("map").is_none() {
         let problem = Problem::error(fields.at("steer"), "`steer = \"geo\"` without a map");
-        let names = references.maps.names();
-        let hint = match names.first() {
+        let hint = match references.maps.named.names().next() {
             Some(first) => format!("add map = \"{first}\""),
             None => "write [maps.world] and add map = \"world\"".to_string(),
         };
-        findings.cross.push(problem.hint(hint).also(fields.place.clone(), "of this service"));
+        findings.cross.push(problem.hint(hint).also(fields.place, "of this service"));
     }
     Placed {
         service: Service {
-            name: name.clone(),
+            name,
             aliases,
             pool: PoolId(pool.unwrap_or_default()),
             steer,
@@ -96,23 +107,29 @@ fn service(
             },
             answers: fields.integer("answers").unwrap_or(1),
             ttl: fields.custom("ttl", |value| ttl(value).ok()).unwrap_or_default(),
-            when_all_down: when_all_down(fields, entries, names, findings),
+            when_all_down: when_all_down(fields, references, findings),
             sticky,
             ecs: fields.boolean("ecs"),
         },
         has_pool: pool.is_some(),
-        name: fields.place.clone(),
+        name: fields.place,
         aliases: alias_places,
         map: fields.at("map"),
         steer: fields.at("steer"),
         when_all_down: fields.at("when-all-down"),
         regions,
-        sticky: fields.own("sticky").map(|value| value.span.clone()),
+        sticky: fields.own("sticky").map(|value| value.span),
         is_order_given: fields.find("order").is_some(),
     }
 }
 
 impl Placed {
+    /// Its name and aliases, each with its place.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&Name, Span)> {
+        let aliases = self.service.aliases.iter().zip(self.aliases.iter().copied());
+        std::iter::once((&self.service.name, self.name)).chain(aliases)
+    }
+
     /// Without `order`, failover goes by the regions as configured: only those in which the pool has instances count.
     pub(super) fn complete_order(&mut self, configured: impl Iterator<Item = RegionId>) {
         if let Steer::Failover { order } = &mut self.service.steer
@@ -149,7 +166,7 @@ fn order(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findin
     if let Some(value) = fields.find("order")
         && value.elements().is_empty()
     {
-        let problem = Problem::error(value.span.clone(), "`order` without regions");
+        let problem = Problem::error(value.span, "`order` without regions");
         findings.cross.push(problem.hint("leave it out to go by the regions as configured"));
     }
     for value in fields.find("order").map(Value::elements).unwrap_or_default() {
@@ -157,12 +174,12 @@ fn order(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findin
         let Some(region) = number.map(RegionId) else { continue };
         match order.iter().position(|earlier| *earlier == region) {
             Some(first) => {
-                let problem = Problem::error(value.span.clone(), format!("{} is listed twice", value.shown()));
-                findings.cross.push(problem.also(places[first].clone(), "first listed here"));
+                let problem = Problem::error(value.span, format!("{} is listed twice", value.shown()));
+                findings.cross.push(problem.also(places[first], "first listed here"));
             }
             None => {
                 order.push(region);
-                places.push(value.span.clone());
+                places.push(value.span);
             }
         }
     }
@@ -177,24 +194,24 @@ fn shares(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findi
         return (Steer::Weighted { shares }, places);
     };
     for entry in entries(value) {
-        let name = Value { span: entry.key.clone(), data: Data::Text(entry.name.clone()) };
+        let name = Value { span: entry.key, data: Data::Text(entry.name.clone()) };
         let number = references.regions.resolve(&name, findings).and_then(|number| u16::try_from(number).ok());
         let share = kinds::integer(&entry.value, 0, MAX_WEIGHT).ok().and_then(|share| u32::try_from(share).ok());
         if let (Some(region), Some(share)) = (number.map(RegionId), share) {
             shares.push((region, share));
-            places.push(entry.key.clone());
+            places.push(entry.key);
         }
     }
     (Steer::Weighted { shares }, places)
 }
 
-fn when_all_down(fields: &Fields<'_>, entries: &[Entry], names: &[Name], findings: &mut Findings) -> WhenAllDown {
+fn when_all_down(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findings) -> WhenAllDown {
     let Some(value) = fields.find("when-all-down") else { return WhenAllDown::ServeAll };
     match &value.data {
         Data::Text(text) if text == "nodata" => WhenAllDown::Nodata,
         Data::Text(text) if text == "servfail" => WhenAllDown::Servfail,
         Data::Table(table) => match (table.get("service"), table.get("address")) {
-            (Some(service), None) => fallback(service, entries, names, findings),
+            (Some(service), None) => fallback(service, references, findings),
             (None, Some(address)) => WhenAllDown::Addresses(
                 address.elements().iter().filter_map(|value| instance_address(value).ok()).collect(),
             ),
@@ -204,13 +221,12 @@ fn when_all_down(fields: &Fields<'_>, entries: &[Entry], names: &[Name], finding
     }
 }
 
-fn fallback(value: &Value, entries: &[Entry], names: &[Name], findings: &mut Findings) -> WhenAllDown {
+fn fallback(value: &Value, references: &References<'_>, findings: &mut Findings) -> WhenAllDown {
     let Ok(name) = kinds::domain_name(value) else { return WhenAllDown::ServeAll };
-    match (0u32..).zip(names).find(|(_, other)| **other == name) {
-        Some((number, _)) => WhenAllDown::Service(ServiceId(number)),
+    match references.names.get(&name) {
+        Some(&id) => WhenAllDown::Service(id),
         None => {
-            let known = entries.iter().map(|entry| entry.name.as_str());
-            let found = value.text().unwrap_or_default();
+            let (found, known) = (value.text().unwrap_or_default(), references.services.names());
             findings.cross.push(super::fields::unknown_reference(value, "service", found, known));
             WhenAllDown::ServeAll
         }
@@ -230,12 +246,11 @@ pub(super) fn check_when_all_down(value: &Value, problems: &mut Vec<Problem>) {
         match entry.name.as_str() {
             "service" => kinds::check(&kinds::Kind::DomainName, &entry.value, problems),
             "address" if entry.value.elements().is_empty() => {
-                problems.push(Problem::error(entry.value.span.clone(), "no address"));
+                problems.push(Problem::error(entry.value.span, "no address"));
             }
             "address" => kinds::check_each(&entry.value, instance_address, problems),
             name => {
-                let problem =
-                    Problem::error(entry.key.clone(), format!("unknown key {} in when-all-down", quoted(name)));
+                let problem = Problem::error(entry.key, format!("unknown key {} in when-all-down", quoted(name)));
                 problems.push(keys::unknown(problem.allowed(FORMS), name, &["service", "address"]));
             }
         }
@@ -243,7 +258,7 @@ pub(super) fn check_when_all_down(value: &Value, problems: &mut Vec<Problem>) {
     let given = ["service", "address"].into_iter().filter(|name| table.get(name).is_some()).count();
     if given != 1 && table.entries.len() == given {
         let found = if given == 0 { "an empty table" } else { "both a service and addresses" };
-        problems.push(Problem::error(value.span.clone(), found).allowed(FORMS));
+        problems.push(Problem::error(value.span, found).allowed(FORMS));
     }
 }
 
@@ -263,7 +278,7 @@ fn ttl(value: &Value) -> Read<u32> {
     }
     let duration = kinds::duration(value, 0, MAX_TTL * 1_000)?;
     if duration != Duration::from_secs(duration.as_secs()) {
-        let problem = Problem::error(value.span.clone(), format!("{} is not a whole number of seconds", value.shown()));
+        let problem = Problem::error(value.span, format!("{} is not a whole number of seconds", value.shown()));
         return Err(Box::new(problem.allowed("0s to 1d in whole seconds")));
     }
     Ok(u32::try_from(duration.as_secs()).unwrap_or_default())
@@ -289,7 +304,7 @@ pub(super) fn check_shares(value: &Value, problems: &mut Vec<Problem>) {
         }
     }
     if sum == 0 && problems.len() == before {
-        let problem = Problem::error(value.span.clone(), "the shares sum up to 0: no region would get clients");
+        let problem = Problem::error(value.span, "the shares sum up to 0: no region would get clients");
         problems.push(problem.allowed("at least one share above 0"));
     }
 }
@@ -306,7 +321,7 @@ pub(super) fn check_tolerance(value: &Value, problems: &mut Vec<Problem>) {
 }
 
 fn sticky(value: &Value) -> Option<Sticky> {
-    let fields = Fields::alone(&keys::STICKY, value.span.clone(), value.table()?);
+    let fields = Fields::alone(&keys::STICKY, value.span, value.table()?);
     Some(Sticky { ipv4: fields.integer("ipv4")?, ipv6: fields.integer("ipv6")? })
 }
 

@@ -96,7 +96,7 @@ fn keep(text: &str, source: SourceId, errors: Vec<Error>, findings: &mut Finding
         let range = range.start.min(text.len())..range.end.min(text.len());
         if error.message() == "duplicate key" {
             let search = searches.next().is_some();
-            findings.local.extend(duplicate_key(text, Span { source, range }, search, &mut doubled_headers));
+            findings.local.extend(duplicate_key(text, Span::new(source, range), search, &mut doubled_headers));
         } else if lines.insert(line_start(text, range.start)) {
             findings.syntax.push(problem(text, source, range, error.message()));
         }
@@ -115,7 +115,7 @@ fn problem(text: &str, source: SourceId, range: Range<usize>, message: &str) -> 
         }
         _ => (range, None),
     };
-    let problem = Problem::error(Span { source, range }, format!("invalid TOML: {message}"));
+    let problem = Problem::error(Span::new(source, range), format!("invalid TOML: {message}"));
     Problem { hint: hint.map(str::to_string), ..problem }
 }
 
@@ -133,9 +133,9 @@ fn line_start(text: &str, at: usize) -> usize {
 /// The parser says only where the second one stands; the first is looked for in the text. Keys below a header that
 /// stands twice are not told one by one.
 fn duplicate_key(text: &str, span: Span, search: bool, doubled_headers: &mut HashSet<usize>) -> Option<Problem> {
-    let key = text.get(span.range.clone()).unwrap_or_default();
-    let problem = Problem::error(span.clone(), format!("`{key}` is defined twice"));
-    let own_line = line_start(text, span.range.start);
+    let key = text.get(span.range()).unwrap_or_default();
+    let problem = Problem::error(span, format!("`{key}` is defined twice"));
+    let own_line = line_start(text, span.range().start);
     let line = text[own_line..].lines().next().unwrap_or_default().trim();
     let is_header = line.starts_with('[');
     if is_header {
@@ -157,9 +157,7 @@ fn duplicate_key(text: &str, span: Span, search: bool, doubled_headers: &mut Has
         if found {
             let first = start + (earlier.len() - earlier.trim_start().len());
             let length = if is_header { trimmed.len() } else { key.len() };
-            return Some(
-                problem.also(Span { source: span.source, range: first..first + length }, "first defined here"),
-            );
+            return Some(problem.also(Span::new(span.source, first..first + length), "first defined here"));
         }
         if !is_header && trimmed.starts_with('[') {
             return (!doubled_headers.contains(&start)).then_some(problem);

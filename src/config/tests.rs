@@ -60,7 +60,7 @@ fn the_examples_check_and_fleet() {
     assert_eq!(fleet.instances[2].regions, [RegionId(1)]);
     assert_eq!(fleet.pools[0].checks, [CheckId(0)]);
     assert_eq!(fleet.pools[0].up_threshold, 2_500);
-    assert_eq!(fleet.pools[0].instances, (0..5).map(InstanceId).collect::<Vec<_>>());
+    assert_eq!(fleet.pools[0].instances[..], (0..5).map(InstanceId).collect::<Vec<_>>());
     assert_eq!(fleet.targets.len(), 5);
     let target = Target { check: CheckId(0), address: [127, 0, 11, 1].into(), port: 18_080, host: None };
     assert_eq!(fleet.targets[0], target);

@@ -1,6 +1,8 @@
 //! `[zones]`: their files, and whether services may stand where they do.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{Hash, Hasher};
 
 use super::Zone;
 use super::fields::Fields;
@@ -8,6 +10,7 @@ use super::files::{self, Document};
 use super::findings::Findings;
 use super::keys;
 use super::kinds;
+use crate::dns::name::MAX_NAME;
 use crate::dns::{Name, RecordType};
 use crate::problem::{Problem, Sources, Span};
 use crate::zone::Record;
@@ -17,14 +20,14 @@ pub(super) fn compile(document: &Document, sources: &mut Sources, findings: &mut
     let mut zones = Vec::new();
     let mut first: HashMap<Name, Span> = HashMap::new();
     for entry in document.named("zones") {
-        let fields = Fields::alone(&keys::ZONE, entry.key.clone(), entry.value.table().unwrap_or(&keys::EMPTY));
+        let fields = Fields::alone(&keys::ZONE, entry.key, entry.value.table().unwrap_or(&keys::EMPTY));
         let Ok(origin) = kinds::domain_name_of(&entry.name) else { continue };
         if origin.is_wildcard() {
-            findings.cross.push(Problem::error(entry.key.clone(), "a zone cannot be a wildcard"));
+            findings.cross.push(Problem::error(entry.key, "a zone cannot be a wildcard"));
             continue;
         }
-        if let Some(first) = first.insert(origin.clone(), entry.key.clone()) {
-            let problem = Problem::error(entry.key.clone(), format!("zone {} is defined twice", origin.to_plain()));
+        if let Some(first) = first.insert(origin.clone(), entry.key) {
+            let problem = Problem::error(entry.key, format!("zone {} is defined twice", origin.to_plain()));
             findings.cross.push(problem.also(first, "first defined here"));
             continue;
         }
@@ -49,47 +52,87 @@ fn read_zone(fields: &Fields<'_>, origin: &Name, sources: &mut Sources, findings
             records
         }
         Err(error) => {
-            findings.local.push(files::unreadable(value.span.clone(), &path, &error));
+            findings.local.push(files::unreadable(value.span, &path, &error));
             Vec::new()
         }
     }
 }
 
-/// The static data of all zones by owner, for questions about names that are steered.
+/// The static data at names that are steered and above them, for questions about those: a zone may have a million others.
 pub(super) struct Statics<'z> {
     zones: &'z [Zone],
-    records: HashMap<&'z Name, Vec<&'z Record>>,
+    origins: HashMap<Folded<'z>, &'z Zone>,
+    records: HashMap<Folded<'z>, Vec<&'z Record>>,
+}
+
+/// A name in wire format, compared without case (RFC 4343).
+#[derive(Clone, Copy)]
+struct Folded<'n>(&'n [u8]);
+
+impl PartialEq for Folded<'_> {
+    fn eq(&self, other: &Folded<'_>) -> bool {
+        self.0.eq_ignore_ascii_case(other.0)
+    }
+}
+
+impl Eq for Folded<'_> {}
+
+impl Hash for Folded<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let mut lower = [0; MAX_NAME];
+        let lower = &mut lower[..self.0.len()];
+        lower.copy_from_slice(self.0);
+        lower.make_ascii_lowercase();
+        state.write(lower);
+    }
+}
+
+/// A name and those above it, up to the root.
+fn upwards(name: &Name) -> impl Iterator<Item = Folded<'_>> {
+    std::iter::successors(Some(name.as_wire()), |wire| (wire.len() > 1).then(|| &wire[1 + usize::from(wire[0])..]))
+        .map(Folded)
 }
 
 impl<'z> Statics<'z> {
-    pub(super) fn new(zones: &'z [Zone]) -> Statics<'z> {
-        let mut records: HashMap<&Name, Vec<&Record>> = HashMap::new();
-        for record in zones.iter().flat_map(|zone| &zone.records) {
-            let decides = [RecordType::A, RecordType::AAAA, RecordType::CNAME, RecordType::NS, RecordType::DNAME];
-            if decides.contains(&record.rtype) {
-                records.entry(&record.owner).or_default().push(record);
+    pub(super) fn new(zones: &'z [Zone], steered: impl Iterator<Item = &'z Name>) -> Statics<'z> {
+        let mut records: HashMap<Folded<'_>, Vec<&Record>> = HashMap::new();
+        for name in steered {
+            for at in upwards(name) {
+                let Entry::Vacant(unknown) = records.entry(at) else {
+                    // Those above it are known as well.
+                    break;
+                };
+                unknown.insert(Vec::new());
             }
         }
-        Statics { zones, records }
+        for record in zones.iter().flat_map(|zone| &zone.records) {
+            let decides = [RecordType::A, RecordType::AAAA, RecordType::CNAME, RecordType::NS, RecordType::DNAME];
+            if decides.contains(&record.rtype)
+                && let Some(at) = records.get_mut(&Folded(record.owner.as_wire()))
+            {
+                at.push(record);
+            }
+        }
+        let origins = zones.iter().map(|zone| (Folded(zone.origin.as_wire()), zone)).collect();
+        Statics { zones, origins, records }
     }
 
     /// What is wrong with steering `name`, which is written at `span`.
-    pub(super) fn problems(&self, name: &Name, span: &Span) -> Vec<Problem> {
-        let enclosing = self.zones.iter().filter(|zone| name.is_at_or_below(&zone.origin));
-        let Some(zone) = enclosing.max_by_key(|zone| zone.origin.as_wire().len()) else {
+    pub(super) fn problems(&self, name: &Name, span: Span) -> Vec<Problem> {
+        let Some(zone) = upwards(name).find_map(|at| self.origins.get(&at)) else {
             return vec![self.outside(name, span)];
         };
-        let collisions =
-            self.at(name).filter(|record| matches!(record.rtype, RecordType::A | RecordType::AAAA | RecordType::CNAME));
+        let collides = |rtype| matches!(rtype, RecordType::A | RecordType::AAAA | RecordType::CNAME);
+        let collisions = self.at(Folded(name.as_wire())).iter().filter(|record| collides(record.rtype));
         let mut problems: Vec<Problem> = Vec::new();
         for record in collisions {
             // One problem for each RRset, not for each record.
             let message = format!("{} is steered and has a static {} record", name.to_plain(), record.rtype);
             if !problems.iter().any(|problem| problem.message == message) {
                 problems.push(
-                    Problem::error(span.clone(), message)
+                    Problem::error(span, message)
                         .hint("remove the record or the service; records of other types may stand beside it")
-                        .also(record.span.clone(), "the static record"),
+                        .also(record.span, "the static record"),
                 );
             }
         }
@@ -97,13 +140,13 @@ impl<'z> Statics<'z> {
         problems
     }
 
-    fn at(&self, name: &Name) -> impl Iterator<Item = &'z Record> {
-        self.records.get(name).into_iter().flatten().copied()
+    fn at<'a>(&'a self, name: Folded<'a>) -> &'a [&'z Record] {
+        self.records.get(&name).map_or(&[], |records| records)
     }
 
-    fn outside(&self, name: &Name, span: &Span) -> Problem {
+    fn outside(&self, name: &Name, span: Span) -> Problem {
         let origins: Vec<String> = self.zones.iter().take(20).map(|zone| zone.origin.to_plain()).collect();
-        let problem = Problem::error(span.clone(), format!("{} is in no zone served here", name.to_plain()));
+        let problem = Problem::error(span, format!("{} is in no zone served here", name.to_plain()));
         match origins.len() {
             0 => problem.hint("no zone is configured: write [zones.\"…\"] with its file"),
             _ => problem.allowed(format!("names at or below {}", origins.join(", "))),
@@ -111,18 +154,18 @@ impl<'z> Statics<'z> {
     }
 
     /// A zone cut or DNAME above the name hides it.
-    fn hidden(&self, name: &Name, zone: &Zone, span: &Span) -> Option<Problem> {
-        let mut at = Some(name.clone());
+    fn hidden(&self, name: &Name, zone: &Zone, span: Span) -> Option<Problem> {
+        let (own, origin) = (Folded(name.as_wire()), Folded(zone.origin.as_wire()));
         let mut hiding = None;
-        while let Some(owner) = at.filter(|owner| owner.is_at_or_below(&zone.origin)) {
-            let cut = self.at(&owner).find(|record| record.rtype == RecordType::NS).filter(|_| owner != zone.origin);
-            let dname = self.at(&owner).find(|record| record.rtype == RecordType::DNAME).filter(|_| owner != *name);
+        for owner in upwards(name).take_while(|at| at.0.len() >= origin.0.len()) {
+            let of_type = |rtype| self.at(owner).iter().find(|record| record.rtype == rtype);
+            let cut = of_type(RecordType::NS).filter(|_| owner != origin);
+            let dname = of_type(RecordType::DNAME).filter(|_| owner != own);
             hiding = cut.map(|record| (record, "a zone cut")).or(dname.map(|record| (record, "a DNAME"))).or(hiding);
-            at = owner.parent();
         }
         let (record, what) = hiding?;
         let message = format!("{} is never answered: {what} at {} hides it", name.to_plain(), record.owner.to_plain());
-        Some(Problem::error(span.clone(), message).also(record.span.clone(), what))
+        Some(Problem::error(span, message).also(record.span, what))
     }
 }
 
@@ -137,14 +180,8 @@ mod tests {
 
     #[test]
     fn says_where_services_cannot_stand() {
-        let span = Span { source: SourceId(0), range: 0..1 };
-        let record = |owner: &str, rtype| Record {
-            owner: name(owner),
-            rtype,
-            ttl: 1,
-            rdata: Box::default(),
-            span: span.clone(),
-        };
+        let span = Span::new(SourceId(0), 0..1);
+        let record = |owner: &str, rtype| Record { owner: name(owner), rtype, ttl: 1, rdata: Box::default(), span };
         let zones = [
             Zone {
                 origin: name("example"),
@@ -161,8 +198,7 @@ mod tests {
             },
             Zone { origin: name("child.example"), records: vec![] },
         ];
-        let statics = Statics::new(&zones);
-        for (service, count, part) in [
+        let cases = [
             ("example", 0, ""),
             ("www.example", 0, ""),
             ("t.example", 0, ""),
@@ -174,9 +210,12 @@ mod tests {
             ("x.y.cut.example", 1, "zone cut at cut.example"),
             ("x.d.example", 1, "DNAME at d.example"),
             ("example.org", 1, "in no zone"),
-        ] {
-            let problems = statics.problems(&name(service), &span);
-            assert_eq!(problems.len(), count, "{service}");
+        ]
+        .map(|(service, count, part)| (name(service), count, part));
+        let statics = Statics::new(&zones, cases.iter().map(|(service, ..)| service));
+        for (service, count, part) in &cases {
+            let problems = statics.problems(service, span);
+            assert_eq!(problems.len(), *count, "{service}");
             assert!(problems.iter().all(|problem| problem.message.contains(part)), "{service}: {problems:?}");
         }
     }

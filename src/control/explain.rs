@@ -83,6 +83,7 @@ pub fn explain(world: &World, snapshot: &Snapshot, ask: &Ask) -> Explanation {
         steering: Arc::clone(&snapshot.steering),
         standings: snapshot.standings.clone(),
         settings,
+        tallies: Arc::default(),
     };
     let mut trace = Recorded::default();
     let traced = traced(world, &open, ask, &mut trace);
@@ -176,23 +177,23 @@ fn traced(world: &World, snapshot: &Snapshot, ask: &Ask, trace: &mut Recorded) -
     let mut local = Local::new(ask.seed);
     local.adopt(steering);
     let decision = decide(steering, &snapshot.standings, service, &client, family, &mut local, trace);
-    let Outcome::Pick { candidates, group, version } = decision.outcome else { return Traced::default() };
+    let Outcome::Pick { roster, group, version } = decision.outcome else { return Traced::default() };
     let answering = steering.service(decision.service);
     let mut instances: Vec<InstanceId> = Vec::new();
-    let choice = Choice { candidates, group, version, family };
-    pick(answering, choice, &client, &steering.fleet, &mut local, trace, |instance, _| {
+    let choice = Choice { roster, group, version, family };
+    pick(steering, answering, choice, &client, &mut local, trace, |instance, _| {
         if !instances.contains(&instance) {
             instances.push(instance);
         }
     });
     let regions = &steering.layout(answering.layout).groups[group].regions;
-    let name = |id: &InstanceId| steering.fleet.instance(*id).name.clone();
+    let name = |id: &InstanceId| steering.fleet.instance(*id).name.to_string();
     let of_first = instances.first().and_then(|&id| steering.fleet.instance(id).regions.first());
     let region = if let [only] = regions[..] { Some(only) } else { of_first.copied() };
     Traced {
         region: region.map(|region| steering.fleet.region(region).name.clone()),
         instances: instances.iter().map(name).collect(),
-        candidates: candidates.list.iter().map(|candidate| name(&candidate.instance)).collect(),
+        candidates: roster.entries.iter().map(|entry| name(&entry.instance)).collect(),
     }
 }
 

@@ -39,7 +39,7 @@ impl Burst {
     /// Says how many lines were held back, and begins a new window.
     pub(super) fn flush(&mut self, now: Tick) {
         if self.held_back > 0 {
-            tracing::warn!("{} further changes of verdict within {WINDOW:?}, see `waymark status`", self.held_back);
+            tracing::warn!("{} further changes of health within {WINDOW:?}, see `waymark status`", self.held_back);
         }
         *self = Burst { began: now, lines: 0, held_back: 0 };
     }

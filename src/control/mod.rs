@@ -7,7 +7,9 @@
 //! ```
 
 pub mod explain;
+mod index;
 mod log;
+mod retired;
 mod state;
 pub mod status;
 pub mod world;
@@ -23,8 +25,11 @@ pub use state::State;
 pub use status::Status;
 pub use world::World;
 
-/// Least time between two publishes.
-const PUBLISH_INTERVAL: Duration = Duration::from_millis(10);
+/// Mean time between two publishes while changes pour in.
+const PUBLISH_INTERVAL: Duration = Duration::from_micros(10_400);
+/// Publishes that need not wait for one another: a single change is served at once. With the interval that is at most 100
+/// in any second.
+const PUBLISH_BURST: u32 = 4;
 /// Changes that may wait; senders wait when there are more.
 const QUEUE: usize = 4096;
 
@@ -50,9 +55,9 @@ pub fn queue() -> (Changes, mpsc::Receiver<Change>) {
 
 /// Owns `state` until all senders of changes are gone. `reports` come from the probes.
 pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut reports: mpsc::Receiver<Report>) {
-    let mut published = Instant::now() - PUBLISH_INTERVAL;
+    let mut pace = Pace::new(Instant::now());
     loop {
-        let due = published + PUBLISH_INTERVAL;
+        let due = pace.due();
         let (grace, log_due) = (state.grace_left(time::now()), state.log_due(time::now()));
         tokio::select! {
             change = changes.recv() => match change {
@@ -66,7 +71,51 @@ pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut repo
         }
         if state.is_dirty() && Instant::now() >= due {
             state.publish(time::now());
-            published = Instant::now();
+            pace.spend(Instant::now());
+        }
+    }
+}
+
+/// When a publish is due: each pays for an interval, and a few may be owed.
+struct Pace {
+    paid_until: Instant,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Pace {
+        Pace { paid_until: now }
+    }
+
+    fn due(&self) -> Instant {
+        self.paid_until.checked_sub(PUBLISH_INTERVAL * (PUBLISH_BURST - 1)).unwrap_or(self.paid_until)
+    }
+
+    fn spend(&mut self, now: Instant) {
+        self.paid_until = self.paid_until.max(now) + PUBLISH_INTERVAL;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Changes all the time: at most 100 publishes in any second. Changes now and then: none waits.
+    #[test]
+    fn publishes_are_paced() {
+        let begun = Instant::now();
+        let mut pace = Pace::new(begun);
+        let mut at = begun + Duration::from_secs(10);
+        let mut published = Vec::new();
+        for _ in 0..1000 {
+            at = at.max(pace.due());
+            pace.spend(at);
+            published.push(at);
+        }
+        assert!(published.windows(101).all(|those| those[100] - those[0] > Duration::from_secs(1)));
+        for _ in 0..20 {
+            at += Duration::from_millis(50);
+            assert!(pace.due() <= at);
+            pace.spend(at);
         }
     }
 }

@@ -9,14 +9,17 @@ use tokio::sync::watch;
 
 use super::Change;
 use super::log::Burst;
+use super::retired::Retired;
 use super::status::{self, Status};
 use super::world::{Health, World};
 use crate::fleet::{CheckId, Family, Target, TargetId};
-use crate::health::{Machine, Standing, Transition, Verdict};
+use crate::health::group::Before;
+use crate::health::{Machine, Transition, Verdict};
 use crate::probe::{Check, Prober, Report};
 use crate::snapshot::Published;
 use crate::steering::plan::{Group, Layout};
-use crate::steering::{LayoutId, Standings, walk};
+use crate::steering::selection::Selection;
+use crate::steering::{LayoutId, Standings, Table, walk};
 use crate::time::{Tick, unix_seconds};
 
 /// The state of a node; only the control loop holds it.
@@ -25,9 +28,13 @@ pub struct State {
     machines: Vec<Machine>,
     /// The machines' verdicts, for judging.
     verdicts: Vec<Verdict>,
-    standings: Vec<Standings>,
+    standings: Table,
     /// Layouts to judge before the next publish.
     touched: BTreeSet<LayoutId>,
+    /// Whether what is judged already is to be published.
+    is_new: bool,
+    /// Snapshots that some thread may still answer from.
+    retired: Retired,
     /// By service: which families fail open.
     failing_open: Vec<[bool; 2]>,
     /// Until then unknown targets do not count; `None` = they do.
@@ -51,8 +58,10 @@ impl State {
         let mut state = State {
             verdicts: vec![Verdict::Unknown; machines.len()],
             machines,
-            standings: Vec::new(),
+            standings: Table::default(),
             touched: BTreeSet::new(),
+            is_new: false,
+            retired: Retired::default(),
             failing_open: Vec::new(),
             grace_until: Some(now.plus(world.server.startup_grace)),
             serial: published.load().serial,
@@ -85,7 +94,7 @@ impl State {
     /// Unknown targets count from now on.
     pub fn end_grace(&mut self) {
         self.grace_until = None;
-        self.touch_all();
+        self.touched.extend(self.world.watched());
         if !*self.settled.borrow() {
             let grace = self.world.server.startup_grace;
             tracing::warn!("some targets have no observation after {grace:?}; answering without them");
@@ -107,7 +116,7 @@ impl State {
     /// Whether there is something to publish.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        !self.touched.is_empty()
+        self.is_new || !self.touched.is_empty()
     }
 
     /// Takes a change in. What it touches is judged at the next [`State::publish`].
@@ -148,30 +157,28 @@ impl State {
     /// Lifts a hold-down where hold-downs alone keep a region from being available (SPEC 2.2): the targets that are only
     /// held come back one by one until there are enough.
     fn release_if_needed(&mut self, target: TargetId, now: Tick) {
-        let policy = |index: usize| {
-            let check = self.world.fleet().targets[index].check;
-            &self.world.checks[check.0 as usize].policy
-        };
+        let policy = |target: TargetId| &self.world.checks[self.world.fleet().target(target).check.0 as usize].policy;
         let mut verdicts = self.verdicts.clone();
-        for (index, verdict) in verdicts.iter_mut().enumerate() {
-            if self.machines[index].held(policy(index)) {
-                *verdict = Verdict::Up;
+        for near in self.world.layouts_of(target).flat_map(|layout| self.world.targets_of(layout)) {
+            if self.machines[near.0 as usize].held(policy(near)) {
+                verdicts[near.0 as usize] = Verdict::Up;
             }
         }
         let health = Health { verdicts: &verdicts, ..self.health(now) };
-        let would_help = self.world.layouts_of(target).iter().any(|&layout| {
-            let would = self.world.judge(layout, health, None);
-            let groups = &self.world.steering.layout(layout).groups;
-            let standings = would.iter().zip(self.standings[layout.0 as usize].iter());
-            groups.iter().zip(standings).any(|(group, (would, is))| {
-                self.world.probes(group, target)
-                    && would.iter().zip(is).any(|(would, is)| would.available && !is.available)
+        let would_help = self.world.layouts_of(target).any(|layout| {
+            let (would, is) = (self.world.judge(layout, health, None), self.standings.get(layout));
+            let available = |standings: &Standings, group, family| {
+                standings.get(group, family).is_some_and(|selection| selection.available)
+            };
+            self.world.steering.layout(layout).groups.iter().enumerate().any(|(at, group)| {
+                let gains = |family| available(&would, at, family) && !available(is, at, family);
+                self.world.probes(group, target) && Family::BOTH.into_iter().any(gains)
             })
         });
         if !would_help {
             return;
         }
-        let policy = policy(target.0 as usize).clone();
+        let policy = policy(target).clone();
         if let Some(transition) = self.machines[target.0 as usize].release_hold(&policy, now) {
             self.turn(target, &transition, now);
         }
@@ -196,11 +203,19 @@ impl State {
         self.serial += 1;
         let touched = std::mem::take(&mut self.touched);
         for &layout in &touched {
-            self.judge(layout, now);
+            let judged = self.world.judge(layout, self.health(now), Some(self.standings.get(layout)));
+            self.standings.set(layout, judged);
         }
-        self.published.store(Arc::new(self.world.freeze(self.standings.clone(), self.serial)));
+        let is_new = std::mem::take(&mut self.is_new);
+        let snapshot = self.world.freeze(self.standings.clone(), self.serial);
+        self.retired.push(self.published.swap(Arc::new(snapshot)));
         self.settle();
-        self.watch_fail_open(&touched);
+        if is_new {
+            let watched: Vec<LayoutId> = self.world.watched().into();
+            self.watch_fail_open(watched, now);
+        } else {
+            self.watch_fail_open(touched, now);
+        }
     }
 
     /// Ends the first round, once what it found is published.
@@ -213,32 +228,25 @@ impl State {
         }
     }
 
-    fn judge(&mut self, layout: LayoutId, now: Tick) {
-        let index = layout.0 as usize;
-        self.standings[index] = self.world.judge(layout, self.health(now), Some(&self.standings[index]));
-    }
-
     fn health(&self, now: Tick) -> Health<'_> {
         let grace_over = self.grace_until.is_none();
         Health { verdicts: &self.verdicts, down: &[], grace_over, now, serial: self.serial }
     }
 
     /// One warning when a service begins to answer though nothing works, one line when that ends.
-    fn watch_fail_open(&mut self, touched: &BTreeSet<LayoutId>) {
+    fn watch_fail_open(&mut self, layouts: impl IntoIterator<Item = LayoutId>, at: Tick) {
         let steering = &self.world.steering;
-        for (index, steered) in steering.services.iter().enumerate() {
-            if !touched.contains(&steered.layout) {
-                continue;
-            }
+        for service in layouts.into_iter().flat_map(|layout| self.world.services_of(layout)) {
+            let (index, steered) = (service.0 as usize, steering.service(service));
             let now = Family::BOTH.map(|family| walk::is_all_down(steering, &self.standings, steered, family));
             let before = std::mem::replace(&mut self.failing_open[index], now);
             let name = &steered.name;
             match (before.contains(&true), now.contains(&true)) {
-                (false, true) => {
+                (before, now) if before == now || !self.burst.allows(at) => {}
+                (false, _) => {
                     tracing::warn!("service/{name}: all instances down for some clients, answering by when-all-down");
                 }
-                (true, false) => tracing::info!("service/{name}: serves healthy instances again"),
-                _ => {}
+                (true, _) => tracing::info!("service/{name}: serves healthy instances again"),
             }
         }
     }
@@ -246,13 +254,13 @@ impl State {
     /// Serves another configuration. Targets that stay keep their health.
     fn reload(&mut self, world: World, now: Tick) {
         let kept = self.take_machines();
-        let before = self.standings_by_name();
+        let before = self.known_by_name();
         let failing_open = self.failing_open_by_name();
         let machines: Vec<Machine> =
             world.fleet().targets.iter().map(|target| kept.machine(target, &world, now)).collect();
         self.verdicts = machines.iter().map(Machine::verdict).collect();
         self.machines = machines;
-        self.world = world;
+        let before_it = std::mem::replace(&mut self.world, world);
         self.renew_grace(now);
         self.loaded_at = unix_seconds();
         self.reloads += 1;
@@ -263,6 +271,7 @@ impl State {
             *flags = failing_open.get(&steered.name).copied().unwrap_or_default();
         }
         self.publish(now);
+        self.retired.put_away(before_it);
     }
 
     /// New targets get the time of their first probe before they count, so that adding many to a region does not take
@@ -293,38 +302,38 @@ impl State {
     /// So that a reload does not warn again of what it found failing.
     fn failing_open_by_name(&self) -> HashMap<Arc<str>, [bool; 2]> {
         let services = self.world.steering.services.iter().zip(&self.failing_open);
-        services.map(|(steered, flags)| (Arc::clone(&steered.name), *flags)).collect()
+        services
+            .filter(|(_, flags)| flags.contains(&true))
+            .map(|(steered, flags)| (Arc::clone(&steered.name), *flags))
+            .collect()
     }
 
-    fn standings_by_name(&self) -> HashMap<GroupName, [Standing; 2]> {
+    /// What was known of the groups that some verdict touches.
+    fn known_by_name(&self) -> HashMap<GroupName, KnownBefore> {
         let mut by_name = HashMap::new();
-        for (layout, standings) in self.world.steering.layouts.iter().zip(&self.standings) {
-            for (group, standing) in layout.groups.iter().zip(standings.iter()) {
-                by_name.insert(group_name(&self.world, layout, group), standing.clone());
+        for &id in self.world.watched() {
+            let (layout, standings) = (self.world.steering.layout(id), self.standings.get(id));
+            for (at, group) in layout.groups.iter().enumerate() {
+                let known = Family::BOTH.map(|family| standings.get(at, family).map(Selection::before));
+                by_name.insert(group_name(&self.world, layout, group), known);
             }
         }
         by_name
     }
 
-    /// Sets up all that is sized by the world, and tells the prober what to probe.
-    /// Times of loss of groups that stay come from `before`.
-    fn adopt_world(&mut self, before: &HashMap<GroupName, [Standing; 2]>, now: Tick) {
-        let steering = &self.world.steering;
-        let of = |layout: &Layout| {
-            let standing = |group| before.get(&group_name(&self.world, layout, group)).cloned().unwrap_or_default();
-            layout.groups.iter().map(standing).collect()
-        };
-        self.standings = steering.layouts.iter().map(of).collect();
+    /// Sets up all that is sized by the world. Times of loss of groups that stay come from `before`.
+    fn adopt_world(&mut self, before: &HashMap<GroupName, KnownBefore>, now: Tick) {
+        self.standings = self.world.base().clone();
         self.failing_open = vec![[false; 2]; self.world.steering.services.len()];
-        for layout in 0..self.standings.len() as u32 {
-            self.judge(LayoutId(layout), now);
+        for &id in self.world.watched() {
+            let layout = self.world.steering.layout(id);
+            let names = layout.groups.iter().map(|group| group_name(&self.world, layout, group));
+            let known: Vec<KnownBefore> = names.map(|name| before.get(&name).copied().unwrap_or_default()).collect();
+            let of_group = |group: usize, family: Family| (known[group][family as usize], None);
+            self.standings.set(id, self.world.judge_after(id, self.health(now), of_group));
         }
-        self.touch_all();
+        self.is_new = true;
         self.settle();
-    }
-
-    fn touch_all(&mut self) {
-        self.touched.extend((0..self.standings.len() as u32).map(LayoutId));
     }
 
     fn status(&self, now: Tick) -> Status {
@@ -348,10 +357,13 @@ impl State {
 /// A pool's name and its group's regions: what makes a group the same over a reload.
 type GroupName = (String, Vec<String>);
 
+/// What was known of a group, by family.
+type KnownBefore = [Option<Before>; 2];
+
 fn group_name(world: &World, layout: &Layout, group: &Group) -> GroupName {
     let fleet = world.fleet();
     let regions = group.regions.iter().map(|&region| fleet.region(region).name.clone()).collect();
-    (fleet.pool(layout.pool).name.clone(), regions)
+    (fleet.pool(layout.pool).name.to_string(), regions)
 }
 
 /// Machines of the configuration before.
@@ -474,11 +486,11 @@ mod tests {
         /// `a2 b2/2`: eligible of all, of service one, by region.
         fn standing(&self) -> String {
             let snapshot = self.published.load();
-            let standings = &snapshot.standings[0];
-            let shown = standings.iter().map(|group| {
-                let v4 = &group[0];
+            let standings = snapshot.standings.get(LayoutId(0));
+            let shown = (0..2).filter_map(|group| {
+                let v4 = standings.get(group, Family::V4)?;
                 let mark = if v4.available { "+" } else { "-" };
-                format!("{}/{}{mark}", v4.eligible.list.len(), v4.allowed.list.len())
+                Some(format!("{}/{}{mark}", v4.eligible.entries.len(), v4.allowed.entries.len()))
             });
             shown.collect::<Vec<_>>().join(" ")
         }
@@ -497,8 +509,14 @@ mod tests {
         fixture.observe(4, "ff");
         let after = fixture.published.load_full();
         assert_eq!(after.serial, before.serial + 1);
-        assert!(Arc::ptr_eq(&before.standings[0], &after.standings[0]));
-        assert!(!Arc::ptr_eq(&before.standings[1], &after.standings[1]));
+        let is_shared = |layout| {
+            let entries = |snapshot: &crate::snapshot::Snapshot| {
+                let selection = snapshot.standings.get(LayoutId(layout)).get(0, Family::V4).cloned();
+                selection.expect("IPv4").eligible.entries
+            };
+            Arc::ptr_eq(&entries(&before), &entries(&after))
+        };
+        assert_eq!((is_shared(0), is_shared(1)), (true, false));
         assert_eq!(fixture.state.failing_open, [[false; 2], [true, false]]);
         fixture.observe(4, "pp");
         assert_eq!(fixture.state.failing_open, [[false; 2]; 2]);
@@ -543,7 +561,11 @@ mod tests {
         }
         fixture.observe(0, "ff");
         fixture.observe(1, "ff");
-        let lost = fixture.published.load().standings[0][0][0].lost_at;
+        let lost_at = |fixture: &Fixture| {
+            let snapshot = fixture.published.load();
+            snapshot.standings.get(LayoutId(0)).get(0, Family::V4).and_then(|selection| selection.lost_at)
+        };
+        let lost = lost_at(&fixture);
         assert!(lost.is_some());
         // Another order of pools gives every target another number.
         let (head, tail) = CONFIG.split_once("[pools.one]").expect("a pool");
@@ -552,7 +574,7 @@ mod tests {
         let turned = format!("{head}[pools.two]{two}[pools.one]{one}[services.{services}");
         fixture.state.reload(world(&turned), Tick(100_000));
         assert_eq!(fixture.standing(), "0/2- 2/2+");
-        assert_eq!(fixture.published.load().standings[0][0][0].lost_at, lost);
+        assert_eq!(lost_at(&fixture), lost);
         assert!(*fixture.state.settled().borrow());
         let status = fixture.state.status(Tick(100_000));
         assert_eq!((status.reloads, status.pools[0].name.as_str()), (1, "two"));

@@ -8,7 +8,7 @@ use super::world::World;
 use crate::fleet::{Address, Family, InstanceId, TargetId};
 use crate::health::group::Judge;
 use crate::health::{Machine, Verdict};
-use crate::steering::Standings;
+use crate::steering::Table;
 use crate::time::{Tick, unix_seconds};
 
 /// Everything about a running node.
@@ -127,7 +127,7 @@ pub struct CheckStatus {
 pub(super) struct View<'a> {
     pub(super) world: &'a World,
     pub(super) machines: &'a [Machine],
-    pub(super) standings: &'a [Standings],
+    pub(super) standings: &'a Table,
     pub(super) failing_open: &'a [[bool; 2]],
     pub(super) now: Tick,
 }
@@ -145,12 +145,8 @@ pub fn word(verdict: Verdict) -> &'static str {
 /// `instance/web/eu-1 (check/web at 127.0.11.1:18080)`, with all instances that share the target.
 pub(super) fn describe_target(world: &World, id: TargetId) -> String {
     let fleet = world.fleet();
-    let uses = |address: &Address| address.targets.contains(&id);
-    let ids = (0..fleet.instances.len() as u32).map(InstanceId);
-    let owners: Vec<String> = ids
-        .filter(|&instance| fleet.instance(instance).addresses.iter().any(uses))
-        .map(|instance| format!("instance/{}", fleet.instance_path(instance)))
-        .collect();
+    let owners: Vec<String> =
+        world.owners_of(id).map(|instance| format!("instance/{}", fleet.instance_path(instance))).collect();
     let target = fleet.target(id);
     let check = &world.checks[target.check.0 as usize].name;
     format!("{} (check/{check} at {})", owners.join(" "), place(target.address, target.port))
@@ -166,7 +162,7 @@ pub(super) fn status(view: View<'_>) -> Status {
     let services = (0..world.steering.services.len()).map(|index| service(&view, index)).collect();
     let pools = (world.fleet().pools.iter())
         .map(|pool| PoolStatus {
-            name: pool.name.clone(),
+            name: pool.name.to_string(),
             instances: pool.instances.iter().map(|&id| instance(&view, id)).collect(),
         })
         .collect();
@@ -184,14 +180,14 @@ fn service(view: &View<'_>, index: usize) -> ServiceStatus {
     let steering = &view.world.steering;
     let steered = &steering.services[index];
     let layout = steering.layout(steered.layout);
-    let standings = &view.standings[steered.layout.0 as usize];
-    let regions = layout.groups.iter().zip(standings.iter()).map(|(group, standing)| {
+    let standings = view.standings.get(steered.layout);
+    let regions = layout.groups.iter().enumerate().map(|(at, group)| {
         let family = |family: Family| {
-            let standing = &standing[family as usize];
-            (!standing.allowed.is_empty()).then_some(FamilyStatus {
-                available: standing.available,
-                eligible_weight: standing.eligible.weight,
-                allowed_weight: standing.allowed.weight,
+            let selection = standings.get(at, family).filter(|selection| !selection.allowed.is_empty())?;
+            Some(FamilyStatus {
+                available: selection.available,
+                eligible_weight: selection.eligible.weight,
+                allowed_weight: selection.allowed.weight,
             })
         };
         RegionStatus { region: group.label(&steering.fleet), ipv4: family(Family::V4), ipv6: family(Family::V6) }
@@ -200,7 +196,7 @@ fn service(view: &View<'_>, index: usize) -> ServiceStatus {
     let names = [("ipv4", failing_open[0]), ("ipv6", failing_open[1])];
     ServiceStatus {
         name: steered.name.to_string(),
-        pool: steering.fleet.pool(layout.pool).name.clone(),
+        pool: steering.fleet.pool(layout.pool).name.to_string(),
         failing_open: names.iter().filter(|(_, failing)| *failing).map(|(name, _)| (*name).into()).collect(),
         regions: regions.collect(),
     }
@@ -210,7 +206,7 @@ fn instance(view: &View<'_>, id: InstanceId) -> InstanceStatus {
     let fleet = view.world.fleet();
     let instance = fleet.instance(id);
     InstanceStatus {
-        name: instance.name.clone(),
+        name: instance.name.to_string(),
         regions: instance.regions.iter().map(|&region| fleet.region(region).name.clone()).collect(),
         weight: instance.weight,
         addresses: instance.addresses.iter().map(|one| address(view, one)).collect(),

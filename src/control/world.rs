@@ -1,17 +1,21 @@
 //! A configuration, compiled: everything that stays the same until the next reload, and how health becomes a snapshot.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::index::Index;
 use crate::config::{Admin, Configuration, Server, Test};
-use crate::fleet::{Family, Fleet, InstanceId, TargetId};
+use crate::fleet::{Family, Fleet, Instance, InstanceId, PoolId, TargetId};
 use crate::geo;
-use crate::health::group::Judge;
-use crate::health::{Standing, Verdict};
+use crate::health::Verdict;
+use crate::health::group::{Before, Judge};
+use crate::metrics::Tally;
 use crate::probe::Check;
 use crate::snapshot::{Settings, Snapshot};
-use crate::steering::plan::Group;
-use crate::steering::{EcsPolicy, LayoutId, Standings, Steering, hash};
+use crate::steering::plan::{Group, Layout};
+use crate::steering::selection::{Manner, Selection};
+use crate::steering::{EcsPolicy, LayoutId, ServiceId, Standings, Steering, Table, hash};
 use crate::time::Tick;
 use crate::zone::Authority;
 
@@ -34,11 +38,24 @@ pub struct World {
     pub authority: Arc<Authority>,
     /// What of the configuration shapes answers.
     pub settings: Arc<Settings>,
-    /// Which layouts a target's verdict touches.
-    layouts_of: Vec<Vec<LayoutId>>,
+    /// Counters of answers, for each thread that will answer.
+    pub tallies: Arc<[Arc<Tally>]>,
+    /// Layout → services.
+    services_of: Index,
+    /// Target → layouts that its verdict touches.
+    layouts_of: Index,
+    /// Target → instances that it is probed for.
+    owners_of: Index,
+    /// Layouts that some verdict touches; all others never change.
+    watched: Vec<LayoutId>,
     /// Frozen hash of each instance's path.
     hashes: Vec<u32>,
+    /// Standings while nothing is known.
+    base: Table,
 }
+
+/// Standings of a group that were judged before: what the judgement must know, and what may be shared.
+type Known<'a> = (Option<Before>, Option<&'a Selection>);
 
 /// The health that a judgement goes by.
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +68,13 @@ pub struct Health<'a> {
     pub grace_over: bool,
     /// The current time.
     pub now: Tick,
-    /// A number that grows with each judgement.
+    /// A number that grows with each judgement: the version of rosters that change.
     pub serial: u64,
+}
+
+impl Health<'_> {
+    /// Nothing is known yet.
+    const NONE: Health<'static> = Health { verdicts: &[], down: &[], grace_over: false, now: Tick(0), serial: 0 };
 }
 
 impl World {
@@ -67,28 +89,38 @@ impl World {
         });
         let authority = Authority::build(zones.iter().map(|zone| (&zone.origin, &zone.records[..])), names);
         let settings = Settings {
-            ecs: EcsPolicy { enabled: ecs.enabled, ipv4: ecs.ipv4, ipv6: ecs.ipv6, trusted: ecs.trusted },
+            ecs: EcsPolicy::new(ecs.enabled, ecs.ipv4, ecs.ipv6, ecs.trusted),
             max_udp_payload: server.max_udp_payload,
             node: server.node.clone(),
             identity: server.identity,
         };
         let atlas = geo::Atlas::compile(&geo);
-        let steering = Steering::compile(epoch, fleet, maps, atlas, services);
-        let layouts_of = layouts_of(&steering);
-        let ids = (0..steering.fleet.instances.len() as u32).map(InstanceId);
-        let hashes = ids.map(|id| hash::of_name(&steering.fleet.instance_path(id)) as u32).collect();
-        World {
+        let steering = Arc::new(Steering::compile(epoch, fleet, maps, atlas, services));
+        let mut world = World {
             server,
             admin,
             checks,
             tests,
             geo,
-            steering: Arc::new(steering),
             authority: Arc::new(authority),
             settings: Arc::new(settings),
-            layouts_of,
-            hashes,
-        }
+            tallies: Arc::default(),
+            services_of: services_of(&steering),
+            layouts_of: layouts_of(&steering),
+            owners_of: owners_of(&steering.fleet),
+            watched: Vec::new(),
+            hashes: hashes(&steering.fleet),
+            base: Table::default(),
+            steering,
+        };
+        world.watched = world.all_layouts().filter(|&id| world.is_watched(world.steering.layout(id))).collect();
+        world.base = world.all_layouts().map(|layout| world.judge(layout, Health::NONE, None)).collect();
+        world
+    }
+
+    /// Makes counters of answers for `threads` threads, so that none has to when it meets this world.
+    pub fn count_for(&mut self, threads: usize) {
+        self.tallies = (0..threads).map(|_| Arc::new(Tally::new(Arc::clone(&self.steering.labels)))).collect();
     }
 
     /// The fleet.
@@ -97,52 +129,94 @@ impl World {
         &self.steering.fleet
     }
 
+    fn all_layouts(&self) -> impl Iterator<Item = LayoutId> + use<> {
+        (0..self.steering.layouts.len() as u32).map(LayoutId)
+    }
+
+    fn is_watched(&self, layout: &Layout) -> bool {
+        let instances = layout.groups.iter().flat_map(|group| &group.members).map(|&id| self.fleet().instance(id));
+        instances.flat_map(|instance| &instance.addresses).any(|address| !address.targets.is_empty())
+    }
+
     /// The layouts that a target's verdict touches.
+    pub fn layouts_of(&self, target: TargetId) -> impl Iterator<Item = LayoutId> {
+        self.layouts_of.get(target.0).iter().copied().map(LayoutId)
+    }
+
+    /// The layouts that some target's verdict touches.
     #[must_use]
-    pub fn layouts_of(&self, target: TargetId) -> &[LayoutId] {
-        self.layouts_of.get(target.0 as usize).map_or(&[], |layouts| &layouts[..])
+    pub fn watched(&self) -> &[LayoutId] {
+        &self.watched
+    }
+
+    /// The services of a layout.
+    pub fn services_of(&self, layout: LayoutId) -> impl Iterator<Item = ServiceId> {
+        self.services_of.get(layout.0).iter().copied().map(ServiceId)
+    }
+
+    /// The instances that a target is probed for.
+    pub fn owners_of(&self, target: TargetId) -> impl Iterator<Item = InstanceId> {
+        self.owners_of.get(target.0).iter().copied().map(InstanceId)
+    }
+
+    /// The targets that are probed for the members of a layout, some of them several times.
+    pub fn targets_of(&self, layout: LayoutId) -> impl Iterator<Item = TargetId> {
+        let members = self.steering.layout(layout).groups.iter().flat_map(|group| &group.members);
+        let addresses = members.flat_map(|&id| &self.fleet().instance(id).addresses);
+        addresses.flat_map(|address| address.targets.iter().copied())
     }
 
     /// Whether a target is probed for a member of a group.
     #[must_use]
     pub fn probes(&self, group: &Group, target: TargetId) -> bool {
-        let addresses = group.members.iter().flat_map(|&id| &self.fleet().instance(id).addresses);
-        addresses.flat_map(|address| &address.targets).any(|&each| each == target)
+        self.owners_of(target).any(|owner| group.members.contains(&owner))
     }
 
-    /// The standings of a layout's groups.
+    /// The standings of a layout's groups, which share with those `before` what did not change.
     #[must_use]
     pub fn judge(&self, layout: LayoutId, health: Health<'_>, before: Option<&Standings>) -> Standings {
-        let Health { verdicts, down, grace_over, now, serial } = health;
-        let fleet = self.fleet();
-        let judge = Judge { fleet, verdicts, down, grace_over, now, serial };
-        let layout = self.steering.layout(layout);
-        let threshold = fleet.pool(layout.pool).up_threshold;
-        let of = |(index, group): (usize, &Group)| {
-            Family::BOTH.map(|family| -> Standing {
-                let before = before.and_then(|before| before.get(index)).map(|group| &group[family as usize]);
-                judge.judge(&group.members, family, threshold, |id| self.hashes[id.0 as usize], before)
-            })
-        };
-        layout.groups.iter().enumerate().map(of).collect()
+        self.judge_after(layout, health, |group, family| {
+            let selection = before.and_then(|before| before.get(group, family));
+            (selection.map(Selection::before), selection)
+        })
     }
 
-    /// A snapshot of everything under `health`, from scratch.
+    /// The standings of a layout's groups; `known` says what was known of each.
     #[must_use]
-    pub fn snapshot(&self, health: Health<'_>) -> Snapshot {
-        let layouts = (0..self.steering.layouts.len() as u32).map(LayoutId);
-        self.freeze(layouts.map(|layout| self.judge(layout, health, None)).collect(), health.serial)
+    pub fn judge_after<'k>(
+        &self,
+        layout: LayoutId,
+        health: Health<'_>,
+        known: impl Fn(usize, Family) -> Known<'k>,
+    ) -> Standings {
+        let Health { verdicts, down, grace_over, now, serial } = health;
+        let judge = Judge { fleet: self.fleet(), verdicts, down, grace_over, now };
+        let layout = self.steering.layout(layout);
+        let threshold = self.fleet().pool(layout.pool).up_threshold;
+        let manner = Manner { hashes: &self.hashes, rotates: layout.rotates };
+        Standings::freeze(layout.groups.len(), layout.serves, |group, family| {
+            let (before, shared) = known(group, family);
+            let standing = judge.judge(&layout.groups[group].members, family, threshold, before);
+            Selection::freeze(&standing, manner, shared, serial)
+        })
+    }
+
+    /// The standings of all layouts while nothing is known.
+    #[must_use]
+    pub fn base(&self) -> &Table {
+        &self.base
     }
 
     /// A snapshot of standings judged before.
     #[must_use]
-    pub fn freeze(&self, standings: Vec<Standings>, serial: u64) -> Snapshot {
+    pub fn freeze(&self, standings: Table, serial: u64) -> Snapshot {
         Snapshot {
             serial,
             authority: Arc::clone(&self.authority),
             steering: Arc::clone(&self.steering),
             standings,
             settings: Arc::clone(&self.settings),
+            tallies: Arc::clone(&self.tallies),
         }
     }
 
@@ -158,26 +232,58 @@ impl World {
     pub fn all(&self, verdict: Verdict, down: &[String]) -> Snapshot {
         let fleet = self.fleet();
         let mut flags = vec![false; fleet.instances.len()];
+        let mut pools = BTreeSet::new();
         for id in down.iter().flat_map(|name| fleet.named(name)) {
             flags[id.0 as usize] = true;
+            pools.insert(fleet.instance(id).pool);
         }
         let verdicts = vec![verdict; fleet.targets.len()];
-        self.snapshot(Health { verdicts: &verdicts, down: &flags, grace_over: true, now: Tick(0), serial: 0 })
+        let health = Health { verdicts: &verdicts, down: &flags, grace_over: true, now: Tick(0), serial: 0 };
+        let mut table = self.base.clone();
+        for layout in self.touched_by(&pools) {
+            table.set(layout, self.judge(layout, health, None));
+        }
+        self.freeze(table, 0)
+    }
+
+    /// The layouts that are watched, and those of `pools`.
+    fn touched_by(&self, pools: &BTreeSet<PoolId>) -> BTreeSet<LayoutId> {
+        let of_pools = self.all_layouts().filter(|&id| pools.contains(&self.steering.layout(id).pool));
+        let of_pools = of_pools.filter(|_| !pools.is_empty());
+        self.watched.iter().copied().chain(of_pools).collect()
     }
 }
 
-fn layouts_of(steering: &Steering) -> Vec<Vec<LayoutId>> {
-    let mut of = vec![Vec::new(); steering.fleet.targets.len()];
-    for (index, layout) in steering.layouts.iter().enumerate() {
-        let id = LayoutId(index as u32);
-        for &member in layout.groups.iter().flat_map(|group| &group.members) {
-            for target in steering.fleet.instance(member).addresses.iter().flat_map(|address| &address.targets) {
-                let layouts: &mut Vec<LayoutId> = &mut of[target.0 as usize];
-                if layouts.last() != Some(&id) {
-                    layouts.push(id);
-                }
-            }
-        }
-    }
-    of
+fn services_of(steering: &Steering) -> Index {
+    let pairs = (0..).zip(&steering.services).map(|(service, steered)| (steered.layout.0, service));
+    Index::new(steering.layouts.len(), pairs)
+}
+
+fn layouts_of(steering: &Steering) -> Index {
+    let fleet = &steering.fleet;
+    let of_layout = |(layout, of): (u32, &Layout)| {
+        let members = of.groups.iter().flat_map(|group| &group.members);
+        let addresses = members.flat_map(|&id| &fleet.instance(id).addresses);
+        let mut targets: Vec<u32> = addresses.flat_map(|one| &one.targets).map(|target| target.0).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        targets.into_iter().map(move |target| (target, layout))
+    };
+    Index::new(fleet.targets.len(), (0..).zip(&steering.layouts).flat_map(of_layout))
+}
+
+fn owners_of(fleet: &Fleet) -> Index {
+    let of_instance = |(id, instance): (u32, &Instance)| {
+        let mut targets: Vec<u32> =
+            instance.addresses.iter().flat_map(|one| &one.targets).map(|target| target.0).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        targets.into_iter().map(move |target| (target, id))
+    };
+    Index::new(fleet.targets.len(), (0..).zip(&fleet.instances).flat_map(of_instance))
+}
+
+fn hashes(fleet: &Fleet) -> Vec<u32> {
+    let ids = (0..fleet.instances.len() as u32).map(InstanceId);
+    ids.map(|id| hash::of_name(&fleet.instance_path(id)) as u32).collect()
 }

@@ -4,11 +4,16 @@
 //! [`InstanceId`] or [`TargetId`]. Health, steering and probes index by them. This module owns data only: no policy, no
 //! state that changes while running.
 
+mod few;
 mod names;
+mod word;
 
+pub use few::Few;
 pub use names::glob;
+pub use word::Word;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::geo::Coordinates;
 
@@ -45,11 +50,11 @@ pub struct Region {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
     /// As configured, `web`.
-    pub name: String,
+    pub name: Word,
     /// In configured order.
-    pub instances: Vec<InstanceId>,
+    pub instances: Box<[InstanceId]>,
     /// Checks that all must pass; none = always up.
-    pub checks: Vec<CheckId>,
+    pub checks: Few<CheckId>,
     /// Least share of the allowed weight that must be eligible for a region to be available, in 1/10 000.
     pub up_threshold: u16,
 }
@@ -58,16 +63,19 @@ pub struct Pool {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instance {
     /// As configured, `eu-1`; unique within its pool.
-    pub name: String,
+    pub name: Word,
     /// Its pool.
     pub pool: PoolId,
     /// Regions it belongs to, none when steering needs none.
-    pub regions: Vec<RegionId>,
+    pub regions: Few<RegionId>,
     /// 0..=1 000 000; 0 = never.
     pub weight: u32,
     /// At least one, in configured order.
-    pub addresses: Vec<Address>,
+    pub addresses: Few<Address>,
 }
+
+// There may be a million of them: one with one address in one region has all of it in place.
+const _: () = assert!(size_of::<Instance>() <= 88);
 
 /// An address of an instance and what is probed for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,7 +83,7 @@ pub struct Address {
     /// Handed out in answers.
     pub ip: IpAddr,
     /// One target for each check of the pool, all must pass; empty = always up.
-    pub targets: Vec<TargetId>,
+    pub targets: Few<TargetId>,
 }
 
 /// What a probe task probes; equal (check, address, port, host) of several instances is one target.
@@ -88,7 +96,7 @@ pub struct Target {
     /// Port; 0 for checks without one.
     pub port: u16,
     /// Host header and SNI; `None` = the address itself.
-    pub host: Option<String>,
+    pub host: Option<Arc<str>>,
 }
 
 /// An address family; they are judged apart (SPEC 3.1).

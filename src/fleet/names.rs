@@ -28,16 +28,28 @@ impl Fleet {
     /// The instances that a name stands for: those of a region, of a pool, or themselves. Empty when it names nothing.
     #[must_use]
     pub fn named(&self, pattern: &str) -> Vec<InstanceId> {
-        let ids = (0..self.instances.len() as u32).map(InstanceId);
-        ids.filter(|&id| {
-            let instance = self.instance(id);
-            let regions = instance.regions.iter().map(|&region| format!("region/{}", self.region(region).name));
-            let pool = format!("pool/{}", self.pool(instance.pool).name);
-            let own = format!("instance/{}", self.instance_path(id));
-            regions.chain([pool, own]).any(|name| glob(pattern, &name))
-        })
-        .collect()
+        let regions: &[bool] =
+            &self.regions.iter().map(|region| glob(pattern, &format!("region/{}", region.name))).collect::<Vec<_>>();
+        let pools = self.pools.iter().flat_map(|pool| {
+            let is_whole = glob(pattern, &format!("pool/{}", pool.name));
+            let own = own_pattern(pattern, &pool.name);
+            pool.instances.iter().copied().filter(move |&id| {
+                let instance = self.instance(id);
+                is_whole
+                    || own.is_some_and(|own| glob(own, &instance.name))
+                    || instance.regions.iter().any(|&region| regions[region.0 as usize])
+            })
+        });
+        pools.collect()
     }
+}
+
+/// What a pattern says of the instances of a pool: no name holds a slash and no `*` stands for one, so part goes with
+/// part.
+fn own_pattern<'p>(pattern: &'p str, pool: &str) -> Option<&'p str> {
+    let (path, own) = pattern.rsplit_once('/')?;
+    let (kind, of) = path.split_once('/')?;
+    (glob(kind, "instance") && glob(of, pool)).then_some(own)
 }
 
 #[cfg(test)]

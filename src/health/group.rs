@@ -15,8 +15,6 @@ pub struct Candidate {
     pub instance: InstanceId,
     /// Effective weight, above 0.
     pub weight: u32,
-    /// Frozen hash of its path, `web/eu-1`, for stickiness.
-    pub hash: u32,
     /// Where its addresses are in [`Candidates::addresses`]; never empty.
     pub addresses: Range<u32>,
 }
@@ -45,8 +43,15 @@ pub struct Standing {
     pub available: bool,
     /// When the last eligible one was lost; `None` while there is one, and when there never was.
     pub lost_at: Option<Tick>,
-    /// Changes whenever anything above but `lost_at` does: rotations over the candidates begin anew.
-    pub version: u64,
+}
+
+/// What a judgement must know of the last one of the same group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// Whether there was an eligible instance.
+    pub had_eligible: bool,
+    /// When the last one was lost.
+    pub lost_at: Option<Tick>,
 }
 
 /// What health must know to judge a group.
@@ -62,17 +67,16 @@ pub struct Judge<'a> {
     pub grace_over: bool,
     /// The current time.
     pub now: Tick,
-    /// A number that grows with each judgement.
-    pub serial: u64,
 }
 
 impl Candidates {
-    fn push(&mut self, instance: InstanceId, weight: u32, hash: u32, addresses: impl Iterator<Item = IpAddr>) {
+    /// Adds an instance with its addresses; one without is left out.
+    pub fn push(&mut self, instance: InstanceId, weight: u32, addresses: impl Iterator<Item = IpAddr>) {
         let start = self.addresses.len() as u32;
         self.addresses.extend(addresses);
         let end = self.addresses.len() as u32;
         if start < end {
-            self.list.push(Candidate { instance, weight, hash, addresses: start..end });
+            self.list.push(Candidate { instance, weight, addresses: start..end });
             self.weight += u64::from(weight);
         }
     }
@@ -91,20 +95,12 @@ impl Candidates {
 }
 
 impl Judge<'_> {
-    /// The standing of `members` in `family`; `up_threshold` in 1/10 000, `hash` gives an instance's frozen hash,
-    /// `before` is the last standing of the same group.
+    /// The standing of `members` in `family`; `up_threshold` in 1/10 000, `before` is what was known of the same group.
     #[must_use]
-    pub fn judge(
-        &self,
-        members: &[InstanceId],
-        family: Family,
-        up_threshold: u16,
-        hash: impl Fn(InstanceId) -> u32,
-        before: Option<&Standing>,
-    ) -> Standing {
+    pub fn judge(&self, members: &[InstanceId], family: Family, up_threshold: u16, before: Option<Before>) -> Standing {
         let mut standing = Standing::default();
         for &id in members {
-            self.sort_in(&mut standing, id, family, hash(id));
+            self.sort_in(&mut standing, id, family);
         }
         let counted =
             if self.grace_over { standing.allowed.weight } else { standing.allowed.weight - standing.unknown.weight };
@@ -112,32 +108,28 @@ impl Judge<'_> {
         standing.available = !standing.eligible.is_empty() && enough;
         standing.lost_at = match before {
             _ if !standing.eligible.is_empty() => None,
-            Some(before) if before.eligible.is_empty() => before.lost_at,
+            Some(before) if !before.had_eligible => before.lost_at,
             Some(_) => Some(self.now),
             None => None,
         };
-        standing.version = self.serial;
-        match before {
-            Some(before) if before.same_candidates(&standing) => Standing { version: before.version, ..standing },
-            _ => standing,
-        }
+        standing
     }
 
-    fn sort_in(&self, standing: &mut Standing, id: InstanceId, family: Family, hash: u32) {
+    fn sort_in(&self, standing: &mut Standing, id: InstanceId, family: Family) {
         let instance = self.fleet.instance(id);
         if instance.weight == 0 {
             return;
         }
         let addresses = || instance.addresses.iter().filter(|address| Family::of(address.ip) == family);
         let with = |verdict| addresses().filter(move |&a| self.verdict(a) == verdict).map(|address| address.ip);
-        standing.allowed.push(id, instance.weight, hash, addresses().map(|address| address.ip));
+        standing.allowed.push(id, instance.weight, addresses().map(|address| address.ip));
         if self.down.get(id.0 as usize).is_some_and(|&down| down) {
             return;
         }
         if with(Verdict::Up).next().is_some() {
-            standing.eligible.push(id, instance.weight, hash, with(Verdict::Up));
+            standing.eligible.push(id, instance.weight, with(Verdict::Up));
         } else {
-            standing.unknown.push(id, instance.weight, hash, with(Verdict::Unknown));
+            standing.unknown.push(id, instance.weight, with(Verdict::Unknown));
         }
     }
 
@@ -160,11 +152,10 @@ impl Judge<'_> {
 }
 
 impl Standing {
-    fn same_candidates(&self, other: &Standing) -> bool {
-        self.eligible == other.eligible
-            && self.unknown == other.unknown
-            && self.allowed == other.allowed
-            && self.available == other.available
+    /// What the next judgement must know of this one.
+    #[must_use]
+    pub fn before(&self) -> Before {
+        Before { had_eligible: !self.eligible.is_empty(), lost_at: self.lost_at }
     }
 }
 
@@ -176,14 +167,15 @@ mod tests {
     /// Instances with one IPv4 address and one target each, of these weights.
     fn fleet(weights: &[u32]) -> Fleet {
         let instance = |(index, weight): (usize, &u32)| Instance {
-            name: format!("i{index}"),
+            name: format!("i{index}").as_str().into(),
             pool: PoolId(0),
-            regions: vec![RegionId(0)],
+            regions: [RegionId(0)].into(),
             weight: *weight,
-            addresses: vec![Address {
+            addresses: [Address {
                 ip: IpAddr::from([192, 0, 2, index as u8]),
-                targets: vec![TargetId(index as u32)],
-            }],
+                targets: [TargetId(index as u32)].into(),
+            }]
+            .into(),
         };
         Fleet { instances: weights.iter().enumerate().map(instance).collect(), ..Fleet::default() }
     }
@@ -199,8 +191,8 @@ mod tests {
             .collect();
         let fleet = fleet(weights);
         let members: Vec<InstanceId> = (0..weights.len() as u32).map(InstanceId).collect();
-        let judge = Judge { fleet: &fleet, verdicts: &verdicts, down: &[], grace_over, now: Tick(1000), serial: 7 };
-        judge.judge(&members, Family::V4, threshold, |_| 0, before)
+        let judge = Judge { fleet: &fleet, verdicts: &verdicts, down: &[], grace_over, now: Tick(1000) };
+        judge.judge(&members, Family::V4, threshold, before.map(Standing::before))
     }
 
     #[test]
@@ -224,14 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_time_of_loss_and_the_version_of_what_did_not_change() {
+    fn keeps_the_time_of_loss() {
         let up = judge(&[1], "u", true, 5000, None);
         assert_eq!(up.lost_at, None);
         let down = judge(&[1], "d", true, 5000, Some(&up));
         assert_eq!(down.lost_at, Some(Tick(1000)));
-        let earlier = Standing { lost_at: Some(Tick(5)), version: 3, ..down.clone() };
-        let still = judge(&[1], "d", true, 5000, Some(&earlier));
-        assert_eq!((still.lost_at, still.version), (Some(Tick(5)), 3));
+        let earlier = Standing { lost_at: Some(Tick(5)), ..down.clone() };
+        assert_eq!(judge(&[1], "d", true, 5000, Some(&earlier)).lost_at, Some(Tick(5)));
         let never = judge(&[1], "d", true, 5000, Some(&judge(&[1], "?", true, 5000, None)));
         assert_eq!(never.lost_at, None);
         assert_eq!(judge(&[1], "u", true, 5000, Some(&down)).lost_at, None);
@@ -240,12 +231,12 @@ mod tests {
     #[test]
     fn families_are_judged_apart() {
         let mut fleet = fleet(&[1]);
-        fleet.instances[0]
-            .addresses
-            .push(Address { ip: "2001:db8::1".parse().expect("ip"), targets: vec![TargetId(1)] });
+        let six = Address { ip: "2001:db8::1".parse().expect("ip"), targets: [TargetId(1)].into() };
+        let both = [fleet.instances[0].addresses[0].clone(), six];
+        fleet.instances[0].addresses = both.into();
         let verdicts = [Verdict::Down, Verdict::Up];
-        let judge = Judge { fleet: &fleet, verdicts: &verdicts, down: &[], grace_over: true, now: Tick(0), serial: 0 };
-        let of = |family| judge.judge(&[InstanceId(0)], family, 5000, |_| 0, None);
+        let judge = Judge { fleet: &fleet, verdicts: &verdicts, down: &[], grace_over: true, now: Tick(0) };
+        let of = |family| judge.judge(&[InstanceId(0)], family, 5000, None);
         assert!(!of(Family::V4).available);
         assert!(of(Family::V6).available);
         assert_eq!(of(Family::V6).eligible.addresses.len(), 1);

@@ -3,7 +3,7 @@
 pub mod group;
 pub mod machine;
 
-pub use group::{Candidate, Standing};
+pub use group::Standing;
 pub use machine::{Evidence, Last, Machine, Transition};
 
 use std::sync::Arc;

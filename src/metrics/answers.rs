@@ -102,7 +102,7 @@ impl Places {
 pub type Labels = Arc<[(Arc<str>, Arc<str>)]>;
 
 /// Answers by service and region, of one thread and one compilation of the services.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Tally {
     labels: Labels,
     counts: Box<[Counter]>,
@@ -137,29 +137,41 @@ struct TalliesInner {
 }
 
 impl Tallies {
-    /// A thread's next tally; what `before` counted stays in the sums.
-    pub fn replace(&self, before: Option<&Arc<Tally>>, labels: &Labels) -> Arc<Tally> {
+    /// Takes a tally in that a thread will count in. Those that nobody counts in any more stay in the sums.
+    pub fn add(&self, tally: &Arc<Tally>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = before {
-            inner.live.retain(|tally| !Arc::ptr_eq(tally, before));
-            add(&mut inner.past, before);
-            // A name that never had an answer needs no place among those that are gone.
-            inner.past.retain(|_, count| *count > 0);
+        inner.retire();
+        if !inner.live.iter().any(|known| Arc::ptr_eq(known, tally)) {
+            inner.live.push(Arc::clone(tally));
         }
-        let tally = Arc::new(Tally::new(Arc::clone(labels)));
-        inner.live.push(Arc::clone(&tally));
-        tally
     }
 
     /// Answers by (service, region); a service that is gone keeps its sum.
     #[must_use]
     pub fn sum(&self) -> BTreeMap<(Arc<str>, Arc<str>), u64> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.retire();
         let mut sums = inner.past.clone();
         for tally in &inner.live {
             add(&mut sums, tally);
         }
         sums
+    }
+}
+
+impl TalliesInner {
+    /// Tallies that nobody else holds count no more.
+    fn retire(&mut self) {
+        let TalliesInner { live, past } = self;
+        live.retain(|tally| {
+            let is_used = Arc::strong_count(tally) > 1;
+            if !is_used {
+                add(past, tally);
+                // A name that never had an answer needs no place among those that are gone.
+                past.retain(|_, count| *count > 0);
+            }
+            is_used
+        });
     }
 }
 
@@ -189,14 +201,22 @@ mod tests {
     fn sums_outlive_a_replacement() {
         let labels: Labels = Arc::from([("www".into(), "eu".into()), ("www".into(), "us".into())]);
         let tallies = Tallies::default();
-        let (one, two) = (tallies.replace(None, &labels), tallies.replace(None, &labels));
+        let tally = || Arc::new(Tally::new(Arc::clone(&labels)));
+        let (one, two) = (tally(), tally());
+        for tally in [&one, &two, &one] {
+            tallies.add(tally);
+        }
         one.add(0);
         two.add(0);
         two.add(1);
         two.add(7);
-        let three = tallies.replace(Some(&one), &labels);
+        drop(one);
+        let three = tally();
+        tallies.add(&three);
         three.add(1);
-        let sums: Vec<u64> = tallies.sum().into_values().collect();
-        assert_eq!(sums, [2, 2]);
+        for _ in 0..2 {
+            let sums: Vec<u64> = tallies.sum().into_values().collect();
+            assert_eq!(sums, [2, 2]);
+        }
     }
 }

@@ -76,12 +76,19 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// A set for one more thread.
+    /// One more thread: its number, from 0, and a set of its own.
     #[must_use]
-    pub fn counters(&self) -> Arc<Counters> {
+    pub fn join(&self) -> (usize, Arc<Counters>) {
         let counters = Arc::new(Counters::default());
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&counters));
-        counters
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.push(Arc::clone(&counters));
+        (threads.len() - 1, counters)
+    }
+
+    /// How many threads there are.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// What all threads counted with one of their counters: `registry.sum(|counters| &counters.udp_sent)`.
@@ -99,7 +106,8 @@ mod tests {
     #[test]
     fn sums_over_threads() {
         let registry = Registry::default();
-        let (one, two) = (registry.counters(), registry.counters());
+        let ((first, one), (second, two)) = (registry.join(), registry.join());
+        assert_eq!((first, second, registry.threads()), (0, 1, 2));
         one.udp_sent.add(3);
         two.udp_sent.add(4);
         two.panics.add(1);

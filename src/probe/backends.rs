@@ -153,7 +153,7 @@ pub(super) fn check(kind: Kind, timeout: Duration) -> Check {
 }
 
 pub(super) fn target(address: SocketAddr, host: Option<&str>) -> Target {
-    Target { check: CheckId(0), address: address.ip(), port: address.port(), host: host.map(str::to_string) }
+    Target { check: CheckId(0), address: address.ip(), port: address.port(), host: host.map(Into::into) }
 }
 
 /// An address that this machine does not have.

@@ -133,7 +133,7 @@ struct Key {
     check: String,
     address: IpAddr,
     port: u16,
-    host: Option<String>,
+    host: Option<Arc<str>>,
 }
 
 impl Key {

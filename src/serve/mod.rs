@@ -9,11 +9,12 @@
 //! [`answer::Worker`] and counters: between receiving and sending there is no lock.
 //!
 //! `bind` opens the sockets, `socket` is the one module with `unsafe`, `answerer` calls `respond` and survives its
-//! panics, `connections` decides which TCP connections may stay, `udp` and `tcp` (RFC 7766) are the loops.
+//! panics, `connections` decides which TCP connections may stay, `cores` which worker runs where, `udp` and `tcp` (RFC 7766) are the loops.
 
 mod answerer;
 mod bind;
 mod connections;
+mod cores;
 mod socket;
 mod tcp;
 mod udp;
@@ -90,6 +91,7 @@ impl Listeners {
         respond: Respond,
     ) -> io::Result<Running> {
         answerer::mute_panics();
+        bind::tell_small_buffers(&self.udp);
         let (stop, _) = watch::channel(false);
         let mut running = Running { stop_udp: Arc::default(), stop_tcp: stop, threads: vec![] };
         // SplitMix64's increment: neighbouring threads get unlike seeds.

@@ -64,8 +64,15 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn start(listen: &[&str], workers: usize, limits: Limits, respond: Respond) -> Server {
+        Server::start_on(Server::bind(listen, workers), limits, respond)
+    }
+
+    pub(super) fn bind(listen: &[&str], workers: usize) -> Listeners {
         let listen: Vec<SocketAddr> = listen.iter().map(|address| address.parse().expect("an address")).collect();
-        let listeners = Listeners::bind(&listen, workers).expect("free ports");
+        Listeners::bind(&listen, workers).expect("free ports")
+    }
+
+    pub(super) fn start_on(listeners: Listeners, limits: Limits, respond: Respond) -> Server {
         let addresses = listeners.local_addresses().to_vec();
         let registry: Arc<Registry> = Arc::default();
         let running = listeners.serve_with(&published(), &registry, 1, limits, respond).expect("threads");

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::steering::{EcsPolicy, Standings, Steering};
+use crate::metrics::Tally;
+use crate::steering::{EcsPolicy, Steering, Table};
 use crate::zone::Authority;
 
 /// All that the data plane knows at one moment; never changed, only replaced.
@@ -19,9 +20,11 @@ pub struct Snapshot {
     /// Services, maps and places, compiled.
     pub steering: Arc<Steering>,
     /// What each group can do now, by layout.
-    pub standings: Vec<Standings>,
+    pub standings: Table,
     /// Settings that shape answers.
     pub settings: Arc<Settings>,
+    /// Counters of answers for each thread that answers, made ahead; may be fewer than there are threads.
+    pub tallies: Arc<[Arc<Tally>]>,
 }
 
 /// What of `[server]` and `[ecs]` shapes answers.

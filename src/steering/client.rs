@@ -6,9 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use crate::dns::ClientSubnet;
+use crate::geo::RangeMap;
 
 /// `[ecs]` as steering needs it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct EcsPolicy {
     /// Whether it is looked at, at all.
     pub enabled: bool,
@@ -18,6 +19,7 @@ pub struct EcsPolicy {
     pub ipv6: u8,
     /// Packet sources whose ECS may name addresses that are not global unicast.
     pub trusted: Vec<IpNet>,
+    special: Special,
 }
 
 /// Where the address came from.
@@ -47,7 +49,20 @@ pub struct Client {
     apart: u8,
 }
 
+/// Switched off.
+impl Default for EcsPolicy {
+    fn default() -> EcsPolicy {
+        EcsPolicy::new(false, 0, 0, Vec::new())
+    }
+}
+
 impl EcsPolicy {
+    /// See the fields.
+    #[must_use]
+    pub fn new(enabled: bool, ipv4: u8, ipv6: u8, trusted: Vec<IpNet>) -> EcsPolicy {
+        EcsPolicy { enabled, ipv4, ipv6, trusted, special: Special::new() }
+    }
+
     /// The client of a query from `source` with `subnet`; `follow` is the service's own `ecs` switch.
     #[must_use]
     pub fn client(&self, source: IpAddr, subnet: Option<&ClientSubnet>, follow: bool) -> Client {
@@ -61,13 +76,15 @@ impl EcsPolicy {
         let (address, bits, wrapped) = unwrap(subnet.address, subnet.source, false);
         let trusted = self.trusted.iter().any(|net| net.contains(&source.to_canonical()));
         let unwrapped = apart_from_unwrapped(address);
-        if let Some(block) = special_block(address, bits)
-            && !trusted
-        {
-            return resolver(source, Origin::SetAside(block.max(unwrapped) + wrapped));
+        let mut apart = unwrapped;
+        if !trusted {
+            let (block, from_special) = self.special.lookup(address);
+            if block > 0 && bits >= block {
+                return resolver(source, Origin::SetAside(block.max(unwrapped) + wrapped));
+            }
+            apart = apart.max(from_special);
         }
         let most = self.most_bits(address);
-        let apart = if trusted { unwrapped } else { unwrapped.max(apart_from_special(address)) };
         Client {
             address: mask(address, bits.min(most)),
             origin: Origin::Subnet,
@@ -182,46 +199,33 @@ const SPECIAL_V6: &[([u16; 3], u8)] =
 const UNWRAPPED: &[([u16; 6], u8)] =
     &[([0, 0, 0, 0, 0, 0xffff], 96), ([0x64, 0xff9b, 0, 0, 0, 0], 96), ([0x2002, 0, 0, 0, 0, 0], 16)];
 
-/// Leading bits that an address shares with each special-purpose block of its family, and the block's length.
-fn shared_with_special(address: IpAddr) -> impl Iterator<Item = (u8, u8)> {
-    let (v4, v6) = match address {
-        IpAddr::V4(_) => (SPECIAL_V4, &[][..]),
-        IpAddr::V6(_) => (&[][..], SPECIAL_V6),
-    };
-    let bits = left_aligned(address);
-    let v4 = v4.iter().map(|&(block, length)| (u128::from(u32::from_be_bytes(block)) << 96, length));
-    let v6 = v6.iter().map(|&([a, b, c], length)| (Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).to_bits(), length));
-    v4.chain(v6).map(move |(block, length)| ((bits ^ block).leading_zeros() as u8, length))
+/// Which special-purpose block an address is in.
+#[derive(Clone, Debug)]
+struct Special {
+    /// Number of the block, 0 = global unicast; neighbours differ, so that none of them merge.
+    blocks: RangeMap<u8>,
+    /// By number.
+    lengths: Vec<u8>,
 }
 
-/// The address's first bit as the first of 128.
-fn left_aligned(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,
-        IpAddr::V6(v6) => v6.to_bits(),
+impl Special {
+    fn new() -> Special {
+        let v4 = SPECIAL_V4.iter().map(|&(block, length)| IpNet::new(IpAddr::from(block), length));
+        let v6 = |[a, b, c]: [u16; 3], length| IpNet::new(IpAddr::from([a, b, c, 0, 0, 0, 0, 0]), length);
+        let inside = SPECIAL_V6.iter().map(|&(block, length)| v6(block, length));
+        // 2000::/3 is the sixteenths 2 and 3.
+        let outside = (0..16).filter(|sixteenth| sixteenth / 2 != 1).map(|sixteenth| v6([sixteenth << 12, 0, 0], 4));
+        let nets: Vec<IpNet> = v4.chain(inside).chain(outside).flatten().collect();
+        let lengths = std::iter::once(0).chain(nets.iter().map(IpNet::prefix_len)).collect();
+        Special { blocks: RangeMap::from_prefixes(0, nets.into_iter().zip(1u8..)), lengths }
     }
-}
 
-fn is_outside_global_v6(address: IpAddr) -> bool {
-    address.is_ipv6() && left_aligned(address) >> 125 != 1
-}
-
-/// The length of the special-purpose block that holds the whole prefix.
-fn special_block(address: IpAddr, bits: u8) -> Option<u8> {
-    let mut shared = shared_with_special(address);
-    let special = shared.find(|&(shared, length)| shared >= length && bits >= length);
-    let outside = || (bits >= 4 && is_outside_global_v6(address)).then_some(4);
-    special.map(|(_, length)| length).or_else(outside)
-}
-
-/// The length of the widest prefix of a client that holds no special-purpose block, but for the one it is itself in.
-fn apart_from_special(address: IpAddr) -> u8 {
-    let global = match address {
-        IpAddr::V4(_) => 0,
-        IpAddr::V6(_) if is_outside_global_v6(address) => 4,
-        IpAddr::V6(_) => 3,
-    };
-    shared_with_special(address).map(|(shared, length)| (shared + 1).min(length)).fold(global, u8::max)
+    /// The length of the block that holds an address, 0 = none; and the length of the widest prefix around it that holds
+    /// no other block, nor anything beside its own.
+    fn lookup(&self, address: IpAddr) -> (u8, u8) {
+        let (number, apart) = self.blocks.lookup(address);
+        (self.lengths[number as usize], apart)
+    }
 }
 
 /// The length of the widest prefix of a client that holds nothing that is unwrapped; 0 for IPv4.
@@ -242,7 +246,7 @@ mod tests {
     use super::*;
 
     fn policy() -> EcsPolicy {
-        EcsPolicy { enabled: true, ipv4: 24, ipv6: 56, trusted: vec!["127.0.0.0/8".parse().expect("net")] }
+        EcsPolicy::new(true, 24, 56, vec!["127.0.0.0/8".parse().expect("net")])
     }
 
     fn subnet(text: &str) -> ClientSubnet {

@@ -28,6 +28,7 @@ pub fn client_key(service: u64, address: IpAddr, bits: u8) -> u64 {
 
 /// A candidate's score for a key, uniform over all 32-bit numbers.
 #[must_use]
+#[inline(always)]
 pub fn score(key: u64, candidate: u32) -> u32 {
     // Both halves of the key take part, so that two keys alike in 32 bits still differ.
     let mut mixed = (key as u32 ^ candidate).wrapping_mul(0x9e37_79b1) ^ (key >> 32) as u32;
@@ -41,8 +42,13 @@ pub fn score(key: u64, candidate: u32) -> u32 {
 /// The rank of a candidate by score and weight: the lowest wins. `weight` is above 0.
 #[must_use]
 pub fn rank(score: u32, weight: u64) -> f64 {
-    let uniform = (f64::from(score) + 0.5) / 4_294_967_296.0;
-    -libm::log(uniform) / weight as f64
+    -libm::log(uniform(score)) / weight as f64
+}
+
+/// A score as a number between 0 and 1, neither of them.
+#[must_use]
+pub fn uniform(score: u32) -> f64 {
+    (f64::from(score) + 0.5) / 4_294_967_296.0
 }
 
 #[cfg(test)]

@@ -37,13 +37,24 @@ pub struct Local {
     pub(super) order: Vec<u32>,
     /// Shares that belong to `order`.
     pub(super) shares: Vec<u32>,
-    /// (rank, index) of candidates.
+    /// (rank, index) of entries or groups.
     pub(super) ranked: Vec<(f64, u32)>,
-    /// Running weights of smooth round-robin, by [`super::plan::Steered::rotations`].
-    pub(super) rotations: Vec<i64>,
-    /// Which version of a standing the running weights belong to.
-    pub(super) versions: Vec<u64>,
+    /// Indexes of the entries that are answered, best first.
+    pub(super) chosen: Vec<u32>,
+    /// Rotations, by [`super::plan::Steered::turns`].
+    pub(super) turns: Vec<Turn>,
+    /// Running weights of those whose cycle is long, by [`super::plan::Steered::running`].
+    pub(super) running: Vec<i64>,
     epoch: u64,
+}
+
+/// Where a rotation is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Turn {
+    /// Which version of a roster it goes through; 0 = none yet.
+    pub(super) version: u64,
+    /// The turn of the cycle that is next.
+    pub(super) place: u64,
 }
 
 impl Local {
@@ -55,8 +66,9 @@ impl Local {
             order: Vec::new(),
             shares: Vec::new(),
             ranked: Vec::new(),
-            rotations: Vec::new(),
-            versions: Vec::new(),
+            chosen: Vec::new(),
+            turns: Vec::new(),
+            running: Vec::new(),
             epoch: u64::MAX,
         }
     }
@@ -74,9 +86,10 @@ impl Local {
         }
         self.ranked.clear();
         self.ranked.reserve(need.candidates);
-        self.rotations.clear();
-        self.rotations.resize(need.rotations, 0);
-        self.versions.clear();
-        self.versions.resize(need.versions, u64::MAX);
+        self.chosen.clear();
+        self.chosen.reserve(need.candidates);
+        self.turns = vec![Turn::default(); need.turns];
+        // Fresh zeroes come from the kernel page by page as they are used, and few of these ever are.
+        self.running = vec![0; need.running];
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | whose address decides | `client` |
 //! | the order of regions for a place, compiled once | `plan`, with a policy each in `geo`, `nearest`, `failover`, `weighted`, and `selector`, `fence` |
+//! | what each group can do, frozen for picking | `selection` |
 //! | the first group that can serve, by health | `walk` |
 //! | which of its instances | `balance` |
 
@@ -16,6 +17,7 @@ pub mod hash;
 pub mod local;
 mod nearest;
 pub mod plan;
+pub mod selection;
 mod selector;
 pub mod service;
 #[cfg(test)]
@@ -27,8 +29,9 @@ mod weighted;
 pub use client::{Client, EcsPolicy};
 pub use local::Local;
 pub use plan::{LayoutId, Steered, Steering};
+pub use selection::{Standings, Table};
 pub use service::{
     Balance, Element, FenceUnknown, List, Map, MapEntry, MapId, Part, Selector, Service, ServiceId, Steer, Sticky,
     WhenAllDown, Within,
 };
-pub use walk::{Decision, Outcome, Standings, decide};
+pub use walk::{Decision, Outcome, decide};

@@ -15,6 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 use super::selector::Whereabouts;
 use super::service::{Balance, Map, MapId, Service, ServiceId, Steer};
@@ -22,6 +23,7 @@ use super::trace::{Silent, Trace};
 use super::{failover, fence, geo, hash, nearest, weighted};
 use crate::fleet::{Family, Fleet, InstanceId, PoolId, RegionId};
 use crate::geo::{Atlas, PlaceId, RangeMap};
+use crate::metrics::Labels;
 
 /// Index into [`Steering::layouts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +44,8 @@ pub struct Steering {
     pub services: Vec<Steered>,
     /// By [`LayoutId`].
     pub layouts: Vec<Layout>,
+    /// Service and region of each counter of answers, in the order of [`Steered::slot`].
+    pub labels: Labels,
     room: Room,
 }
 
@@ -52,32 +56,38 @@ pub struct Room {
     pub groups: usize,
     /// Instances of the largest group.
     pub candidates: usize,
+    /// Rotations: of each service that takes turns two for each group.
+    pub turns: usize,
     /// Running weights of all rotations.
-    pub rotations: usize,
-    /// Standings that rotations follow.
-    pub versions: usize,
+    pub running: usize,
 }
 
-/// A service, compiled.
+/// A service, compiled. What every answer reads comes first and lies in one cache line: among many services it is in
+/// no cache, and each further line costs as much as all the rest of an answer.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Steered {
-    /// As configured.
-    pub service: Service,
-    /// Its name without the final dot, in lower case: label of metrics and seed of its hash.
-    pub name: Arc<str>,
+    /// Prefix → order.
+    pub orders: Arc<Orders>,
     /// Frozen hash of its name.
     pub hash: u64,
     /// What its orders refer to.
     pub layout: LayoutId,
-    /// Prefix → order.
-    pub orders: Arc<Orders>,
     /// Number of its first group's counter; one for each group of its layout follows.
-    pub slot: usize,
-    /// Where its running weights begin: group by group, family by family.
-    pub(super) rotations: Vec<[usize; 2]>,
-    /// Where its versions begin, two for each group.
-    pub(super) versions: usize,
+    pub slot: u32,
+    /// Number of its first rotation, if it takes turns: group by group, family by family.
+    pub(super) turns: u32,
+    /// Where its running weights begin, in the same order.
+    pub(super) running: u32,
+    /// Families of which its pool has an address at all, with a weight above 0.
+    pub serves: [bool; 2],
+    /// As configured.
+    pub service: Service,
+    /// Its name without the final dot, in lower case: label of metrics and seed of its hash.
+    pub name: Arc<str>,
 }
+
+const _: () = assert!(std::mem::offset_of!(Steered, service) + std::mem::offset_of!(Service, when_all_down) < 64);
 
 /// The groups of a pool.
 #[derive(Debug)]
@@ -88,15 +98,17 @@ pub struct Layout {
     pub groups: Vec<Group>,
     /// Whether the pool has an address of that family at all, with a weight above 0.
     pub serves: [bool; 2],
+    /// Whether some service takes turns.
+    pub rotates: bool,
 }
 
 /// Instances that one step of an order may serve from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
     /// Regions it stands for: one, or for `any` all that are allowed.
-    pub regions: Vec<RegionId>,
+    pub regions: SmallVec<[RegionId; 4]>,
     /// In configured order.
-    pub members: Vec<InstanceId>,
+    pub members: SmallVec<[InstanceId; 4]>,
     /// Frozen hash of its first region's name.
     pub hash: u32,
     /// Sum of the members' weights.
@@ -116,6 +128,14 @@ impl Group {
             _ if self.fenced => names.join("+"),
             _ => "any".into(),
         }
+    }
+}
+
+impl Order {
+    /// Whether every client of it goes through the groups as they stand.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        self.equals <= 1 && self.shares.is_empty()
     }
 }
 
@@ -164,13 +184,20 @@ impl Steering {
             room: Room::default(),
         };
         let mut services: Vec<Steered> = services.into_iter().map(|service| compiler.service(service)).collect();
-        let Compiler { layouts, room, .. } = compiler;
+        let Compiler { layouts, mut room, .. } = compiler;
         let mut slot = 0;
-        for service in &mut services {
-            service.slot = slot;
-            slot += layouts[service.layout.0 as usize].groups.len();
+        for steered in &mut services {
+            let groups = &layouts[steered.layout.0 as usize].groups;
+            steered.slot = slot;
+            slot += groups.len() as u32;
+            if steered.service.balance == Balance::RoundRobin {
+                (steered.turns, steered.running) = (room.turns as u32, room.running as u32);
+                room.turns += 2 * groups.len();
+                room.running += 2 * groups.iter().map(|group| group.members.len()).sum::<usize>();
+            }
         }
-        Steering { epoch, fleet, maps, atlas, services, layouts, room }
+        let labels = labels(&services, &layouts, &fleet);
+        Steering { epoch, fleet, maps, atlas, services, layouts, labels, room }
     }
 
     /// How much room a thread needs.
@@ -204,6 +231,19 @@ impl Steering {
     }
 }
 
+/// Equal regions share one text.
+fn labels(services: &[Steered], layouts: &[Layout], fleet: &Fleet) -> Labels {
+    let mut texts: HashMap<String, Arc<str>> = HashMap::new();
+    let mut labels = Vec::with_capacity(services.iter().map(|one| layouts[one.layout.0 as usize].groups.len()).sum());
+    for steered in services {
+        for group in &layouts[steered.layout.0 as usize].groups {
+            let text = texts.entry(group.label(fleet)).or_insert_with_key(|label| label.as_str().into());
+            labels.push((Arc::clone(&steered.name), Arc::clone(text)));
+        }
+    }
+    labels.into()
+}
+
 struct Compiler<'a> {
     fleet: &'a Fleet,
     maps: &'a [Map],
@@ -226,12 +266,14 @@ impl Compiler<'_> {
         let layout = self.layout_of(&service);
         let orders = self.orders_of(&service, layout);
         let name: Arc<str> = service.name.to_plain().to_ascii_lowercase().into();
-        let (rotations, versions) = self.rotations_of(&service, layout);
-        let groups = &self.layouts[layout.0 as usize].groups;
+        let Layout { groups, serves, rotates, .. } = &mut self.layouts[layout.0 as usize];
+        *rotates |= service.balance == Balance::RoundRobin;
+        let serves = *serves;
         self.room.groups = self.room.groups.max(groups.len());
         let largest = groups.iter().map(|group| group.members.len()).max().unwrap_or(0);
         self.room.candidates = self.room.candidates.max(largest).max(groups.len());
-        Steered { hash: hash::of_name(&name), service, name, layout, orders, slot: 0, rotations, versions }
+        let hash = hash::of_name(&name);
+        Steered { orders, hash, layout, slot: 0, turns: 0, running: 0, serves, service, name }
     }
 
     /// Regions of a pool are one layout for all services but those with `any`: theirs depends on the map's fences.
@@ -249,7 +291,7 @@ impl Compiler<'_> {
             instances.any(|instance| instance.addresses.iter().any(|address| Family::of(address.ip) == family))
         });
         let id = LayoutId(self.layouts.len() as u32);
-        self.layouts.push(Layout { pool: service.pool, groups, serves });
+        self.layouts.push(Layout { pool: service.pool, groups, serves, rotates: false });
         self.layout_ids.insert(key, id);
         id
     }
@@ -260,10 +302,11 @@ impl Compiler<'_> {
             let of = &self.fleet.instance(id).regions;
             (without_region && of.is_empty()) || of.iter().any(|region| regions.contains(region))
         };
-        let members: Vec<InstanceId> = self.fleet.pool(pool).instances.iter().copied().filter(belongs).collect();
+        let members: SmallVec<[InstanceId; 4]> =
+            self.fleet.pool(pool).instances.iter().copied().filter(belongs).collect();
         let weight = members.iter().map(|&id| u64::from(self.fleet.instance(id).weight)).sum();
         let hash = regions.first().map_or(0, |&region| hash::of_name(&self.fleet.region(region).name) as u32);
-        Group { regions, members, hash, weight, fenced }
+        Group { regions: regions.into(), members, hash, weight, fenced }
     }
 
     fn orders_of(&mut self, service: &Service, layout: LayoutId) -> Arc<Orders> {
@@ -340,22 +383,6 @@ impl Compiler<'_> {
         let maps = self.maps;
         let compile = || Arc::new(Networks::of(networks_of(&maps[id.0 as usize])));
         Arc::clone(self.networks.entry(id).or_insert_with(compile))
-    }
-
-    /// Gives a service that rotates its place among the running weights of each thread.
-    fn rotations_of(&mut self, service: &Service, layout: LayoutId) -> (Vec<[usize; 2]>, usize) {
-        if service.balance != Balance::RoundRobin {
-            return (Vec::new(), 0);
-        }
-        let versions = self.room.versions;
-        let mut bases = Vec::new();
-        for group in &self.layouts[layout.0 as usize].groups {
-            let members = group.members.len();
-            bases.push([self.room.rotations, self.room.rotations + members]);
-            self.room.rotations += 2 * members;
-            self.room.versions += 2;
-        }
-        (bases, versions)
     }
 }
 

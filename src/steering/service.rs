@@ -15,31 +15,32 @@ pub struct ServiceId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MapId(pub u32);
 
-/// A DNS name that is steered.
+/// A DNS name that is steered. What an answer reads comes first, see [`super::plan::Steered`].
 #[derive(Clone, Debug, PartialEq)]
+#[repr(C)]
 pub struct Service {
-    /// Owner name, may be a wildcard.
-    pub name: Name,
-    /// Further owner names that answer alike.
-    pub aliases: Vec<Name>,
+    /// Seconds.
+    pub ttl: u32,
+    /// Most addresses in one answer; 0 = all.
+    pub answers: u16,
+    /// How clients are grouped for everything that keeps a client where it is.
+    pub sticky: Sticky,
+    /// Which instance.
+    pub balance: Balance,
+    /// Whether ECS is looked at.
+    pub ecs: bool,
+    /// What to answer when nothing works.
+    pub when_all_down: WhenAllDown,
     /// Where its instances are.
     pub pool: PoolId,
     /// Which region.
     pub steer: Steer,
     /// The map: what `geo` follows, fences for every other `steer`, `default` for `nearest`.
     pub map: Option<MapId>,
-    /// Which instance.
-    pub balance: Balance,
-    /// Most addresses in one answer; 0 = all.
-    pub answers: u16,
-    /// Seconds.
-    pub ttl: u32,
-    /// What to answer when nothing works.
-    pub when_all_down: WhenAllDown,
-    /// How clients are grouped for everything that keeps a client where it is.
-    pub sticky: Sticky,
-    /// Whether ECS is looked at.
-    pub ecs: bool,
+    /// Owner name, may be a wildcard.
+    pub name: Name,
+    /// Further owner names that answer alike.
+    pub aliases: Vec<Name>,
 }
 
 /// How the regions are ordered for a client.

@@ -8,18 +8,16 @@
 //! ```
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::client::Client;
 use super::local::Local;
 use super::plan::{Group, Order, Steered, Steering};
+use super::selection::{Roster, Selection, Standings, Table};
 use super::service::{ServiceId, Sticky, WhenAllDown};
 use super::trace::Trace;
 use super::{hash, weighted};
 use crate::fleet::{Family, InstanceId, RegionId};
-use crate::health::Standing;
-use crate::health::group::Candidates;
 
 /// Losses within this time of each other count as equal.
 const SAME_LOSS: Duration = Duration::from_secs(60);
@@ -29,19 +27,16 @@ const MAX_FALLBACKS: usize = 8;
 /// Most members of a group that a trace names.
 const MAX_SHOWN: usize = 20;
 
-/// The standings of a layout's groups, by group and family.
-pub type Standings = Arc<[[Standing; 2]]>;
-
 /// What is to be answered.
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome<'a> {
     /// Pick among these.
     Pick {
         /// Who may be picked.
-        candidates: &'a Candidates,
+        roster: &'a Roster,
         /// Index into the layout's groups.
         group: usize,
-        /// Version of the candidates, for rotations.
+        /// Version of the roster, for rotations; above 0.
         version: u64,
     },
     /// NOERROR without records.
@@ -67,10 +62,10 @@ pub struct Decision<'a> {
     pub as_if_up: bool,
 }
 
-/// Decides for `client` asking `service` for addresses of `family`. `standings` is indexed by layout.
+/// Decides for `client` asking `service` for addresses of `family`.
 pub fn decide<'a, T: Trace>(
     steering: &'a Steering,
-    standings: &'a [Standings],
+    standings: &'a Table,
     service: ServiceId,
     client: &Client,
     family: Family,
@@ -98,7 +93,7 @@ pub fn decide<'a, T: Trace>(
 
 struct Walk<'a, 'c> {
     steering: &'a Steering,
-    standings: &'a [Standings],
+    standings: &'a Table,
     client: &'c Client,
     family: Family,
     fences: Fences<'a>,
@@ -143,16 +138,14 @@ struct Step<'a> {
 #[derive(Clone, Copy)]
 struct Serving<'a> {
     group: usize,
-    standing: &'a Standing,
+    selection: &'a Selection,
 }
 
 impl<'a> Walk<'a, '_> {
     fn service<T: Trace>(&mut self, id: ServiceId, local: &mut Local, trace: &mut T) -> Step<'a> {
         let steered = self.steering.service(id);
-        let layout = self.steering.layout(steered.layout);
-        let standings: &'a [[Standing; 2]] = &self.standings[steered.layout.0 as usize];
         let stands_in = matches!(steered.service.when_all_down, WhenAllDown::Service(_) | WhenAllDown::Addresses(_));
-        if !layout.serves[self.family as usize] && !stands_in {
+        if !steered.serves[self.family as usize] && !stands_in {
             trace.note("region", || "no instance has an address of this family: NODATA".into());
             return Step { next: Next::Answer(Outcome::Nodata), all_down: false, as_if_up: false };
         }
@@ -164,37 +157,31 @@ impl<'a> Walk<'a, '_> {
         if order.equals > 1 {
             self.scope = self.scope.max(sticky_bits(steered.service.sticky, self.client.address));
         }
-        // Taken out, so that the rest of `local` stays free; put back below, with its room.
-        let mut sequence = std::mem::take(&mut local.order);
-        self.sequence(steered, order, &mut sequence, local, trace);
-        let step = self.passes(steered, standings, &sequence, trace);
-        local.order = sequence;
-        step
+        let standings = self.standings.get(steered.layout);
+        if order.is_fixed() {
+            return self.passes(steered, standings, &order.groups, trace);
+        }
+        self.sequence(steered, order, local, trace);
+        self.passes(steered, standings, &local.order, trace)
     }
 
-    /// The groups in the order for this very query.
-    fn sequence<T: Trace>(
-        &self,
-        steered: &Steered,
-        order: &Order,
-        sequence: &mut Vec<u32>,
-        local: &mut Local,
-        trace: &mut T,
-    ) {
+    /// The groups in the order for this very query, in `local.order`.
+    fn sequence<T: Trace>(&self, steered: &Steered, order: &Order, local: &mut Local, trace: &mut T) {
+        let Local { order: sequence, shares, ranked, random, .. } = local;
         sequence.clear();
         sequence.extend_from_slice(&order.groups);
         let groups = &self.steering.layout(steered.layout).groups;
         if !order.shares.is_empty() {
-            local.shares.clear();
-            local.shares.extend_from_slice(&order.shares);
-            weighted::shuffle(sequence, &mut local.shares, &mut local.random);
+            shares.clear();
+            shares.extend_from_slice(&order.shares);
+            weighted::shuffle(sequence, shares, random);
             trace.note("order", || format!("drawn: {}", self.names(steered, sequence)));
         }
         if order.equals > 1 {
             let bits = sticky_bits(steered.service.sticky, self.client.address);
             let key = hash::client_key(steered.hash, self.client.address, bits);
-            local.ranked.clear();
-            local.ranked.extend(sequence[..order.equals as usize].iter().map(|&at| {
+            ranked.clear();
+            ranked.extend(sequence[..order.equals as usize].iter().map(|&at| {
                 let group = &groups[at as usize];
                 let rank = if group.weight == 0 {
                     f64::INFINITY
@@ -203,8 +190,8 @@ impl<'a> Walk<'a, '_> {
                 };
                 (rank, at)
             }));
-            local.ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            for (to, (_, at)) in sequence.iter_mut().zip(&local.ranked) {
+            ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            for (to, (_, at)) in sequence.iter_mut().zip(ranked) {
                 *to = *at;
             }
             trace.note("order", || format!("equals ranked by client hash: {}", self.names(steered, sequence)));
@@ -214,15 +201,15 @@ impl<'a> Walk<'a, '_> {
     fn passes<T: Trace>(
         &self,
         steered: &'a Steered,
-        standings: &'a [[Standing; 2]],
+        standings: &'a Standings,
         sequence: &[u32],
         trace: &mut T,
     ) -> Step<'a> {
-        let answer = |candidates, serving: Serving<'a>| Step {
+        let answer = |roster, serving: Serving<'a>| Step {
             next: Next::Answer(Outcome::Pick {
-                candidates,
+                roster,
                 group: serving.group,
-                version: serving.standing.version.wrapping_mul(4).wrapping_add(pass_of(serving.standing, candidates)),
+                version: serving.selection.version.wrapping_mul(4).wrapping_add(pass_of(serving.selection, roster)),
             }),
             all_down: false,
             as_if_up: false,
@@ -230,9 +217,9 @@ impl<'a> Walk<'a, '_> {
         self.describe(steered, standings, sequence, trace);
         if let Some(serving) = self.alive(steered, standings, sequence, self.family) {
             trace.note("region", || format!("{} serves", self.name(steered, serving.group)));
-            let standing = serving.standing;
-            let candidates = if standing.eligible.is_empty() { &standing.unknown } else { &standing.eligible };
-            return answer(candidates, serving);
+            let selection = serving.selection;
+            let roster = if selection.eligible.is_empty() { &selection.unknown } else { &selection.eligible };
+            return answer(roster, serving);
         }
         if self.only_this_family_lacks(steered, standings, sequence) {
             trace.note("region", || "no address of this family while the other is served: NODATA".into());
@@ -246,7 +233,7 @@ impl<'a> Walk<'a, '_> {
                     trace.note("region", || {
                         format!("all down, serve-all: {} was lost last", self.name(steered, serving.group))
                     });
-                    Step { all_down: true, as_if_up: true, ..answer(&serving.standing.allowed, serving) }
+                    Step { all_down: true, as_if_up: true, ..answer(&serving.selection.allowed, serving) }
                 }
                 None => Step { next: Next::Answer(Outcome::Nodata), all_down: false, as_if_up: false },
             },
@@ -263,7 +250,7 @@ impl<'a> Walk<'a, '_> {
     fn open<'s>(
         &'s self,
         steered: &'s Steered,
-        standings: &'a [[Standing; 2]],
+        standings: &'a Standings,
         sequence: &'s [u32],
         family: Family,
     ) -> impl Iterator<Item = Serving<'a>> + 's {
@@ -273,35 +260,35 @@ impl<'a> Walk<'a, '_> {
             .iter()
             .map(|&at| at as usize)
             .filter(move |&at| !fenced || self.fences.allow(&groups[at]))
-            .map(move |group| Serving { group, standing: &standings[group][family as usize] })
+            .filter_map(move |group| Some(Serving { group, selection: standings.get(group, family)? }))
     }
 
     /// Passes 1 and 2.
     fn alive(
         &self,
         steered: &Steered,
-        standings: &'a [[Standing; 2]],
+        standings: &'a Standings,
         sequence: &[u32],
         family: Family,
     ) -> Option<Serving<'a>> {
         let open = || self.open(steered, standings, sequence, family);
-        if let Some(available) = open().find(|serving| serving.standing.available) {
+        if let Some(available) = open().find(|serving| serving.selection.available) {
             return Some(available);
         }
         // Eligible ÷ allowed, compared by cross multiplication; the first wins ties.
-        let greater = |a: &Standing, b: &Standing| {
+        let greater = |a: &Selection, b: &Selection| {
             u128::from(a.eligible.weight) * u128::from(b.allowed.weight)
                 > u128::from(b.eligible.weight) * u128::from(a.allowed.weight)
         };
-        let some_alive = open().filter(|serving| !serving.standing.eligible.is_empty());
-        let fullest = some_alive.reduce(|best, next| if greater(next.standing, best.standing) { next } else { best });
-        fullest.or_else(|| open().find(|serving| !serving.standing.unknown.is_empty()))
+        let some_alive = open().filter(|serving| !serving.selection.eligible.is_empty());
+        let fullest = some_alive.reduce(|best, next| if greater(next.selection, best.selection) { next } else { best });
+        fullest.or_else(|| open().find(|serving| !serving.selection.unknown.is_empty()))
     }
 
     /// SPEC 3.1: AAAA may be NODATA when its instances are down (not unknown) and A is served normally. A family of which
     /// the pool has no address at all is NODATA (SPEC 7.2) while the other works: nothing needs to stand in for it.
-    fn only_this_family_lacks(&self, steered: &Steered, standings: &'a [[Standing; 2]], sequence: &[u32]) -> bool {
-        let serves = self.steering.layout(steered.layout).serves[self.family as usize];
+    fn only_this_family_lacks(&self, steered: &Steered, standings: &'a Standings, sequence: &[u32]) -> bool {
+        let serves = steered.serves[self.family as usize];
         let other = match self.family {
             Family::V6 => Family::V4,
             Family::V4 if !serves => Family::V6,
@@ -311,29 +298,30 @@ impl<'a> Walk<'a, '_> {
     }
 
     /// Pass 3 of `serve-all`: the group that lost its last eligible instance last; within a minute, order decides.
-    fn lost_last(&self, steered: &Steered, standings: &'a [[Standing; 2]], sequence: &[u32]) -> Option<Serving<'a>> {
+    fn lost_last(&self, steered: &Steered, standings: &'a Standings, sequence: &[u32]) -> Option<Serving<'a>> {
         let open = || {
             let open = self.open(steered, standings, sequence, self.family);
-            open.filter(|serving| !serving.standing.allowed.is_empty())
+            open.filter(|serving| !serving.selection.allowed.is_empty())
         };
-        let latest = open().filter_map(|serving| serving.standing.lost_at).max();
+        let latest = open().filter_map(|serving| serving.selection.lost_at).max();
         match latest {
             None => open().next(),
             Some(latest) => {
-                open().find(|serving| serving.standing.lost_at.is_some_and(|lost| latest.since(lost) <= SAME_LOSS))
+                open().find(|serving| serving.selection.lost_at.is_some_and(|lost| latest.since(lost) <= SAME_LOSS))
             }
         }
     }
 
     /// Each group in order with what it can do, and why each member may be picked or not.
-    fn describe<T: Trace>(&self, steered: &Steered, standings: &[[Standing; 2]], sequence: &[u32], trace: &mut T) {
+    fn describe<T: Trace>(&self, steered: &Steered, standings: &Standings, sequence: &[u32], trace: &mut T) {
         for &at in sequence {
             trace.note("region", || {
                 let group = &self.steering.layout(steered.layout).groups[at as usize];
-                let standing = &standings[at as usize][self.family as usize];
-                let verdict = if standing.available { "available" } else { "not available" };
-                let weights = format!("{} of {} of the weight", standing.eligible.weight, standing.allowed.weight);
-                let members = group.members.iter().take(MAX_SHOWN).map(|&id| self.member(standing, id));
+                let none = Selection::default();
+                let selection = standings.get(at as usize, self.family).unwrap_or(&none);
+                let verdict = if selection.available { "available" } else { "not available" };
+                let weights = format!("{} of {} of the weight", selection.eligible.weight, selection.allowed.weight);
+                let members = group.members.iter().take(MAX_SHOWN).map(|&id| self.member(selection, id));
                 let mut members: Vec<String> = members.collect();
                 if group.members.len() > MAX_SHOWN {
                     members.push(format!("{} more", group.members.len() - MAX_SHOWN));
@@ -344,14 +332,14 @@ impl<'a> Walk<'a, '_> {
     }
 
     /// `eu-1 up (weight 3)`.
-    fn member(&self, standing: &Standing, id: InstanceId) -> String {
+    fn member(&self, selection: &Selection, id: InstanceId) -> String {
         let instance = self.steering.fleet.instance(id);
-        let holds = |candidates: &Candidates| candidates.list.iter().any(|candidate| candidate.instance == id);
+        let holds = |roster: &Roster| roster.entries.iter().any(|entry| entry.instance == id);
         let state = match () {
             () if instance.weight == 0 => return format!("{} never (weight 0)", instance.name),
-            () if !holds(&standing.allowed) => return format!("{} has no address of this family", instance.name),
-            () if holds(&standing.eligible) => "up",
-            () if holds(&standing.unknown) => "unknown",
+            () if !holds(&selection.allowed) => return format!("{} has no address of this family", instance.name),
+            () if holds(&selection.eligible) => "up",
+            () if holds(&selection.unknown) => "unknown",
             () => "down",
         };
         format!("{} {state} (weight {})", instance.name, instance.weight)
@@ -368,14 +356,14 @@ impl<'a> Walk<'a, '_> {
     }
 }
 
-/// Tells the candidate lists of a standing apart, so that rotations over them do not mix.
-fn pass_of(standing: &Standing, candidates: &Candidates) -> u64 {
-    if std::ptr::eq(candidates, &standing.eligible) {
-        0
-    } else if std::ptr::eq(candidates, &standing.unknown) {
+/// Tells the rosters of a selection apart, so that rotations over them do not mix; above 0.
+fn pass_of(selection: &Selection, roster: &Roster) -> u64 {
+    if std::ptr::eq(roster, &selection.eligible) {
         1
-    } else {
+    } else if std::ptr::eq(roster, &selection.unknown) {
         2
+    } else {
+        3
     }
 }
 
@@ -387,15 +375,15 @@ pub fn sticky_bits(sticky: Sticky, address: IpAddr) -> u8 {
 
 /// Whether some client of a service gets an answer of the third pass now: the service fails open, or has nothing left.
 #[must_use]
-pub fn is_all_down(steering: &Steering, standings: &[Standings], steered: &Steered, family: Family) -> bool {
-    if !steering.layout(steered.layout).serves[family as usize] {
+pub fn is_all_down(steering: &Steering, standings: &Table, steered: &Steered, family: Family) -> bool {
+    if !steered.serves[family as usize] {
         return false;
     }
     let client = Client::of_resolver(IpAddr::from([0, 0, 0, 0]));
     let walk = Walk { steering, standings, client: &client, family, fences: Fences::default(), scope: 0 };
-    let standings = &standings[steered.layout.0 as usize];
+    let standings = standings.get(steered.layout);
     steered.orders.orders.iter().any(|order| {
-        let allowed = walk.open(steered, standings, &order.groups, family).any(|one| !one.standing.allowed.is_empty());
+        let allowed = walk.open(steered, standings, &order.groups, family).any(|one| !one.selection.allowed.is_empty());
         let alive = |family| walk.alive(steered, standings, &order.groups, family).is_some();
         allowed && !alive(family) && !(family == Family::V6 && alive(Family::V4))
     })

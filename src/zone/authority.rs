@@ -202,7 +202,7 @@ mod tests {
             RecordType::SOA => [&[0u8, 0][..], &[0; 16], &30u32.to_be_bytes()].concat().into(),
             _ => Box::from([0u8]),
         };
-        Record { owner: name(owner), rtype, ttl: 300, rdata, span: Span { source: SourceId(0), range: 0..0 } }
+        Record { owner: name(owner), rtype, ttl: 300, rdata, span: Span::new(SourceId(0), 0..0) }
     }
 
     fn example() -> Authority {

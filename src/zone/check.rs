@@ -241,7 +241,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn span(&self, index: usize) -> Span {
-        self.records[index].span.clone()
+        self.records[index].span
     }
 
     fn error(&mut self, index: usize, message: impl Into<String>, other: Option<(usize, &str)>) {
@@ -315,7 +315,7 @@ impl Check<'_> {
     fn too_large(&mut self, index: usize, octets: usize) {
         let Record { owner, rtype, span, .. } = &self.records[index];
         let message = format!("the RRset {owner} {rtype} has {octets} octets");
-        let problem = Problem::error(span.clone(), message);
+        let problem = Problem::error(*span, message);
         self.problems.push(problem.allowed(format!("at most {MAX_RRSET}, so that it fits one message")));
     }
 
@@ -377,9 +377,9 @@ impl Check<'_> {
                 first = Some(soa);
             }
         }
-        let start = Span { source: file, range: 0..0 };
+        let start = Span::new(file, 0..0);
         if is_whole && first.is_none() {
-            self.problems.push(Problem::error(start.clone(), format!("no SOA at {}", self.zone)));
+            self.problems.push(Problem::error(start, format!("no SOA at {}", self.zone)));
         }
         if is_whole && self.names.at[0].ns.is_none() {
             self.problems.push(Problem::error(start, format!("no NS at {}", self.zone)));
@@ -465,7 +465,7 @@ impl Check<'_> {
         let is_delegation = record.rtype == RecordType::NS && record.owner != *self.zone;
         match cover {
             Cover::Cut { index: cut, .. } if is_delegation && self.records[cut].owner == record.owner => {
-                let problem = Problem::error(record.span.clone(), format!("{target} has no glue"));
+                let problem = Problem::error(record.span, format!("{target} has no glue"));
                 let hint = "add its A or AAAA record: nobody can find it without";
                 self.problems.push(problem.hint(hint));
             }
@@ -473,10 +473,8 @@ impl Check<'_> {
             Cover::Dname(_) => {}
             _ if self.names.has_wildcard(lower) => {}
             _ => {
-                let problem = Problem::warning(
-                    record.span.clone(),
-                    format!("{} to {target}, which has no address here", record.rtype),
-                );
+                let problem =
+                    Problem::warning(record.span, format!("{} to {target}, which has no address here", record.rtype));
                 self.problems.push(problem.hint("fine when a service of the configuration has that name"));
             }
         }

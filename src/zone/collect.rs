@@ -1,6 +1,6 @@
 //! Collects problems up to a bound, errors and warnings apart, so that many warnings never hide an error.
 
-use crate::problem::{Problem, Severity};
+use crate::problem::{Problem, Severity, SourceId};
 
 /// Most errors, and most warnings, that are kept.
 const MAX_KEPT: usize = 1000;
@@ -33,9 +33,7 @@ impl Problems {
 
     /// All that were kept in the order of the files, then how many more there were.
     pub(super) fn finish(mut self) -> Vec<Problem> {
-        self.kept.sort_by_key(|problem| {
-            problem.span.as_ref().map_or((u32::MAX, 0), |span| (span.source.0, span.range.start))
-        });
+        self.kept.sort_by_key(|problem| problem.span.map_or((SourceId(u32::MAX), 0), |span| span.order()));
         for (count, severity, word) in
             [(self.errors, Severity::Error, "errors"), (self.warnings, Severity::Warning, "warnings")]
         {

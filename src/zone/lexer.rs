@@ -66,7 +66,7 @@ impl<'a> Input<'a> {
     /// The place of an octet range.
     pub(super) fn span(&self, range: Range<usize>) -> Span {
         let (start, end) = self.pinned.unwrap_or((range.start, range.end));
-        Span { source: self.source, range: start..end }
+        Span::new(self.source, start..end)
     }
 
     /// An error at a token.

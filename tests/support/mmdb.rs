@@ -69,12 +69,17 @@ impl Writer {
 
     /// The octets of the file.
     pub fn write(&self) -> Vec<u8> {
-        let mut networks = self.networks.clone();
+        let mut networks: Vec<(IpNet, &Value)> = self.networks.iter().map(|(prefix, value)| (*prefix, value)).collect();
         networks.sort_by_key(|(prefix, _)| prefix.prefix_len());
+        self.write_all(networks)
+    }
+
+    /// The octets of a file of these networks, outer ones before those inside them.
+    pub fn write_all<'v>(&self, networks: impl IntoIterator<Item = (IpNet, &'v Value)>) -> Vec<u8> {
         let mut data = Data::default();
         let mut tree = Tree { nodes: vec![[Record::Nothing; 2]] };
-        for (prefix, value) in &networks {
-            let (address, length) = self.place(*prefix);
+        for (prefix, value) in networks {
+            let (address, length) = self.place(prefix);
             tree.set(address, length, Record::Value(data.add(value)));
         }
         if self.aliases && self.ip_version == 6 {

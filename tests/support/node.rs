@@ -12,7 +12,7 @@ use waymark::control::world::Health;
 use waymark::fleet::{Family, InstanceId};
 use waymark::health::Verdict;
 use waymark::snapshot::Snapshot;
-use waymark::steering::{LayoutId, Standings};
+use waymark::steering::{LayoutId, Table};
 use waymark::time::Tick;
 
 use super::query::Ask;
@@ -94,7 +94,7 @@ impl Node {
         let instance = self.world.fleet().instance(id);
         let has_check = instance.addresses.iter().any(|address| !address.targets.is_empty());
         let addresses = instance.addresses.iter().filter(|address| families.contains(&Family::of(address.ip)));
-        let targets: Vec<_> = addresses.flat_map(|address| address.targets.clone()).collect();
+        let targets: Vec<_> = addresses.flat_map(|address| address.targets.to_vec()).collect();
         self.down[id.0 as usize] = !has_check && verdict == Verdict::Down;
         for target in targets {
             self.verdicts[target.0 as usize] = verdict;
@@ -122,9 +122,10 @@ impl Node {
             now: self.now,
             serial: self.serial,
         };
-        let judged: Vec<Standings> = (0..self.snapshot.standings.len())
-            .map(|at| self.world.judge(LayoutId(at as u32), health, Some(&self.snapshot.standings[at])))
-            .collect();
+        let standings = &self.snapshot.standings;
+        let layouts = (0..standings.len() as u32).map(LayoutId);
+        let judged: Table =
+            layouts.map(|layout| self.world.judge(layout, health, Some(standings.get(layout)))).collect();
         self.snapshot = self.world.freeze(judged, self.serial);
         self.worker.adopt(&self.snapshot);
     }

@@ -70,7 +70,7 @@ fn placed(fleet: &Fleet, instance: &Instance) -> Option<Placed> {
     let port = fleet.target(*address.targets.first()?).port;
     let region = fleet.region(*instance.regions.first()?).name.clone();
     Some(Placed {
-        name: instance.name.clone(),
+        name: instance.name.to_string(),
         region,
         weight: instance.weight,
         address: SocketAddr::new(address.ip, port),

@@ -1,33 +1,69 @@
 //! `weighted` and `random`: a draw without replacement, probability by weight (SPEC 5.1).
+//!
+//! | how many | way |
+//! |---|---|
+//! | one | the alias table, or for equal weights an index |
+//! | several of few | one after the other, each by weight among those left |
+//! | several of many | exponential clocks: the order in which they ring (Efraimidis and Spirakis 2006) |
 
 use super::super::local::Local;
-use crate::health::group::Candidates;
+use super::super::selection::Roster;
 
-/// Ranks the `count` drawn first in `local.ranked`. `weight` maps a candidate's weight to the one that counts.
-pub(super) fn rank(candidates: &Candidates, count: usize, weight: impl Fn(u32) -> u32, local: &mut Local) {
-    local.ranked.clear();
+/// Up to so many entries a draw goes through those that are left.
+const FEW: usize = 32;
+
+/// Draws `count` entries by weight.
+pub(super) fn by_weight(roster: &Roster, count: usize, local: &mut Local) {
     if count == 1 {
-        let at = one(candidates, &weight, local);
-        local.ranked.push((0.0, at));
-        return;
+        let at = roster.draw(local.random.bits());
+        local.chosen.push(at);
+    } else {
+        several(roster, count, |at| roster.entries[at].weight, local);
     }
-    // Exponential clocks: the order in which they ring is a draw without replacement (Efraimidis and Spirakis).
-    for (at, candidate) in candidates.list.iter().enumerate() {
-        let uniform = ((local.random.bits() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-        local.ranked.push((-libm::log(uniform) / f64::from(weight(candidate.weight)), at as u32));
-    }
-    super::sort_first(&mut local.ranked, count);
 }
 
-/// One draw: exact, without a logarithm.
-fn one(candidates: &Candidates, weight: &impl Fn(u32) -> u32, local: &mut Local) -> u32 {
-    let weights = || candidates.list.iter().map(|candidate| u64::from(weight(candidate.weight)));
-    let mut draw = local.random.below(weights().sum());
-    for (at, weight) in weights().enumerate() {
-        if draw < weight {
-            return at as u32;
-        }
-        draw -= weight;
+/// Draws `count` entries, all alike.
+pub(super) fn alike(roster: &Roster, count: usize, local: &mut Local) {
+    if count == 1 {
+        let at = local.random.below(roster.entries.len() as u64) as u32;
+        local.chosen.push(at);
+    } else {
+        several(roster, count, |_| 1, local);
     }
-    0
+}
+
+fn several(roster: &Roster, count: usize, weight: impl Fn(usize) -> u32, local: &mut Local) {
+    if roster.entries.len() <= FEW {
+        one_by_one(roster.entries.len(), count, weight, local);
+    } else {
+        by_clocks(roster.entries.len(), count, weight, local);
+    }
+}
+
+fn one_by_one(entries: usize, count: usize, weight: impl Fn(usize) -> u32, local: &mut Local) {
+    let mut weights = [0u64; FEW];
+    let weights = &mut weights[..entries];
+    weights.iter_mut().enumerate().for_each(|(at, each)| *each = u64::from(weight(at)));
+    let mut left: u64 = weights.iter().sum();
+    for _ in 0..count {
+        let mut draw = local.random.below(left);
+        let hit = weights.iter().position(|&weight| {
+            let is_hit = draw < weight;
+            draw = draw.saturating_sub(weight);
+            is_hit
+        });
+        // The draw is below the sum of what is left, so one is hit.
+        let at = hit.unwrap_or(0);
+        left -= std::mem::take(&mut weights[at]);
+        local.chosen.push(at as u32);
+    }
+}
+
+fn by_clocks(entries: usize, count: usize, weight: impl Fn(usize) -> u32, local: &mut Local) {
+    local.ranked.clear();
+    for at in 0..entries {
+        let uniform = ((local.random.bits() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+        local.ranked.push((-libm::log(uniform) / f64::from(weight(at)), at as u32));
+    }
+    super::choose_lowest(count, local);
 }

@@ -1,31 +1,31 @@
 //! Balancing: which instances of the group that serves, and in which order (SPEC 5). One file for each kind.
 //!
-//! Every kind turns candidates into a ranking in [`Local`]; what is handed out is the same for all: one address of each
-//! chosen instance first, then further ones, at most `answers` (0 = all).
+//! Every kind chooses entries of a roster, best first, in [`Local`]; what is handed out is the same for all: one address
+//! of each chosen instance first, then further ones, at most `answers` (0 = all).
 
 mod draw;
-mod round_robin;
+pub(super) mod round_robin;
 mod sticky;
 
 use std::net::IpAddr;
 
 use super::client::Client;
 use super::local::Local;
-use super::plan::Steered;
+use super::plan::{Steered, Steering};
+use super::selection::Roster;
 use super::service::Balance;
 use super::trace::Trace;
 use super::walk::sticky_bits;
-use crate::fleet::{Family, Fleet, InstanceId};
-use crate::health::group::Candidates;
+use crate::fleet::{Family, InstanceId};
 
-/// Which candidates, of which group and version, in which family.
+/// Which roster, of which group and version, in which family.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice<'a> {
     /// Who may be picked.
-    pub candidates: &'a Candidates,
+    pub roster: &'a Roster,
     /// Index into the layout's groups.
     pub group: usize,
-    /// Version of the candidates.
+    /// Version of the roster, above 0.
     pub version: u64,
     /// Family asked for.
     pub family: Family,
@@ -34,73 +34,72 @@ pub struct Choice<'a> {
 /// Picks for `client` and hands the addresses to `emit`, best first. Returns the scope that stickiness needs, in bits of
 /// [`Client::address`], 0 when the client did not matter.
 pub fn pick<T: Trace>(
+    steering: &Steering,
     steered: &Steered,
     choice: Choice<'_>,
     client: &Client,
-    fleet: &Fleet,
     local: &mut Local,
     trace: &mut T,
     mut emit: impl FnMut(InstanceId, IpAddr),
 ) -> u8 {
-    let candidates = choice.candidates;
-    let most = most_addresses(steered.service.answers, candidates);
-    let count = most.min(candidates.list.len());
+    let roster = choice.roster;
+    let most = most_addresses(steered.service.answers, roster);
+    let count = most.min(roster.entries.len());
     let mut scope = 0;
+    local.chosen.clear();
     match steered.service.balance {
-        Balance::Weighted => draw::rank(candidates, count, |weight| weight, local),
-        Balance::Random => draw::rank(candidates, count, |_| 1, local),
-        Balance::RoundRobin => round_robin::rank(steered, choice, count, local),
+        Balance::Weighted => draw::by_weight(roster, count, local),
+        Balance::Random => draw::alike(roster, count, local),
+        Balance::RoundRobin => round_robin::rank(steering, steered, choice, count, local),
         Balance::Sticky => {
             scope = sticky_bits(steered.service.sticky, client.address);
-            sticky::rank(steered.hash, client.address, scope, candidates, count, local);
+            sticky::rank(steered.hash, client.address, scope, roster, count, local);
         }
     }
     trace.note("balance", || {
-        let chosen = local.ranked[..count].iter().map(|&(_, at)| {
-            let candidate = &candidates.list[at as usize];
-            format!(
-                "{} (weight {} of {})",
-                fleet.instance(candidate.instance).name,
-                candidate.weight,
-                candidates.weight
-            )
+        let chosen = local.chosen.iter().map(|&at| {
+            let entry = &roster.entries[at as usize];
+            format!("{} (weight {} of {})", steering.fleet.instance(entry.instance).name, entry.weight, roster.weight)
         });
         format!("{}: {}", kind(steered.service.balance), chosen.collect::<Vec<_>>().join(", "))
     });
-    hand_out(candidates, &local.ranked[..count], most, &mut emit);
+    hand_out(roster, &local.chosen, most, &mut emit);
     scope
 }
 
-/// Puts the `count` lowest ranks first and in order; nothing is promised of the others. Of equal ranks the one configured
-/// first is the lower.
-fn sort_first(ranked: &mut [(f64, u32)], count: usize) {
+/// Chooses the `count` lowest of `local.ranked`, in order. Of equal ranks the one configured first is the lower.
+fn choose_lowest(count: usize, local: &mut Local) {
     let order = |a: &(f64, u32), b: &(f64, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+    let ranked = &mut local.ranked[..];
     if (1..ranked.len()).contains(&count) {
         ranked.select_nth_unstable_by(count - 1, order);
     }
     ranked[..count].sort_unstable_by(order);
+    local.chosen.extend(ranked[..count].iter().map(|(_, at)| at));
 }
 
 /// At most this many addresses are handed out.
-fn most_addresses(answers: u16, candidates: &Candidates) -> usize {
+fn most_addresses(answers: u16, roster: &Roster) -> usize {
     match usize::from(answers) {
-        0 => candidates.addresses.len(),
-        most => most.min(candidates.addresses.len()),
+        0 => roster.addresses(),
+        1 => roster.entries.len().min(1),
+        most => most.min(roster.addresses()),
     }
 }
 
 /// The first address of each, then the second of each that has one, until `most` are out.
-fn hand_out(candidates: &Candidates, ranked: &[(f64, u32)], most: usize, emit: &mut impl FnMut(InstanceId, IpAddr)) {
-    let mut left = most;
+fn hand_out(roster: &Roster, chosen: &[u32], most: usize, emit: &mut impl FnMut(InstanceId, IpAddr)) {
+    let entries = || chosen.iter().map(|&at| &roster.entries[at as usize]);
+    entries().take(most).for_each(|entry| emit(entry.instance, entry.address));
+    let mut left = most.saturating_sub(chosen.len());
     let mut round = 0;
     while left > 0 {
         let before = left;
-        for &(_, at) in ranked {
-            let candidate = &candidates.list[at as usize];
-            if let Some(&address) = candidates.addresses_of(candidate).get(round)
+        for entry in entries() {
+            if let Some(&address) = roster.further(entry).get(round)
                 && left > 0
             {
-                emit(candidate.instance, address);
+                emit(entry.instance, address);
                 left -= 1;
             }
         }

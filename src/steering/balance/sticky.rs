@@ -1,93 +1,134 @@
 //! `sticky`: weighted rendezvous hashing of the client prefix (SPEC 5.3). Adding, removing or failing an instance moves
 //! only the clients that must move.
+//!
+//! Within a class of equal weights the highest score wins; only between classes a logarithm decides. Large rosters keep
+//! the hashes of a class together, so that the compiler scores several at once.
 
 use std::net::IpAddr;
 
+use multiversion::multiversion;
+
 use super::super::hash;
 use super::super::local::Local;
-use crate::health::group::Candidates;
+use super::super::selection::{Class, Roster};
 
-/// Most distinct weights that are kept apart while the best is sought.
-const MAX_CLASSES: usize = 8;
+/// Hashes scored together.
+const LANES: usize = 64;
 
-/// The best of those with the same weight.
-#[derive(Clone, Copy, Default)]
-struct Class {
-    weight: u32,
-    score: u32,
+/// Chooses the `count` best for this client.
+pub(super) fn rank(service: u64, client: IpAddr, bits: u8, roster: &Roster, count: usize, local: &mut Local) {
+    let key = hash::client_key(service, client, bits);
+    if count == 1 {
+        let best = if roster.classes().is_empty() { best_of_few(key, roster) } else { best_of_many(key, roster) };
+        local.chosen.push(best);
+        return;
+    }
+    local.ranked.clear();
+    local.ranked.extend(roster.entries.iter().enumerate().map(|(at, entry)| {
+        let score = hash::score(key, entry.hash);
+        (hash::rank(score, u64::from(entry.weight)), at as u32)
+    }));
+    super::choose_lowest(count, local);
+}
+
+/// The best so far: what `-ln(u) ÷ weight` says of it, and its index.
+#[derive(Clone, Copy)]
+struct Best {
+    rank: f64,
     at: u32,
 }
 
-/// Ranks the `count` best for this client first in `local.ranked`.
-pub(super) fn rank(service: u64, client: IpAddr, bits: u8, candidates: &Candidates, count: usize, local: &mut Local) {
-    let key = hash::client_key(service, client, bits);
-    local.ranked.clear();
-    if count == 1
-        && let Some(best) = best(key, candidates)
-    {
-        local.ranked.push((0.0, best));
-        return;
+impl Best {
+    const NONE: Best = Best { rank: f64::INFINITY, at: u32::MAX };
+
+    /// Takes another in if it is better; of equal ranks the one configured first is. As -ln(u) is at least 1 - u, most
+    /// are known to be worse without a logarithm.
+    fn or(self, score: u32, weight: u32, at: u32) -> Best {
+        let least = (1.0 - hash::uniform(score)) / f64::from(weight);
+        if least > self.rank {
+            return self;
+        }
+        let rank = hash::rank(score, u64::from(weight));
+        if (rank, at) < (self.rank, self.at) { Best { rank, at } } else { self }
     }
-    for (at, candidate) in candidates.list.iter().enumerate() {
-        let score = hash::score(key, candidate.hash);
-        local.ranked.push((hash::rank(score, u64::from(candidate.weight)), at as u32));
-    }
-    super::sort_first(&mut local.ranked, count);
 }
 
-/// The best, with a logarithm for each class of weight instead of each candidate: within a class the highest score is
-/// the best. `None` when there are more than [`MAX_CLASSES`].
-fn best(key: u64, candidates: &Candidates) -> Option<u32> {
-    let mut classes = [Class::default(); MAX_CLASSES];
-    let mut used = 0;
-    let mut class = 0;
-    for (at, candidate) in candidates.list.iter().enumerate() {
-        let score = hash::score(key, candidate.hash);
-        // Neighbours mostly have the same weight, and no weight is 0.
-        if classes[class].weight != candidate.weight {
-            class = classes[..used].iter().position(|class| class.weight == candidate.weight).unwrap_or(used);
-            if class == used {
-                *classes.get_mut(class)? = Class { weight: candidate.weight, score, at: at as u32 };
-                used += 1;
-            }
-        }
-        let best = &mut classes[class];
-        if score > best.score {
-            (best.score, best.at) = (score, at as u32);
+/// Scores of neighbours of equal weight are compared as they are.
+fn best_of_few(key: u64, roster: &Roster) -> u32 {
+    let mut best = Best::NONE;
+    let entries = &roster.entries;
+    let mut top = (hash::score(key, entries[0].hash), 0);
+    for at in 1..entries.len() {
+        let score = hash::score(key, entries[at].hash);
+        if entries[at].weight != entries[top.1].weight {
+            best = best.or(top.0, entries[top.1].weight, top.1 as u32);
+            top = (score, at);
+        } else if score > top.0 {
+            top = (score, at);
         }
     }
-    let rank = |class: &Class| hash::rank(class.score, u64::from(class.weight));
-    let classes = &classes[..used];
+    if best.at == u32::MAX {
+        return top.1 as u32;
+    }
+    best.or(top.0, entries[top.1].weight, top.1 as u32).at
+}
+
+fn best_of_many(key: u64, roster: &Roster) -> u32 {
+    let classes = roster.classes();
     if let [only] = classes {
-        return Some(only.at);
+        return only.entries[highest(key, only).1];
     }
-    classes.iter().min_by(|a, b| rank(a).total_cmp(&rank(b)).then(a.at.cmp(&b.at))).map(|class| class.at)
+    let taken = classes.iter().fold(Best::NONE, |best, class| {
+        let (score, at) = highest(key, class);
+        best.or(score, class.weight, class.entries[at])
+    });
+    taken.at
+}
+
+/// The highest score of a class and the index of the first that has it.
+#[multiversion(targets("x86_64+avx2", "x86_64+avx512f+avx512dq+avx512vl"))]
+fn highest(key: u64, class: &Class) -> (u32, usize) {
+    let mut best = (0, 0);
+    for (number, hashes) in class.hashes.chunks(LANES).enumerate() {
+        let highest = hashes.iter().map(|&hash| hash::score(key, hash)).fold(0, u32::max);
+        if highest > best.0 {
+            best = (highest, number * LANES);
+        }
+    }
+    // Of a chunk only its beginning is known.
+    let (score, from) = best;
+    let first = class.hashes[from..].iter().position(|&hash| hash::score(key, hash) == score);
+    (score, from + first.unwrap_or(0))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::selection::tests::roster;
     use super::*;
-    use crate::fleet::InstanceId;
-    use crate::health::Candidate;
 
     /// Seeking class by class finds whom a logarithm for each finds.
     #[test]
     fn classes_change_nothing() {
-        for (count, weights) in [(1, 1), (7, 1), (40, 2), (40, 8), (40, 9), (300, 3), (300, 100)] {
-            let candidate = |at: u32| Candidate {
-                instance: InstanceId(at),
-                weight: 1 + at.wrapping_mul(0x9e37_79b1) % weights,
-                hash: hash::of_name(&format!("web/{at}")) as u32,
-                addresses: 0..1,
-            };
-            let candidates = Candidates { list: (0..count).map(candidate).collect(), ..Candidates::default() };
+        for (count, weights) in [(1, 1), (7, 1), (7, 3), (16, 2), (40, 2), (40, 8), (300, 1), (300, 3), (300, 100)] {
+            let weights: Vec<u32> = (0..count).map(|at: u32| 1 + at.wrapping_mul(0x9e37_79b1) % weights).collect();
+            let roster = roster(&weights, false);
+            assert_eq!(roster.classes().is_empty(), count <= 16);
             let mut local = Local::new(0);
             for client in 0..500u32 {
                 let client = IpAddr::from((client << 8).to_be_bytes());
-                rank(1, client, 24, &candidates, 2.min(count as usize), &mut local);
-                let ranked = local.ranked[0].1;
-                rank(1, client, 24, &candidates, 1, &mut local);
-                assert_eq!(local.ranked[0].1, ranked, "{count} {weights} {client}");
+                let mut first = |answers| {
+                    local.chosen.clear();
+                    rank(1, client, 24, &roster, answers, &mut local);
+                    local.chosen[0]
+                };
+                assert_eq!(first(1), first(2.min(count as usize)), "{count} {client}");
+                let key = hash::client_key(1, client, 24);
+                let rank = |at: &u32| {
+                    let entry = &roster.entries[*at as usize];
+                    hash::rank(hash::score(key, entry.hash), u64::from(entry.weight))
+                };
+                let expected = (0..count).min_by(|a, b| rank(a).total_cmp(&rank(b))).expect("one");
+                assert_eq!(first(1), expected, "{count} {client}");
             }
         }
     }

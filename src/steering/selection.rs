@@ -1,0 +1,425 @@
+//! What the groups of a layout can do now, frozen so that a pick is a step or two (SPEC 3, 5).
+//!
+//! ```text
+//! Table      layout → Standings              in chunks: a change of health copies one chunk, all others are shared
+//! Standings  (group, family) → Selection     families of which the pool has no address have none
+//! Selection  available, and three rosters:   eligible | unknown | allowed (used when nothing works)
+//! Roster     entries, each with weight, frozen hash, address, and its place in the alias table
+//! ```
+//! `health` says who is eligible; here that becomes tables. A draw by weight takes one random number and one
+//! comparison (the alias method of Walker, built as Vose does), a turn of round-robin is read from a cycle laid out
+//! ahead, and stickiness goes through hashes that lie together, class of weight by class of weight.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::balance::round_robin;
+use super::plan::LayoutId;
+use crate::fleet::{Family, InstanceId};
+use crate::health::Standing;
+use crate::health::group::{Before, Candidates};
+use crate::time::Tick;
+
+/// Standings in one chunk of a [`Table`]: what a change of health copies, beside one pointer for each chunk.
+const CHUNK: usize = 256;
+/// Rosters of more entries keep their hashes together, class by class.
+const CLASSES_FROM: usize = 16;
+/// One part of a draw, of 2^32.
+const WHOLE: u64 = 1 << 32;
+
+/// The standings of all layouts; a copy shares them.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    chunks: Vec<Arc<[Standings]>>,
+    length: usize,
+}
+
+impl Table {
+    /// How many layouts.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there is no layout.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The standings of a layout.
+    #[must_use]
+    pub fn get(&self, layout: LayoutId) -> &Standings {
+        let at = layout.0 as usize;
+        &self.chunks[at / CHUNK][at % CHUNK]
+    }
+
+    /// Replaces the standings of a layout.
+    pub fn set(&mut self, layout: LayoutId, standings: Standings) {
+        let at = layout.0 as usize;
+        Arc::make_mut(&mut self.chunks[at / CHUNK])[at % CHUNK] = standings;
+    }
+}
+
+impl FromIterator<Standings> for Table {
+    fn from_iter<I: IntoIterator<Item = Standings>>(all: I) -> Table {
+        let mut table = Table::default();
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let mut all = all.into_iter().peekable();
+        while let Some(standings) = all.next() {
+            chunk.push(standings);
+            table.length += 1;
+            if chunk.len() == CHUNK || all.peek().is_none() {
+                table.chunks.push(chunk.drain(..).collect());
+            }
+        }
+        table
+    }
+}
+
+/// What the groups of one layout can do; cheap to copy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Standings {
+    /// Group by group, of each the families that are served.
+    selections: Arc<[Selection]>,
+    serves: [bool; 2],
+}
+
+impl Standings {
+    /// Freezes what `judge` says of each of `groups` groups in each family that the layout `serves`.
+    pub fn freeze(groups: usize, serves: [bool; 2], judge: impl Fn(usize, Family) -> Selection) -> Standings {
+        let served = || Family::BOTH.into_iter().filter(|&family| serves[family as usize]);
+        let judge = &judge;
+        let selections = (0..groups).flat_map(|group| served().map(move |family| judge(group, family))).collect();
+        Standings { selections, serves }
+    }
+
+    /// What a group can do for a family; `None` when the layout has no address of it.
+    #[must_use]
+    pub fn get(&self, group: usize, family: Family) -> Option<&Selection> {
+        let [v4, v6] = self.serves.map(usize::from);
+        let behind = if family == Family::V4 { 0 } else { v4 };
+        if !self.serves[family as usize] {
+            return None;
+        }
+        self.selections.get(group * (v4 + v6) + behind)
+    }
+}
+
+/// What a group can do for one address family. Two cache lines; an answer mostly reads the first.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[repr(C, align(64))]
+pub struct Selection {
+    /// Instances that are up (or have no check).
+    pub eligible: Roster,
+    /// Changes whenever a roster does: rotations begin anew.
+    pub version: u64,
+    /// Whether enough is eligible (SPEC 3.2).
+    pub available: bool,
+    /// Instances never observed well enough to say.
+    pub unknown: Roster,
+    /// All that the operator allows, whatever the checks say; used when nothing works.
+    pub allowed: Roster,
+    /// When the last eligible one was lost; `None` while there is one, and when there never was.
+    pub lost_at: Option<Tick>,
+}
+
+/// How rosters are to be frozen.
+#[derive(Clone, Copy)]
+pub struct Manner<'a> {
+    /// Frozen hash of each instance's path, by [`InstanceId`].
+    pub hashes: &'a [u32],
+    /// Whether some service takes turns over them.
+    pub rotates: bool,
+}
+
+impl Selection {
+    /// Freezes `standing`. What did not change is shared with `before`, of the same group; what did gets `version`.
+    #[must_use]
+    pub fn freeze(standing: &Standing, manner: Manner<'_>, before: Option<&Selection>, version: u64) -> Selection {
+        let Standing { eligible, unknown, allowed, available, lost_at } = standing;
+        if let Some(before) = before.filter(|before| before.says(standing)) {
+            return Selection { lost_at: *lost_at, ..before.clone() };
+        }
+        let allowed = Roster::shared(allowed, manner, before.map(|before| &before.allowed));
+        let eligible = Roster::shared(eligible, manner, Some(&allowed));
+        let unknown = Roster::shared(unknown, manner, Some(&allowed));
+        Selection { eligible, unknown, allowed, available: *available, lost_at: *lost_at, version }
+    }
+
+    /// What the next judgement must know of this one.
+    #[must_use]
+    pub fn before(&self) -> Before {
+        Before { had_eligible: !self.eligible.is_empty(), lost_at: self.lost_at }
+    }
+
+    fn says(&self, standing: &Standing) -> bool {
+        self.available == standing.available
+            && self.eligible.holds(&standing.eligible)
+            && self.unknown.holds(&standing.unknown)
+            && self.allowed.holds(&standing.allowed)
+    }
+}
+
+/// Instances that may be picked, in configured order; cheap to copy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Roster {
+    /// Each with a weight above 0 and an address.
+    pub entries: Arc<[Entry]>,
+    /// Sum of their weights.
+    pub weight: u64,
+    extra: Option<Arc<Extra>>,
+}
+
+/// An instance that may be picked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Which instance.
+    pub instance: InstanceId,
+    /// Effective weight, above 0.
+    pub weight: u32,
+    /// Frozen hash of its path, `web/eu-1`, for stickiness.
+    pub hash: u32,
+    /// Of 2^32 draws that hit this place, how many are its own; all, when it is its own alias.
+    own: u32,
+    /// Whose the others are.
+    alias: u32,
+    /// Where its further addresses are in [`Extra::addresses`], and how many.
+    further: (u32, u8),
+    /// The address handed out first.
+    pub address: IpAddr,
+}
+
+/// What only some rosters need.
+#[derive(Debug, Default, PartialEq)]
+struct Extra {
+    /// Short cycles, as most are, lie here and not elsewhere in memory.
+    cycle: SmallVec<[u16; 12]>,
+    classes: Box<[Class]>,
+    addresses: Box<[IpAddr]>,
+}
+
+/// Entries of the same weight.
+#[derive(Debug, PartialEq)]
+pub struct Class {
+    /// Their weight.
+    pub weight: u32,
+    /// Their hashes, in configured order.
+    pub hashes: Box<[u32]>,
+    /// Index of each in [`Roster::entries`].
+    pub entries: Box<[u32]>,
+}
+
+impl Roster {
+    /// Freezes candidates, or shares the roster of another list that says the same.
+    fn shared(candidates: &Candidates, manner: Manner<'_>, other: Option<&Roster>) -> Roster {
+        match other.filter(|other| other.holds(candidates)) {
+            Some(other) => other.clone(),
+            None => Roster::freeze(candidates, manner),
+        }
+    }
+
+    /// Freezes candidates.
+    #[must_use]
+    pub fn freeze(candidates: &Candidates, manner: Manner<'_>) -> Roster {
+        if candidates.is_empty() {
+            return Roster::default();
+        }
+        let weights: Vec<u32> = candidates.list.iter().map(|candidate| candidate.weight).collect();
+        let mut further = Vec::new();
+        let entries = candidates.list.iter().zip(aliases(&weights)).map(|(candidate, (own, alias))| {
+            let (&address, rest) = candidates.addresses_of(candidate).split_first().expect("none is without");
+            let begin = further.len() as u32;
+            further.extend_from_slice(rest);
+            let hash = manner.hashes[candidate.instance.0 as usize];
+            let (instance, weight) = (candidate.instance, candidate.weight);
+            Entry { instance, weight, hash, own, alias, further: (begin, rest.len() as u8), address }
+        });
+        let entries: Arc<[Entry]> = entries.collect();
+        let cycle: SmallVec<[u16; 12]> =
+            if manner.rotates { round_robin::cycle(&weights).unwrap_or_default().into() } else { SmallVec::new() };
+        let classes = if entries.len() > CLASSES_FROM { classes(&entries) } else { Box::default() };
+        let is_plain = cycle.is_empty() && classes.is_empty() && further.is_empty();
+        let extra = || Arc::new(Extra { cycle, classes, addresses: further.into() });
+        Roster { entries, weight: candidates.weight, extra: (!is_plain).then(extra) }
+    }
+
+    /// Whether there is nothing to pick.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Draws an entry by weight, from 64 random bits: its index. There must be one.
+    #[must_use]
+    pub fn draw(&self, random: u64) -> u32 {
+        let (at, rest) = scale(random, self.entries.len());
+        let entry = &self.entries[at];
+        if rest < entry.own { at as u32 } else { entry.alias }
+    }
+
+    /// The addresses of an entry, in configured order.
+    pub fn addresses_of(&self, entry: &Entry) -> impl Iterator<Item = IpAddr> {
+        std::iter::once(entry.address).chain(self.further(entry).iter().copied())
+    }
+
+    /// The addresses of an entry but for the first.
+    #[must_use]
+    pub fn further(&self, entry: &Entry) -> &[IpAddr] {
+        let (begin, count) = (entry.further.0 as usize, entry.further.1 as usize);
+        self.extra.as_ref().map_or(&[], |extra| &extra.addresses[begin..begin + count])
+    }
+
+    /// Number of all addresses.
+    #[must_use]
+    pub fn addresses(&self) -> usize {
+        self.entries.len() + self.extra.as_ref().map_or(0, |extra| extra.addresses.len())
+    }
+
+    /// A whole cycle of turns, as indexes of entries; empty when it is not laid out.
+    #[must_use]
+    pub fn cycle(&self) -> &[u16] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.cycle)
+    }
+
+    /// The entries by weight; empty where there are few.
+    #[must_use]
+    pub fn classes(&self) -> &[Class] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.classes)
+    }
+
+    fn holds(&self, candidates: &Candidates) -> bool {
+        self.weight == candidates.weight
+            && self.entries.len() == candidates.list.len()
+            && self.entries.iter().zip(&candidates.list).all(|(entry, candidate)| {
+                entry.instance == candidate.instance
+                    && entry.weight == candidate.weight
+                    && self.addresses_of(entry).eq(candidates.addresses_of(candidate).iter().copied())
+            })
+    }
+}
+
+/// Scales 64 random bits to an index below `count`, and 32 bits that are random within it. The bias is below
+/// `count` ÷ 2^32.
+fn scale(random: u64, count: usize) -> (usize, u32) {
+    let scaled = u128::from(random) * count as u128;
+    ((scaled >> 64) as usize, (scaled >> 32) as u32)
+}
+
+/// The alias table (Vose 1991) in whole numbers: of each place the share of 2^32 that is its own, and whose the rest is.
+/// Places have room for as much as the mean weight; what is lighter is filled up from what is heavier.
+fn aliases(weights: &[u32]) -> Vec<(u32, u32)> {
+    let count = weights.len() as u64;
+    let room: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
+    let mut left: Vec<u64> = weights.iter().map(|&weight| u64::from(weight) * count).collect();
+    let mut table: Vec<(u32, u32)> = (0..weights.len()).map(|at| (u32::MAX, at as u32)).collect();
+    let (mut light, mut heavy): (Vec<usize>, Vec<usize>) = (0..weights.len()).partition(|&at| left[at] < room);
+    while let (Some(&lighter), Some(&heavier)) = (light.last(), heavy.last()) {
+        light.pop();
+        let own = u128::from(left[lighter]) * u128::from(WHOLE) / u128::from(room);
+        table[lighter] = (own as u32, heavier as u32);
+        left[heavier] -= room - left[lighter];
+        if left[heavier] < room {
+            heavy.pop();
+            light.push(heavier);
+        }
+    }
+    table
+}
+
+/// Entries class by class, the heaviest first.
+fn classes(entries: &[Entry]) -> Box<[Class]> {
+    let mut order: Vec<u32> = (0..entries.len() as u32).collect();
+    let weight = |at: u32| entries[at as usize].weight;
+    order.sort_by_key(|&at| std::cmp::Reverse(weight(at)));
+    let class = |same: &[u32]| Class {
+        weight: weight(same[0]),
+        hashes: same.iter().map(|&at| entries[at as usize].hash).collect(),
+        entries: same.into(),
+    };
+    order.chunk_by(|&a, &b| weight(a) == weight(b)).map(class).collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A roster of these weights; instances are numbered, hashes scattered.
+    pub(in crate::steering) fn roster(weights: &[u32], rotates: bool) -> Roster {
+        let hashes: Vec<u32> = (0..weights.len() as u32).map(|at| at.wrapping_mul(0x9e37_79b9)).collect();
+        let mut candidates = Candidates::default();
+        for (at, &weight) in weights.iter().enumerate() {
+            candidates.push(InstanceId(at as u32), weight, std::iter::once(IpAddr::from((at as u32).to_be_bytes())));
+        }
+        Roster::freeze(&candidates, Manner { hashes: &hashes, rotates })
+    }
+
+    /// The share of each entry, added up over the whole table, is its weight's.
+    #[test]
+    fn the_alias_table_gives_each_its_share() {
+        for weights in
+            [&[1][..], &[3, 1], &[1, 1, 1], &[1_000_000, 1, 1], &[5, 4, 3, 2, 1], &[1; 1000], &[7, 1_000_000]]
+        {
+            let roster = roster(weights, false);
+            let mut shares = vec![0u64; weights.len()];
+            for (at, entry) in roster.entries.iter().enumerate() {
+                let own = if entry.alias == at as u32 { WHOLE } else { u64::from(entry.own) };
+                shares[at] += own;
+                shares[entry.alias as usize] += WHOLE - own;
+            }
+            let all = WHOLE as f64 * weights.len() as f64;
+            for (share, weight) in shares.iter().zip(weights) {
+                let expected = f64::from(*weight) / roster.weight as f64;
+                assert!((*share as f64 / all - expected).abs() < 1e-9, "{weights:?}: {share} for {weight}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_draw_reaches_the_ends() {
+        assert_eq!(scale(0, 7), (0, 0));
+        assert_eq!(scale(u64::MAX, 7), (6, u32::MAX));
+        assert_eq!(roster(&[9], false).draw(u64::MAX), 0);
+    }
+
+    #[test]
+    fn what_did_not_change_is_shared() {
+        let table: Table =
+            (0..1000).map(|_| Standings::freeze(1, [true, false], |_, _| Selection::default())).collect();
+        let mut changed = table.clone();
+        let other = Selection { available: true, ..Selection::default() };
+        changed.set(LayoutId(300), Standings::freeze(1, [true, false], |_, _| other.clone()));
+        assert_eq!((table.len(), table.chunks.len()), (1000, 4));
+        for (at, (before, after)) in table.chunks.iter().zip(&changed.chunks).enumerate() {
+            assert_eq!(Arc::ptr_eq(before, after), at != 1);
+        }
+        let available = |table: &Table, at| table.get(LayoutId(at)).get(0, Family::V4).is_some_and(|one| one.available);
+        assert_eq!((available(&table, 300), available(&changed, 300), available(&changed, 301)), (false, true, false));
+        assert!(changed.get(LayoutId(300)).get(0, Family::V6).is_none());
+    }
+
+    #[test]
+    fn rosters_that_say_the_same_are_one() {
+        let list = |weights: &[u32]| {
+            let mut candidates = Candidates::default();
+            for (at, &weight) in weights.iter().enumerate() {
+                candidates.push(InstanceId(at as u32), weight, std::iter::once(IpAddr::from([192, 0, 2, at as u8])));
+            }
+            candidates
+        };
+        let standing =
+            |eligible: &[u32]| Standing { eligible: list(eligible), allowed: list(&[1, 2]), ..Standing::default() };
+        let manner = Manner { hashes: &[5, 6], rotates: false };
+        let all = Selection::freeze(&standing(&[1, 2]), manner, None, 1);
+        assert!(Arc::ptr_eq(&all.eligible.entries, &all.allowed.entries));
+        let fewer = Selection::freeze(&standing(&[1]), manner, Some(&all), 2);
+        assert_eq!((fewer.version, fewer.eligible.entries.len()), (2, 1));
+        assert!(Arc::ptr_eq(&fewer.allowed.entries, &all.allowed.entries));
+        let lost = Standing { lost_at: Some(Tick(7)), ..standing(&[1]) };
+        let same = Selection::freeze(&lost, manner, Some(&fewer), 3);
+        assert_eq!((same.version, same.lost_at), (2, Some(Tick(7))));
+        assert!(Arc::ptr_eq(&same.eligible.entries, &fewer.eligible.entries));
+    }
+}
