@@ -11,7 +11,7 @@ use waymark::answer::{Transport, Worker, respond};
 use waymark::dns::{Name, RecordType};
 use waymark::problem::{SourceId, Span};
 use waymark::snapshot::Snapshot;
-use waymark::zone::{Authority, Record};
+use waymark::zone::{Authority, Record, Records};
 
 use crate::support::query::Ask;
 
@@ -88,11 +88,11 @@ impl Zone {
         beside && !below_dname && (line.rtype != T::DS || at(Some(T::NS)))
     }
 
-    fn records(&self) -> Vec<Record> {
+    fn records(&self) -> Records {
         let soa = [&[0u8, 0][..], &[0; 20]].concat();
         let ns = name(&["org", "ns"]).as_wire().to_vec();
         let apex =
-            [(RecordType::SOA, soa), (RecordType::NS, ns)].map(|(rtype, rdata)| record(&self.origin, rtype, rdata));
+            [(RecordType::SOA, soa), (RecordType::NS, ns)].map(|(rtype, rdata)| (name(&self.origin), rtype, rdata));
         let lines = self.lines.iter().map(|line| {
             let rdata = match line.rtype {
                 RecordType::A => vec![192, 0, 2, line.target.len() as u8],
@@ -101,9 +101,15 @@ impl Zone {
                 RecordType::NS => name(&["org", "ns"]).as_wire().to_vec(),
                 _ => name(&line.target).as_wire().to_vec(),
             };
-            record(&line.owner, line.rtype, rdata)
+            (name(&line.owner), line.rtype, rdata)
         });
-        apex.into_iter().chain(lines).collect()
+        let span = Span::new(SourceId(0), 0..0);
+        let mut records = Records::default();
+        for (owner, rtype, rdata) in apex.into_iter().chain(lines) {
+            let record = Record { owner: owner.as_wire(), rtype, ttl: 300, rdata: &rdata, span };
+            records.push(record).expect("room");
+        }
+        records
     }
 
     fn has(&self, owner: &[&str], rtype: RecordType) -> Vec<&Line> {
@@ -118,11 +124,6 @@ fn is_below(name: &[&str], ancestor: &[&str]) -> bool {
 fn name(path: &[&str]) -> Name {
     let text: String = path.iter().rev().map(|label| format!("{label}.")).collect();
     Name::parse(&text, None).expect("a name")
-}
-
-fn record(owner: &[&str], rtype: RecordType, rdata: Vec<u8>) -> Record {
-    let span = Span::new(SourceId(0), 0..0);
-    Record { owner: name(owner), rtype, ttl: 300, rdata: rdata.into(), span }
 }
 
 /// What is compared of an answer: `TYPE owner` of each record without repetitions of an RRset.
@@ -308,8 +309,7 @@ fn answers_are_those_of_a_second_lookup() {
     );
     let config = ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() };
     let run = TestRunner::new(config).run(&(zones(), queries), |(zones, queries)| {
-        let loaded: Vec<(Name, Vec<Record>)> = zones.iter().map(|zone| (name(&zone.origin), zone.records())).collect();
-        let authority = Authority::build(loaded.iter().map(|(origin, records)| (origin, &records[..])), []);
+        let authority = Authority::build(zones.iter().map(|zone| (name(&zone.origin), zone.records())), []);
         let snapshot = Snapshot { authority: Arc::new(authority), ..Snapshot::default() };
         let mut worker = Worker::new(&Arc::default(), 1);
         worker.adopt(&snapshot);

@@ -49,7 +49,7 @@ use crate::fleet::Fleet;
 use crate::probe::Check;
 use crate::problem::{Problem, Severity, Sources};
 use crate::steering::{Map, Service};
-use crate::zone::Record;
+use crate::zone::Records;
 
 /// Everything a configuration file and the files it names say, with names turned into numbers.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ pub struct Zone {
     /// Apex.
     pub origin: Name,
     /// SOA at the apex included, exactly one.
-    pub records: Vec<Record>,
+    pub records: Records,
 }
 
 /// `[[tests]]`: an expectation, run by `check` and before every reload.

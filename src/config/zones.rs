@@ -13,7 +13,7 @@ use super::kinds;
 use crate::dns::name::MAX_NAME;
 use crate::dns::{Name, RecordType};
 use crate::problem::{Problem, Sources, Span};
-use crate::zone::Record;
+use crate::zone::{Record, Records};
 
 /// Reads all zones, in configured order.
 pub(super) fn compile(document: &Document, sources: &mut Sources, findings: &mut Findings) -> Vec<Zone> {
@@ -41,8 +41,8 @@ pub(super) fn compile(document: &Document, sources: &mut Sources, findings: &mut
     zones
 }
 
-fn read_zone(fields: &Fields<'_>, origin: &Name, sources: &mut Sources, findings: &mut Findings) -> Vec<Record> {
-    let (Some(value), Some(named)) = (fields.own("file"), fields.text("file")) else { return Vec::new() };
+fn read_zone(fields: &Fields<'_>, origin: &Name, sources: &mut Sources, findings: &mut Findings) -> Records {
+    let (Some(value), Some(named)) = (fields.own("file"), fields.text("file")) else { return Records::default() };
     let path = files::resolve(sources, value.span.source, &named);
     match files::read_text(&path) {
         Ok(text) => {
@@ -53,7 +53,7 @@ fn read_zone(fields: &Fields<'_>, origin: &Name, sources: &mut Sources, findings
         }
         Err(error) => {
             findings.local.push(files::unreadable(value.span, &path, &error));
-            Vec::new()
+            Records::default()
         }
     }
 }
@@ -62,7 +62,7 @@ fn read_zone(fields: &Fields<'_>, origin: &Name, sources: &mut Sources, findings
 pub(super) struct Statics<'z> {
     zones: &'z [Zone],
     origins: HashMap<Folded<'z>, &'z Zone>,
-    records: HashMap<Folded<'z>, Vec<&'z Record>>,
+    records: HashMap<Folded<'z>, Vec<Record<'z>>>,
 }
 
 /// A name in wire format, compared without case (RFC 4343).
@@ -95,7 +95,7 @@ fn upwards(name: &Name) -> impl Iterator<Item = Folded<'_>> {
 
 impl<'z> Statics<'z> {
     pub(super) fn new(zones: &'z [Zone], steered: impl Iterator<Item = &'z Name>) -> Statics<'z> {
-        let mut records: HashMap<Folded<'_>, Vec<&Record>> = HashMap::new();
+        let mut records: HashMap<Folded<'_>, Vec<Record<'_>>> = HashMap::new();
         for name in steered {
             for at in upwards(name) {
                 let Entry::Vacant(unknown) = records.entry(at) else {
@@ -105,10 +105,10 @@ impl<'z> Statics<'z> {
                 unknown.insert(Vec::new());
             }
         }
-        for record in zones.iter().flat_map(|zone| &zone.records) {
+        for record in zones.iter().flat_map(|zone| zone.records.iter()) {
             let decides = [RecordType::A, RecordType::AAAA, RecordType::CNAME, RecordType::NS, RecordType::DNAME];
             if decides.contains(&record.rtype)
-                && let Some(at) = records.get_mut(&Folded(record.owner.as_wire()))
+                && let Some(at) = records.get_mut(&Folded(record.owner))
             {
                 at.push(record);
             }
@@ -140,7 +140,7 @@ impl<'z> Statics<'z> {
         problems
     }
 
-    fn at<'a>(&'a self, name: Folded<'a>) -> &'a [&'z Record] {
+    fn at<'a>(&'a self, name: Folded<'a>) -> &'a [Record<'z>] {
         self.records.get(&name).map_or(&[], |records| records)
     }
 
@@ -164,7 +164,7 @@ impl<'z> Statics<'z> {
             hiding = cut.map(|record| (record, "a zone cut")).or(dname.map(|record| (record, "a DNAME"))).or(hiding);
         }
         let (record, what) = hiding?;
-        let message = format!("{} is never answered: {what} at {} hides it", name.to_plain(), record.owner.to_plain());
+        let message = format!("{} is never answered: {what} at {} hides it", name.to_plain(), record.name().to_plain());
         Some(Problem::error(span, message).also(record.span, what))
     }
 }
@@ -181,22 +181,28 @@ mod tests {
     #[test]
     fn says_where_services_cannot_stand() {
         let span = Span::new(SourceId(0), 0..1);
-        let record = |owner: &str, rtype| Record { owner: name(owner), rtype, ttl: 1, rdata: Box::default(), span };
+        let records = |lines: &[(&str, RecordType)]| -> Records {
+            let lines: Vec<(Name, RecordType)> = lines.iter().map(|(owner, rtype)| (name(owner), *rtype)).collect();
+            lines
+                .iter()
+                .map(|line| Record { owner: line.0.as_wire(), rtype: line.1, ttl: 1, rdata: &[], span })
+                .collect()
+        };
         let zones = [
             Zone {
                 origin: name("example"),
-                records: vec![
-                    record("example", RecordType::NS),
-                    record("a.example", RecordType::A),
-                    record("a.example", RecordType::A),
-                    record("c.example", RecordType::CNAME),
-                    record("t.example", RecordType::TXT),
-                    record("cut.example", RecordType::NS),
-                    record("d.example", RecordType::DNAME),
-                    record("child.example", RecordType::NS),
-                ],
+                records: records(&[
+                    ("example", RecordType::NS),
+                    ("a.example", RecordType::A),
+                    ("a.example", RecordType::A),
+                    ("c.example", RecordType::CNAME),
+                    ("t.example", RecordType::TXT),
+                    ("cut.example", RecordType::NS),
+                    ("d.example", RecordType::DNAME),
+                    ("child.example", RecordType::NS),
+                ]),
             },
-            Zone { origin: name("child.example"), records: vec![] },
+            Zone { origin: name("child.example"), records: Records::default() },
         ];
         let cases = [
             ("example", 0, ""),

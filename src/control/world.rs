@@ -87,7 +87,7 @@ impl World {
         let names = services.iter().enumerate().flat_map(|(tag, service)| {
             std::iter::once(&service.name).chain(&service.aliases).map(move |name| (name, tag as u32))
         });
-        let authority = Authority::build(zones.iter().map(|zone| (&zone.origin, &zone.records[..])), names);
+        let authority = Authority::build(zones.into_iter().map(|zone| (zone.origin, zone.records)), names);
         let settings = Settings {
             ecs: EcsPolicy::new(ecs.enabled, ecs.ipv4, ecs.ipv6, ecs.trusted),
             max_udp_payload: server.max_udp_payload,

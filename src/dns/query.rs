@@ -243,11 +243,14 @@ pub fn parse(message: &[u8], qname: &mut LowerName) -> Parsed {
     if count(1) != 0 || (count(2) != 0 && qtype != RecordType::IXFR) {
         return refuse(Rcode::FORMERR, question_end, None);
     }
-    match additional(behind, count(2), count(3)) {
-        Err(edns) => refuse(Rcode::FORMERR, question_end, edns),
-        Ok(Some(edns)) if edns.version != 0 => refuse(Rcode::BADVERS, question_end, Some(edns)),
-        Ok(edns) => Parsed::Query(Query { id, flags, question_end, qtype, qclass, edns }),
+    let mut edns = None;
+    if additional(behind, count(2), count(3), &mut edns).is_none() {
+        return refuse(Rcode::FORMERR, question_end, edns);
     }
+    if edns.is_some_and(|edns| edns.version != 0) {
+        return refuse(Rcode::BADVERS, question_end, edns);
+    }
+    Parsed::Query(Query { id, flags, question_end, qtype, qclass, edns })
 }
 
 /// The question right behind the header: its type and class, and what follows.
@@ -258,26 +261,26 @@ fn question<'m>(behind_header: &'m [u8], qname: &mut LowerName) -> Option<(Recor
     Some((RecordType(number(type_high, type_low)), Class(number(class_high, class_low)), behind))
 }
 
-/// Walks the records behind the question and reads the OPT among the additional ones. `Err` is FORMERR, with what an
-/// OPT said when one was understood.
-fn additional(behind: &[u8], authority: u16, additional: u16) -> Result<Option<Edns>, Option<Edns>> {
+/// Walks the records behind the question and reads the OPT among the additional ones into `edns`. `None` is FORMERR;
+/// then `edns` holds what an OPT said as far as it was understood.
+fn additional(behind: &[u8], authority: u16, additional: u16, edns: &mut Option<Edns>) -> Option<()> {
     let mut rest = behind;
-    let mut edns: Option<Edns> = None;
     for index in 0..u32::from(authority) + u32::from(additional) {
-        let owner_is_root = rest.first() == Some(&0);
-        let fixed = if owner_is_root { &rest[1..] } else { skip_name(rest).ok_or(edns)? };
-        let (fixed, data) = fixed.split_first_chunk::<FIXED>().ok_or(edns)?;
-        let length = usize::from(u16::from_be_bytes([fixed[8], fixed[9]]));
-        let (rdata, behind) = data.split_at_checked(length).ok_or(edns)?;
-        if u16::from_be_bytes([fixed[0], fixed[1]]) == RecordType::OPT.0 {
-            if edns.is_some() || !owner_is_root || index < u32::from(authority) {
-                return Err(Some(edns.unwrap_or_default()));
-            }
-            edns = Some(opt(fixed, rdata)?);
-        }
+        let owner_is_root = *rest.first()? == 0;
+        let fixed = if owner_is_root { &rest[1..] } else { skip_name(rest)? };
+        let (fixed, data) = fixed.split_first_chunk::<FIXED>()?;
+        let (rdata, behind) = data.split_at_checked(usize::from(u16::from_be_bytes([fixed[8], fixed[9]])))?;
         rest = behind;
+        if u16::from_be_bytes([fixed[0], fixed[1]]) == RecordType::OPT.0 {
+            let is_first = edns.is_none();
+            let edns = edns.get_or_insert_default();
+            if !is_first || !owner_is_root || index < u32::from(authority) {
+                return None;
+            }
+            opt(fixed, rdata, edns)?;
+        }
     }
-    Ok(edns)
+    Some(())
 }
 
 /// What follows a name that may be compressed.
@@ -293,33 +296,25 @@ fn skip_name(message: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// What an OPT record says: type, class, TTL and length, and its data. An unserved version hides the meaning of its
-/// options (RFC 6891 §6.1.3).
-fn opt(fixed: &[u8; FIXED], options: &[u8]) -> Result<Edns, Option<Edns>> {
-    let mut edns = Edns {
-        payload: u16::from_be_bytes([fixed[2], fixed[3]]),
-        version: fixed[5],
-        dnssec_ok: fixed[6] & 0x80 != 0,
-        nsid: false,
-        client_subnet: None,
-    };
-    if edns.version != 0 {
-        return Ok(edns);
-    }
-    let mut rest = options;
+/// Reads an OPT record: type, class, TTL and length, and its data. `None` when it is malformed. An unserved version
+/// hides the meaning of its options (RFC 6891 §6.1.3).
+fn opt(fixed: &[u8; FIXED], options: &[u8], edns: &mut Edns) -> Option<()> {
+    edns.payload = u16::from_be_bytes([fixed[2], fixed[3]]);
+    edns.version = fixed[5];
+    edns.dnssec_ok = fixed[6] & 0x80 != 0;
+    let mut rest = if edns.version == 0 { options } else { &[] };
     while !rest.is_empty() {
-        let (&[code_high, code_low, high, low], behind) = rest.split_first_chunk().ok_or(Some(edns))?;
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        let (data, behind) = behind.split_at_checked(length).ok_or(Some(edns))?;
+        let (&[code_high, code_low, high, low], behind) = rest.split_first_chunk()?;
+        let (data, behind) = behind.split_at_checked(usize::from(u16::from_be_bytes([high, low])))?;
         rest = behind;
         match u16::from_be_bytes([code_high, code_low]) {
             OPTION_NSID => edns.nsid = true,
-            OPTION_CLIENT_SUBNET if edns.client_subnet.is_some() => return Err(Some(edns)),
-            OPTION_CLIENT_SUBNET => edns.client_subnet = Some(client_subnet(data).ok_or(Some(edns))?),
+            OPTION_CLIENT_SUBNET if edns.client_subnet.is_some() => return None,
+            OPTION_CLIENT_SUBNET => edns.client_subnet = Some(client_subnet(data)?),
             _ => {}
         }
     }
-    Ok(edns)
+    Some(())
 }
 
 /// RFC 7871 §6: FAMILY, SOURCE, SCOPE (0 in a query), as many octets as SOURCE needs, no bit set past it. Family 0 is

@@ -15,10 +15,10 @@
 //! A node may carry a tag: the number of the service that is steered there. What it means is not known here. How nodes
 //! lie in memory is drawn in `node`; `build` makes them.
 
-use super::Record;
 use super::build;
 use super::negative::Negative;
 use super::node::{Arena, Node, NodeId, Redirect, Rrset};
+use super::records::Records;
 use super::table::{Table, hash};
 use crate::dns::{Full, LowerName, Name, Owner, RecordType, Section, Writer};
 
@@ -86,11 +86,11 @@ pub enum Found<'a> {
 
 impl Authority {
     /// Builds the table from zones, each its apex and records (a SOA at the apex among them), and steered names with
-    /// their tags. Names outside all zones are left out: loading has reported them.
+    /// their tags. Names outside all zones are left out: loading has reported them. Records are given back zone by zone.
     #[must_use]
-    pub fn build<'a>(
-        zones: impl IntoIterator<Item = (&'a Name, &'a [Record])>,
-        steered: impl IntoIterator<Item = (&'a Name, u32)>,
+    pub fn build<'n>(
+        zones: impl IntoIterator<Item = (Name, Records)>,
+        steered: impl IntoIterator<Item = (&'n Name, u32)>,
     ) -> Authority {
         build::build(zones.into_iter().collect(), steered)
     }
@@ -161,6 +161,9 @@ impl Authority {
     }
 
     fn at_node<'a>(&'a self, node: Node<'a>, rtype: RecordType, wildcard: bool) -> Found<'a> {
+        if node.is_plain() {
+            return Found::Data { node, wildcard };
+        }
         if rtype == RecordType::DS
             && let Some((zone, rrset)) = node.parent_side()
         {
@@ -189,21 +192,25 @@ impl Authority {
 mod tests {
     use super::*;
     use crate::problem::{SourceId, Span};
+    use crate::zone::Record;
 
     fn name(text: &str) -> Name {
         Name::parse(text, None).expect("a name")
     }
 
-    fn record(owner: &str, rtype: RecordType) -> Record {
-        let rdata: Box<[u8]> = match rtype {
-            RecordType::SOA => [&[0u8, 0][..], &[0; 16], &30u32.to_be_bytes()].concat().into(),
-            _ => Box::from([0u8]),
-        };
-        Record { owner: name(owner), rtype, ttl: 300, rdata, span: Span::new(SourceId(0), 0..0) }
+    fn records(lines: &[(&str, RecordType)]) -> Records {
+        let soa = [&[0u8, 0][..], &[0; 16], &30u32.to_be_bytes()].concat();
+        let mut records = Records::default();
+        for (owner, rtype) in lines {
+            let rdata: &[u8] = if *rtype == RecordType::SOA { &soa } else { &[0] };
+            let (owner, span) = (name(owner), Span::new(SourceId(0), 0..0));
+            records.push(Record { owner: owner.as_wire(), rtype: *rtype, ttl: 300, rdata, span }).expect("room");
+        }
+        records
     }
 
     fn example() -> Authority {
-        let parent: Vec<Record> = [
+        let parent = records(&[
             ("example", RecordType::SOA),
             ("example", RecordType::NS),
             ("host.example", RecordType::A),
@@ -219,14 +226,10 @@ mod tests {
             ("child.example", RecordType::NS),
             ("child.example", RecordType::DS),
             ("glue.child.example", RecordType::A),
-        ]
-        .map(|(owner, rtype)| record(owner, rtype))
-        .into();
-        let child: Vec<Record> =
-            [("child.example", RecordType::SOA), ("child.example", RecordType::NS)].map(|(o, t)| record(o, t)).into();
-        let (parent_name, child_name) = (name("example"), name("Child.Example"));
+        ]);
+        let child = records(&[("child.example", RecordType::SOA), ("child.example", RecordType::NS)]);
         let (www, any) = (name("www.Example"), name("*.app.example"));
-        Authority::build([(&parent_name, &parent[..]), (&child_name, &child[..])], [(&www, 1), (&any, 2)])
+        Authority::build([(name("example"), parent), (name("Child.Example"), child)], [(&www, 1), (&any, 2)])
     }
 
     fn show(authority: &Authority, asked: &str, rtype: RecordType) -> String {

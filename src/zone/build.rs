@@ -4,10 +4,10 @@
 //! is served here too, only the DS is its own (RFC 4035 §3.1.4.1). Within a zone every name gets a [`Draft`], parents
 //! before their children; then the drafts are written in that order, so that what hides a node stands before it.
 
-use super::Record;
 use super::authority::{Apex, Authority, ZoneId};
 use super::negative::Negative;
 use super::node::{NodeId, Plan, Redirect};
+use super::records::{Record, Records};
 use super::table::{Table, hash};
 use crate::dns::name::wire_is_at_or_below;
 use crate::dns::{LowerName, Name, RecordType};
@@ -16,26 +16,27 @@ use crate::dns::{LowerName, Name, RecordType};
 const NONE: u32 = u32::MAX;
 
 /// A zone to be built.
-struct Source<'a> {
-    origin: &'a Name,
-    records: &'a [Record],
+struct Source<'n> {
+    origin: Name,
+    /// Given back when the zone is built.
+    records: Records,
     /// Zones below it, children before their parents.
     children: Vec<usize>,
-    /// The zone that answers for the DS here, and the DS.
-    parent_side: Option<(ZoneId, Vec<&'a Record>)>,
-    steered: Vec<(&'a Name, u32)>,
+    /// The zone that answers for the DS here, and the indices of the DS among its records.
+    parent_side: Option<(usize, Vec<usize>)>,
+    steered: Vec<(&'n Name, u32)>,
 }
 
 /// All zones to be built, children before their parents, so that a name belongs to the zone closest to it.
-struct Sources<'a> {
-    list: Vec<Source<'a>>,
+struct Sources<'n> {
+    list: Vec<Source<'n>>,
     apexes: Table,
 }
 
 /// The table of names of these zones and steered names; of two zones with one apex the first counts.
-pub(super) fn build<'a>(
-    mut zones: Vec<(&'a Name, &'a [Record])>,
-    steered: impl IntoIterator<Item = (&'a Name, u32)>,
+pub(super) fn build<'n>(
+    mut zones: Vec<(Name, Records)>,
+    steered: impl IntoIterator<Item = (&'n Name, u32)>,
 ) -> Authority {
     zones.sort_by_key(|(origin, _)| std::cmp::Reverse(origin.as_wire().len()));
     let mut sources = Sources { list: Vec::new(), apexes: Table::default() };
@@ -51,13 +52,14 @@ pub(super) fn build<'a>(
     let mut authority = Authority::default();
     for index in 0..sources.list.len() {
         Zone::new(&sources, index).write(&mut authority);
+        sources.list[index].records = Records::default();
     }
     authority.arena.shrink();
     authority
 }
 
-impl<'a> Sources<'a> {
-    fn add(&mut self, origin: &'a Name, records: &'a [Record]) {
+impl Sources<'_> {
+    fn add(&mut self, origin: Name, records: Records) {
         let lower = lower(origin.as_wire());
         if self.apex(lower.as_wire()).is_none() {
             self.apexes.insert(hash(lower.as_wire()), self.list.len() as u32);
@@ -95,33 +97,33 @@ impl<'a> Sources<'a> {
     }
 
     fn take_parent_sides(&mut self, parent: usize) {
-        let zone = ZoneId(parent as u32);
-        let Source { records, ref children, .. } = self.list[parent];
         let redirects = self.redirects(parent);
-        for child in children.clone() {
-            if !self.is_delegated_above(child, parent, &redirects) {
-                self.list[child].parent_side.get_or_insert((zone, Vec::new()));
-            }
+        let children = &self.list[parent].children;
+        let answered = children.iter().filter(|child| !self.is_delegated_above(**child, parent, &redirects));
+        for child in answered.copied().collect::<Vec<_>>() {
+            self.list[child].parent_side.get_or_insert((parent, Vec::new()));
         }
-        for record in records.iter().filter(|record| record.rtype == RecordType::DS) {
-            let Some(child) = self.apex(lower(record.owner.as_wire()).as_wire()) else { continue };
-            let side = self.list[child].parent_side.as_mut().filter(|(owner, _)| *owner == zone);
-            if let Some((_, rrset)) = side {
-                rrset.push(record);
+        for index in 0..self.list[parent].records.len() {
+            let record = self.list[parent].records.get(index);
+            let child = Some(record.owner).filter(|_| record.rtype == RecordType::DS);
+            let child = child.and_then(|owner| self.apex(lower(owner).as_wire()));
+            let side = child.and_then(|child| self.list[child].parent_side.as_mut());
+            if let Some((_, rrset)) = side.filter(|(zone, _)| *zone == parent) {
+                rrset.push(index);
             }
         }
     }
 
     /// The names where a zone delegates, or redirects what is below.
-    fn redirects(&self, zone: usize) -> Redirects<'a> {
-        let Source { origin, records, .. } = self.list[zone];
+    fn redirects(&self, zone: usize) -> Redirects<'_> {
+        let Source { origin, records, .. } = &self.list[zone];
         let mut redirects = Redirects { names: Vec::new(), table: Table::default() };
-        let is = |record: &&Record| match record.rtype {
-            RecordType::NS => record.owner != *origin,
+        let is = |record: &Record<'_>| match record.rtype {
+            RecordType::NS => !record.owner.eq_ignore_ascii_case(origin.as_wire()),
             rtype => rtype == RecordType::DNAME,
         };
         for record in records.iter().filter(is) {
-            redirects.add(record.owner.as_wire());
+            redirects.add(record.owner);
         }
         redirects
     }
@@ -172,8 +174,8 @@ struct Draft<'a> {
 }
 
 /// The zone at work.
-struct Zone<'a, 's> {
-    sources: &'s Sources<'a>,
+struct Zone<'a> {
+    sources: &'a Sources<'a>,
     index: usize,
     /// The apex is the first.
     drafts: Vec<Draft<'a>>,
@@ -184,9 +186,9 @@ struct Zone<'a, 's> {
     order: Vec<u32>,
 }
 
-impl<'a, 's> Zone<'a, 's> {
-    fn new(sources: &'s Sources<'a>, index: usize) -> Zone<'a, 's> {
-        let Source { origin, records, ref children, ref steered, .. } = sources.list[index];
+impl<'a> Zone<'a> {
+    fn new(sources: &'a Sources<'a>, index: usize) -> Zone<'a> {
+        let Source { origin, records, children, steered, .. } = &sources.list[index];
         let mut zone = Zone {
             sources,
             index,
@@ -213,11 +215,11 @@ impl<'a, 's> Zone<'a, 's> {
     }
 
     /// Drafts the owners of the records that are its own; returns the draft of each record.
-    fn take(&mut self, records: &'a [Record]) -> Vec<u32> {
+    fn take(&mut self, records: &'a Records) -> Vec<u32> {
         let mut before: Option<(&[u8], u32)> = None;
         let mut numbers = Vec::with_capacity(records.len());
-        for record in records {
-            let owner = record.owner.as_wire();
+        for record in records.iter() {
+            let owner = record.owner;
             let number = match before {
                 Some((name, number)) if name == owner => number,
                 _ if self.owns(owner) => self.draft(owner),
@@ -236,7 +238,7 @@ impl<'a, 's> Zone<'a, 's> {
 
     /// Whether a name belongs to this zone: it is no child's, and not outside.
     fn owns(&self, name: &[u8]) -> bool {
-        let Source { origin, ref children, .. } = self.sources.list[self.index];
+        let Source { origin, children, .. } = &self.sources.list[self.index];
         wire_is_at_or_below(name, origin.as_wire())
             && (children.is_empty() || self.sources.closest(&lower(name), 0) == Some(self.index))
     }
@@ -327,22 +329,25 @@ impl<'a, 's> Zone<'a, 's> {
     }
 
     /// Writes the RRsets of a draft; `own` is room for its records.
-    fn write_rrsets(&self, authority: &mut Authority, number: usize, id: NodeId, own: &mut Vec<&'a Record>) {
-        let Source { records, ref parent_side, .. } = self.sources.list[self.index];
+    fn write_rrsets(&self, authority: &mut Authority, number: usize, id: NodeId, own: &mut Vec<Record<'a>>) {
+        let Source { records, parent_side, .. } = &self.sources.list[self.index];
         let end = self.drafts.get(number + 1).map_or(self.order.len(), |next| next.first as usize);
+        let order = &self.order[self.drafts[number].first as usize..end];
         own.clear();
-        own.extend(self.order[self.drafts[number].first as usize..end].iter().map(|index| &records[*index as usize]));
+        own.extend(order.iter().map(|index| records.get(*index as usize)));
         own.sort_by_key(|record| record.rtype);
         for rrset in own.chunk_by(|a, b| a.rtype == b.rtype) {
             authority.arena.add_rrset(id, rrset[0].rtype, lowest_ttl(rrset), distinct(rrset));
         }
         if let Some((zone, rrset)) = parent_side.as_ref().filter(|_| number == 0) {
-            authority.arena.add_parent_side(id, *zone, lowest_ttl(rrset), distinct(rrset));
+            let records = &self.sources.list[*zone].records;
+            let rrset: Vec<Record<'_>> = rrset.iter().map(|index| records.get(*index)).collect();
+            authority.arena.add_parent_side(id, ZoneId(*zone as u32), lowest_ttl(&rrset), distinct(&rrset));
         }
     }
 
     fn write_apex(&self, authority: &mut Authority, node: NodeId) {
-        let origin = self.sources.list[self.index].origin;
+        let origin = &self.sources.list[self.index].origin;
         let soa = authority.arena.node(node).rrset(RecordType::SOA);
         let (ttl, rdata) = soa.and_then(|soa| Some((soa.ttl(), soa.rdatas().next()?))).unwrap_or((0, &[]));
         let minimum = rdata.last_chunk::<4>().map_or(0, |octets| u32::from_be_bytes(*octets));
@@ -352,14 +357,14 @@ impl<'a, 's> Zone<'a, 's> {
 }
 
 /// The TTL of all records of an RRset (RFC 2181 §5.2).
-fn lowest_ttl(rrset: &[&Record]) -> u32 {
+fn lowest_ttl(rrset: &[Record<'_>]) -> u32 {
     rrset.iter().map(|record| record.ttl).min().unwrap_or(0)
 }
 
 /// The data of an RRset, each once.
-fn distinct<'r>(rrset: &'r [&Record]) -> impl Iterator<Item = &'r [u8]> {
+fn distinct<'r>(rrset: &'r [Record<'_>]) -> impl Iterator<Item = &'r [u8]> {
     let is_first = |at: usize| !rrset[..at].iter().any(|before| before.rdata == rrset[at].rdata);
-    (0..rrset.len()).filter(move |at| is_first(*at)).map(|at| &rrset[at].rdata[..])
+    (0..rrset.len()).filter(move |at| is_first(*at)).map(|at| rrset[at].rdata)
 }
 
 /// A name in lower case; of what is no name, nothing.

@@ -14,12 +14,14 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::check;
 use super::collect::Problems;
 use super::generate::{self, Range};
 use super::lexer::{Entry, Input, Lexer, Outcome, Quoting, Token, octets, quote};
 use super::rdata::{self, read_name};
+use super::records::{Record, Records, TooMany};
 use super::ttl::{self, MAX_TTL};
-use super::{Record, check};
+use crate::dns::name::wire_is_at_or_below;
 use crate::dns::{Class, Name, RecordType};
 use crate::problem::{Problem, SourceId, Sources, Span};
 
@@ -37,18 +39,19 @@ const MAX_TEMPLATE: usize = 4096;
 /// Reads the zone file `file` of `sources` with `origin` as its first `$ORIGIN`; `read` fetches what `$INCLUDE` names.
 /// Returns all records that are in order and all problems, in the order of the files.
 ///
-/// Bounds: 20 million records, 10 000 included files, 8 of them open at once, 65 536 records a `$GENERATE` and 2^20 of
+/// Bounds: 20 million records of 4 GiB, 10 000 included files, 8 of them open at once, 65 536 records a `$GENERATE` and 2^20 of
 /// them in all, 1000 errors and 1000 warnings.
 pub fn parse(
     sources: &mut Sources,
     file: SourceId,
     origin: &Name,
     read: &mut dyn FnMut(&Path) -> io::Result<String>,
-) -> (Vec<Record>, Vec<Problem>) {
+) -> (Records, Vec<Problem>) {
     let mut loader = Loader::new(origin, sources, file);
     loader.run(sources, read);
     let Loader { mut records, mut problems, .. } = loader;
     check::check(origin, file, &mut records, &mut problems);
+    records.shrink();
     (records, problems.finish())
 }
 
@@ -81,7 +84,9 @@ struct Include {
 struct Loader {
     zone: Name,
     frames: Vec<Frame>,
-    records: Vec<Record>,
+    records: Records,
+    /// Room for the data of the record at work.
+    rdata: Vec<u8>,
     problems: Problems,
     /// `$TTL`.
     default_ttl: Option<u32>,
@@ -108,7 +113,8 @@ impl Loader {
         Loader {
             zone: zone.clone(),
             frames: vec![frame],
-            records: Vec::new(),
+            records: Records::default(),
+            rdata: Vec::new(),
             problems: Problems::default(),
             default_ttl: None,
             last_ttl: None,
@@ -245,20 +251,23 @@ impl Loader {
             rest = &tokens[1..];
         }
         let head = head(input, tokens, rest)?;
-        let rdata = rdata::encode(head.rtype, input, head.type_token, head.data, &frame.origin)?;
+        let room = std::mem::take(&mut self.rdata);
+        let rdata = rdata::encode(head.rtype, input, head.type_token, head.data, &frame.origin, room)?;
         let ttl = self.ttl(input, &head, &rdata)?;
         let owner = match &frame.owner {
-            Owner::Known(owner) => owner.clone(),
+            Owner::Known(owner) => owner,
             Owner::Bad => return Ok(()),
             Owner::None => return Err(input.error(tokens[0], "a record without owner before any record with one")),
         };
         let span = input.span(tokens[0].start..tokens.last().map_or(tokens[0].end, |last| last.end));
-        self.push(Record { owner, rtype: head.rtype, ttl, rdata, span })
+        self.push(Record { owner: owner.as_wire(), rtype: head.rtype, ttl, rdata: &rdata, span })?;
+        self.rdata = rdata;
+        Ok(())
     }
 
-    fn push(&mut self, record: Record) -> Outcome<()> {
-        if !record.owner.is_at_or_below(&self.zone) {
-            let message = format!("{} is outside the zone", record.owner);
+    fn push(&mut self, record: Record<'_>) -> Outcome<()> {
+        if !wire_is_at_or_below(record.owner, self.zone.as_wire()) {
+            let message = format!("{} is outside the zone", record.name());
             let problem = Problem::error(record.span, message).allowed(format!("names at or below {}", self.zone));
             return Err(Box::new(problem));
         }
@@ -266,8 +275,10 @@ impl Loader {
             self.is_full = true;
             return Err(Box::new(Problem::error(record.span, format!("more than {MAX_RECORDS} records in a zone"))));
         }
-        self.records.push(record);
-        Ok(())
+        self.records.push(record).map_err(|TooMany| {
+            self.is_full = true;
+            Box::new(Problem::error(record.span, "more than 4 GiB of records in a zone"))
+        })
     }
 
     /// The TTL of a record, by the rule above.

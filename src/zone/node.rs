@@ -132,6 +132,11 @@ impl<'a> Node<'a> {
         self.count() == 0
     }
 
+    /// Whether all types are answered from here: nothing hides it, and it has no parent side.
+    pub(super) fn is_plain(self) -> bool {
+        self.head[16] & (CUT | DNAME | PARENT_SIDE) == 0
+    }
+
     /// Its name in lower case.
     pub(super) fn lower(self) -> &'a [u8] {
         &self.tail[..self.length()]

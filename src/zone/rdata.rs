@@ -164,15 +164,18 @@ fn describe(form: &[Field]) -> String {
     form.iter().map(|field| field.what()).collect::<Vec<_>>().join(", ")
 }
 
-/// The record data that `tokens` give for a record of type `rtype`. `before` is the token before them.
+/// The record data that `tokens` give for a record of type `rtype`. `before` is the token before them; `room` is used
+/// for the result.
 pub(super) fn encode(
     rtype: RecordType,
     input: Input<'_>,
     before: Token,
     tokens: &[Token],
     origin: &Name,
-) -> Outcome<Box<[u8]>> {
-    let mut fields = Fields { input, origin, tokens, last: before, wire: Vec::new() };
+    mut room: Vec<u8>,
+) -> Outcome<Vec<u8>> {
+    room.clear();
+    let mut fields = Fields { input, origin, tokens, last: before, wire: room };
     match tokens.first() {
         Some(&first) if input.raw(first) == "\\#" && first.quoting == Quoting::Bare => fields.generic()?,
         _ => fields.of_type(rtype)?,
@@ -184,7 +187,7 @@ pub(super) fn encode(
         return Err(Box::new(problem.allowed(format!("at most {MAX_RDATA}"))));
     }
     match wire::verify(rtype, &fields.wire) {
-        Ok(()) => Ok(fields.wire.into_boxed_slice()),
+        Ok(()) => Ok(fields.wire),
         Err(message) => Err(input.error(whole, format!("not a valid {rtype}: {message}"))),
     }
 }
