@@ -260,7 +260,7 @@ impl State {
             world.fleet().targets.iter().map(|target| kept.machine(target, &world, now)).collect();
         self.verdicts = machines.iter().map(Machine::verdict).collect();
         self.machines = machines;
-        let before_it = std::mem::replace(&mut self.world, world);
+        let old = std::mem::replace(&mut self.world, world);
         self.renew_grace(now);
         self.loaded_at = unix_seconds();
         self.reloads += 1;
@@ -271,7 +271,7 @@ impl State {
             *flags = failing_open.get(&steered.configured.name).copied().unwrap_or_default();
         }
         self.publish(now);
-        self.retired.put_away(before_it);
+        self.retired.put_away(old);
     }
 
     /// New targets get the time of their first probe before they count, so that adding many to a region does not take
