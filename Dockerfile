@@ -9,7 +9,7 @@ ENV CARGO_PROFILE_RELEASE_STRIP=debuginfo
 # The dependencies alone, in a layer that lasts until Cargo.toml or Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src tests benches \
-    && echo 'fn main() {}' | tee src/main.rs tests/main.rs benches/respond.rs > src/lib.rs \
+    && echo 'fn main() {}' | tee src/main.rs tests/main.rs benches/respond.rs benches/instructions.rs > src/lib.rs \
     && cargo build --release --locked \
     && rm -rf src tests benches
 
