@@ -7,6 +7,7 @@
 //! | `echo` | the floor of every figure: a server that only turns datagrams round |
 //! | `cpu` | processor time that a process has used |
 //! | `system` | system calls that the standard library does not offer |
+//! | `mmdb` | writes data base files, as for the tests |
 //! | `networks` | where clients are: one table, for Waymark and for its peers |
 //! | `query` | queries octet by octet, with client subnets that vary |
 
@@ -17,6 +18,8 @@ pub(crate) mod cpu;
 pub(crate) mod echo;
 pub(crate) mod fixture;
 pub(crate) mod load;
+#[path = "../../tests/support/mmdb.rs"]
+pub(crate) mod mmdb;
 pub(crate) mod networks;
 pub(crate) mod query;
 pub(crate) mod system;

@@ -5,10 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use mmdb::{Value, map, text};
-
-#[path = "../../tests/support/mmdb.rs"]
-mod mmdb;
+use super::mmdb::{self, Value, map, text};
 
 /// All public IPv4 space in networks of this many bits.
 const BITS: u8 = 14;
