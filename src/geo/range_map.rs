@@ -7,8 +7,8 @@
 //! starts   0.0.0.0   10.0.0.0   11.0.0.0        a run ends where the next one starts
 //! values   a         b          a
 //! ```
-//! A space of many runs carries an index: by the top 16 bits, and, where many runs share these (IPv6: all of a registry
-//! lies in one /12), by as many of the next bits as the number of runs there warrants. Few runs are left to search, and
+//! A space of many runs carries an index: by as many top bits as the number of runs warrants, and, where many runs share
+//! these (IPv6: all of a registry lies in one /12), by as many of the next bits as there are runs for. Few runs are left to search, and
 //! they lie in a cache line or two: of millions of runs each line is a miss, which costs more than all else.
 
 use std::fmt;
@@ -19,10 +19,10 @@ use ipnet::IpNet;
 
 /// Spaces with fewer runs are searched without an index.
 const INDEX_FROM_RUNS: usize = 512;
-/// Addresses that share the top 16 bits get an index of their own from this number of runs.
+/// Addresses that share the top bits get an index of their own from this number of runs.
 const SPLIT_FROM_RUNS: usize = 8;
-/// Bits of an address that choose a bucket of the first level.
-const TOP_BITS: u32 = 16;
+/// Most bits of an address that choose a bucket of the first level.
+const MAX_TOP_BITS: u32 = 16;
 /// Most bits of an address that choose a slot of the second level.
 const MAX_SPLIT_BITS: u32 = 16;
 
@@ -228,40 +228,55 @@ impl<A: Bits, V: Copy + Eq> Builder<A, V> {
 /// Narrows the runs that may hold an address by its leading bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Index {
-    /// By the top 16 bits, and one more.
+    /// How many bits choose a bucket.
+    top_bits: u32,
+    /// By the top bits, and one more.
     buckets: Box<[Bucket]>,
     /// Second levels, one after the other: number of the run that holds the first address of the slot.
     slots: Box<[u32]>,
 }
 
-/// Addresses with the same top 16 bits.
+/// Addresses with the same top bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bucket {
     /// Number of the run that holds the first address.
     run: u32,
-    /// Where its second level begins in `slots`; it ends with the next bucket's `run`.
-    slots: u32,
-    /// How many bits choose a slot; 0 = no second level.
-    bits: u32,
+    /// Where its second level begins in `slots`, and in the low bits how many bits choose a slot; 0 = no second level. It
+    /// ends with the next bucket's `run`.
+    split: u32,
+}
+
+impl Bucket {
+    /// Bits of `split` that hold a number of bits, at most [`MAX_SPLIT_BITS`].
+    const BITS: u32 = 5;
+
+    fn new(run: usize, slots: usize, bits: u32) -> Bucket {
+        // Slots are at most half the runs that share top bits, and each run has octets of a file behind it.
+        assert!(slots < 1 << (u32::BITS - Bucket::BITS), "fewer than 2^27 slots");
+        Bucket { run: as_run(run), split: (slots as u32) << Bucket::BITS | bits }
+    }
 }
 
 impl Index {
     fn new<A: Bits>(starts: &[A]) -> Index {
-        let mut index = Indexer { starts, run: 0, slots: Vec::new() };
-        let mut buckets: Vec<Bucket> = (0..1 << TOP_BITS).map(|top| index.bucket(top)).collect();
-        buckets.push(Bucket { run: as_run(starts.len() - 1), slots: as_run(index.slots.len()), bits: 0 });
-        Index { buckets: buckets.into(), slots: index.slots.into() }
+        // About one run a bucket, where they lie evenly: more buckets than that only take room in the cache.
+        let top_bits = starts.len().ilog2().clamp(1, MAX_TOP_BITS);
+        let mut index = Indexer { starts, top_bits, run: 0, slots: Vec::new() };
+        let mut buckets: Vec<Bucket> = (0..1 << top_bits).map(|top| index.bucket(top)).collect();
+        buckets.push(Bucket::new(starts.len() - 1, index.slots.len(), 0));
+        Index { top_bits, buckets: buckets.into(), slots: index.slots.into() }
     }
 
     /// First and last run that may hold the address.
     #[inline]
     fn bounds<A: Bits>(&self, address: A) -> (usize, usize) {
-        let top = address.slice(0, TOP_BITS);
+        let top = address.slice(0, self.top_bits);
         let (bucket, next) = (self.buckets[top], self.buckets[top + 1]);
-        if bucket.bits == 0 {
+        let bits = bucket.split & ((1 << Bucket::BITS) - 1);
+        if bits == 0 {
             return (bucket.run as usize, next.run as usize);
         }
-        let slot = bucket.slots as usize + address.slice(TOP_BITS, bucket.bits);
+        let slot = (bucket.split >> Bucket::BITS) as usize + address.slice(self.top_bits, bits);
         (self.slots[slot] as usize, self.slots[slot + 1] as usize)
     }
 }
@@ -269,25 +284,26 @@ impl Index {
 /// Builds an [`Index`] in one pass over the starts.
 struct Indexer<'a, A> {
     starts: &'a [A],
+    top_bits: u32,
     run: usize,
     slots: Vec<u32>,
 }
 
 impl<A: Bits> Indexer<'_, A> {
     fn bucket(&mut self, top: usize) -> Bucket {
-        let run = self.advance(A::from_slice(top, TOP_BITS));
-        let inside = self.starts[run..].partition_point(|start| start.slice(0, TOP_BITS) <= top);
+        let run = self.advance(A::from_slice(top, self.top_bits));
+        let inside = self.starts[run..].partition_point(|start| start.slice(0, self.top_bits) <= top);
         let bits = split_bits(inside);
         let slots = self.slots.len();
         if bits > 0 {
             self.split(top, bits, run + inside - 1);
         }
-        Bucket { run: as_run(run), slots: as_run(slots), bits }
+        Bucket::new(run, slots, bits)
     }
 
     fn split(&mut self, top: usize, bits: u32, last: usize) {
         for slot in 0..1 << bits {
-            let run = self.advance(A::from_slice(top << bits | slot, TOP_BITS + bits));
+            let run = self.advance(A::from_slice(top << bits | slot, self.top_bits + bits));
             self.slots.push(as_run(run));
         }
         self.slots.push(as_run(last));
