@@ -8,8 +8,9 @@ ENV CARGO_PROFILE_RELEASE_STRIP=debuginfo
 
 # The dependencies alone, in a layer that lasts until Cargo.toml or Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src tests benches \
-    && echo 'fn main() {}' | tee src/main.rs tests/main.rs benches/respond.rs > src/lib.rs \
+RUN mkdir -p src tests benches/compare benches/scale \
+    && echo 'fn main() {}' | tee src/main.rs tests/main.rs \
+        benches/respond.rs benches/instructions.rs benches/compare/main.rs benches/scale/main.rs > src/lib.rs \
     && cargo build --release --locked \
     && rm -rf src tests benches
 

@@ -200,6 +200,51 @@ fn the_health_check_of_the_image_exists() {
     assert!(words[2..].iter().filter(|word| word.starts_with("--")).all(|flag| help.contains(flag)), "{words:?}");
 }
 
+/// Name and file of each bench.
+fn benches() -> Vec<(String, String)> {
+    let manifest: toml::Table = read("Cargo.toml").parse().expect("TOML");
+    let name_and_file = |bench: &toml::Value| {
+        let name = bench["name"].as_str().expect("a name").to_string();
+        let file = bench.get("path").and_then(toml::Value::as_str).map(str::to_string);
+        let file = file.unwrap_or_else(|| format!("benches/{name}.rs"));
+        (name, file)
+    };
+    manifest["bench"].as_array().expect("benches").iter().map(name_and_file).collect()
+}
+
+#[test]
+fn the_image_has_a_placeholder_for_every_bench() {
+    let dockerfile = read("Dockerfile");
+    for (_, file) in benches() {
+        assert!(dockerfile.contains(&format!(" {file} ")), "Dockerfile: no placeholder for {file}");
+    }
+}
+
+#[test]
+fn benches_exist() {
+    let benches = benches();
+    for document in ["README.md", "ARCHITECTURE.md", ".ci/run"] {
+        let text = read(document);
+        let named = text.split("cargo bench").skip(1).filter_map(|rest| rest.lines().next()?.split_once("--bench "));
+        let names: Vec<&str> =
+            named.filter_map(|(_, rest)| rest.split(|c: char| !c.is_ascii_alphanumeric()).next()).collect();
+        for name in &names {
+            assert!(benches.iter().any(|(bench, _)| bench == name), "{document}: no bench {name}");
+        }
+        assert!(!names.is_empty(), "{document} names a bench");
+    }
+}
+
+#[test]
+fn the_runner_to_install_is_that_of_the_benches() {
+    let lock: toml::Table = read("Cargo.lock").parse().expect("TOML");
+    let mut packages = lock["package"].as_array().expect("packages").iter();
+    let gungraun = packages.find(|package| package["name"].as_str() == Some("gungraun")).expect("a dependency");
+    let version = gungraun["version"].as_str().expect("a version");
+    let command = format!("cargo install --locked gungraun-runner --version {version} ");
+    assert!(read("README.md").contains(&command), "README.md: {command}");
+}
+
 #[test]
 fn printed_output_is_what_comes() {
     let mut count = 0;

@@ -8,6 +8,7 @@ mod example;
 mod geo;
 mod hostile;
 mod lookup;
+mod memory;
 mod no_allocation;
 mod passes;
 mod reload;

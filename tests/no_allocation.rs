@@ -12,6 +12,8 @@ use crate::support::query::Ask;
 thread_local! {
     /// Without destructor and lazy start, so that the allocator may use it at any time.
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// Octets that this thread has allocated and not given back, and the most there were at once.
+    static HELD: Cell<(i64, i64)> = const { Cell::new((0, 0)) };
 }
 
 /// The system's allocator, counting.
@@ -21,22 +23,41 @@ fn count() {
     let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
 }
 
+fn hold(octets: i64) {
+    let _ = HELD.try_with(|held| {
+        let (now, most) = held.get();
+        held.set((now + octets, most.max(now + octets)));
+    });
+}
+
+/// Runs something; the octets that it held at once at most, and those that its result still holds.
+pub(crate) fn octets_of<T>(run: impl FnOnce() -> T) -> (T, i64, i64) {
+    let (before, _) = HELD.get();
+    HELD.set((before, before));
+    let result = run();
+    let (after, most) = HELD.get();
+    (result, most - before, after - before)
+}
+
 // SAFETY: every call is handed to the system's allocator unchanged; counting touches a thread's own cell alone and does
 // not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
+        hold(layout.size() as i64);
         // SAFETY: the caller's contract is that of `System`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        hold(-(layout.size() as i64));
         // SAFETY: `pointer` came from `System` with this layout.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
+        hold(size as i64 - layout.size() as i64);
         // SAFETY: `pointer` came from `System` with this layout.
         unsafe { System.realloc(pointer, layout, size) }
     }

@@ -13,7 +13,7 @@ use waymark::geo::{Atlas, Data, Database};
 
 use crate::child::memory_of;
 use crate::mib;
-use crate::mmdb::{Value, Writer, map, text};
+use crate::support::mmdb::{Value, Writer, map, text};
 
 /// Lookups that are timed.
 const LOOKUPS: u32 = 4_000_000;

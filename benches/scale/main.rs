@@ -7,11 +7,12 @@
 //! Servers run on one core, the load on another, on loopback; nothing else should run. The server of `sizes` and
 //! `reload` is the program as users run it; `flips` is in this process, so that reports can be made without probes.
 
+// It prints what it finds.
+#![allow(clippy::print_stdout)]
+
 mod child;
 mod flips;
 mod geo;
-#[path = "../../tests/support/mmdb.rs"]
-mod mmdb;
 mod reload;
 mod set;
 mod sizes;
@@ -120,7 +121,11 @@ fn run(what: &What, arguments: &Arguments) -> io::Result<()> {
 
 /// A line of JSON, or of text.
 fn print(row: &impl serde::Serialize, json: bool, text: &str) -> io::Result<()> {
-    if json { println!("{}", serde_json::to_string(row)?) } else { println!("{text}") }
+    if json {
+        println!("{}", serde_json::to_string(row)?)
+    } else {
+        println!("{text}")
+    }
     Ok(())
 }
 

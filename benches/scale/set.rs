@@ -114,7 +114,7 @@ fn is_coprime(a: usize, b: usize) -> bool {
 }
 
 fn service(at: usize) -> String {
-    let check = if at % CHECKED == 0 { "check = \"tcp\"\n" } else { "" };
+    let check = if at.is_multiple_of(CHECKED) { "check = \"tcp\"\n" } else { "" };
     let balance = ["weighted", "sticky", "round-robin"][at % 3];
     let mut text = format!("[pools.p{at}]\n{check}[pools.p{at}.instances]\n");
     for instance in 0..INSTANCES {

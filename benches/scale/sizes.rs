@@ -77,10 +77,8 @@ impl Sized {
         let path = set.write(folder)?;
         let listening = listen(set.check)?;
         let server = Server::start(&path, arguments.server_core)?;
-        let load = |names: Vec<String>| load::Options {
-            process: Some(server.pid()),
-            ..arguments.load(set.dns, &names)
-        };
+        let load =
+            |names: Vec<String>| load::Options { process: Some(server.pid()), ..arguments.load(set.dns, &names) };
         let loads = [load(set.static_names()), load(set.steered_names())];
         Ok(Sized { set, server, _listening: listening, loads, figures: Default::default(), lost: 0 })
     }

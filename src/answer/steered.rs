@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::edns::ExtendedError;
 use super::reply::Reply;
-use crate::dns::{Full, Owner, Rcode, RecordType, Section};
+use crate::dns::{Full, Owner, Rcode};
 use crate::fleet::Family;
 use crate::steering::balance::{Choice, pick};
 use crate::steering::client::Origin;
@@ -41,7 +41,7 @@ fn conclude(reply: &mut Reply<'_>, service: ServiceId, zone: ZoneId, given: Give
     match given {
         Given::Addresses => {}
         Given::Failure => reply.refuse(Rcode::SERVFAIL),
-        Given::Nothing => nodata(reply, zone, reply.snapshot.steering.service(service).service.ttl),
+        Given::Nothing => nodata(reply, zone, reply.snapshot.steering.service(service).manner.ttl),
     }
 }
 
@@ -50,14 +50,14 @@ fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, owner: O
     let snapshot = reply.snapshot;
     let steered = snapshot.steering.service(service);
     let subnet = reply.query.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref());
-    let client = snapshot.settings.ecs.client(reply.source, subnet, steered.service.ecs);
+    let client = snapshot.settings.ecs.client(reply.source, subnet, steered.manner.ecs);
     if matches!(client.origin, Origin::SetAside(_)) {
         reply.thread.counters.answering.ecs_set_aside.add(1);
     }
     let local = &mut *reply.thread.local;
     let decision = decide(&snapshot.steering, &snapshot.standings, service, &client, family, local, &mut Silent);
     reply.scope = reply.scope.max(client.scope(decision.scope));
-    let ttl = steered.service.ttl;
+    let ttl = steered.manner.ttl;
     if decision.all_down {
         reply.thread.counters.answering.fail_open.add(1);
         let as_if_up = decision.as_if_up;
@@ -100,7 +100,7 @@ fn addresses_of(
     let mark = reply.writer.mark();
     let mut written = Ok(0);
     for &address in addresses.iter().filter(|&&address| Family::of(address) == family) {
-        written = written.and_then(|count| record(&mut reply.writer, owner, ttl, address).map(|()| count + 1));
+        written = written.and_then(|count| reply.writer.address(owner, ttl, address).map(|()| count + 1));
     }
     if written.is_err() {
         reply.writer.rewind(mark);
@@ -121,7 +121,7 @@ fn picked(
     let mark = writer.mark();
     let mut written = Ok(0);
     let emit = |_, address| {
-        written = written.and_then(|count| record(writer, owner, ttl, address).map(|()| count + 1));
+        written = written.and_then(|count| writer.address(owner, ttl, address).map(|()| count + 1));
     };
     let scope = pick(steering, steering.service(service), choice, client, local, &mut Silent, emit);
     if written.is_err() {
@@ -129,11 +129,4 @@ fn picked(
     }
     reply.scope = reply.scope.max(client.scope(scope));
     written
-}
-
-fn record(writer: &mut crate::dns::Writer<'_>, owner: Owner<'_>, ttl: u32, address: IpAddr) -> Result<(), Full> {
-    match address {
-        IpAddr::V4(v4) => writer.record(Section::Answer, owner, RecordType::A, ttl, &v4.octets()),
-        IpAddr::V6(v6) => writer.record(Section::Answer, owner, RecordType::AAAA, ttl, &v6.octets()),
-    }
 }

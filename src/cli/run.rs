@@ -28,7 +28,7 @@ use crate::idle;
 use crate::metrics::Registry;
 use crate::probe::{self, Prober};
 use crate::problem::render;
-use crate::serve::{Listeners, Running, raise_descriptor_limit};
+use crate::serve::{Listeners, Running, raise_descriptor_limit, use_large_pages};
 use crate::snapshot::Published;
 use crate::time::{self, unix_nanoseconds};
 
@@ -160,6 +160,7 @@ impl Node {
         let signals = signal(SignalKind::hangup()).and_then(|hangup| Ok((hangup, Ending::new()?)));
         let (hangup, mut ending) = signals.map_err(|error| format!("cannot wait for signals: {error}"))?;
         let world = World::compile(configuration);
+        use_large_pages();
         let (server, settings) = (world.server.clone(), world.admin.clone());
         for failed in explain::failed_tests(&world) {
             tracing::error!("{failed}");
@@ -286,6 +287,7 @@ impl Reloader {
         let work = move || {
             let world = reloaded(&path).map(|mut world| {
                 world.count_for(threads);
+                use_large_pages();
                 world
             });
             // Whoever waits may be gone: the server ends, or it took too long.

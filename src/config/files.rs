@@ -34,8 +34,6 @@ pub(super) struct Document {
 pub(super) struct Named {
     pub(super) entries: Vec<Entry>,
     numbers: HashMap<Word, u32>,
-    /// What is wrong with their keys and values.
-    problems: Vec<Problem>,
 }
 
 /// A section that is not there.
@@ -197,8 +195,7 @@ impl Document {
                         .hint("only the main configuration file includes others"),
                 ),
                 Shape::Single(_) => self.take_single(name, entry, findings),
-                Shape::Named(section) => self.take_named(name, Some(section), entry, findings),
-                Shape::Defaults => self.take_named(name, None, entry, findings),
+                Shape::Named(_) | Shape::Defaults => self.take_named(name, entry, findings),
                 Shape::Several(_) => self.take_several(entry, findings),
                 Shape::Later(hint) => {
                     let message = format!("[{name}] is not available in this version of Waymark");
@@ -221,28 +218,14 @@ impl Document {
         merged.entries = entries.into();
     }
 
-    /// Named tables are checked file by file, so that those of which there may be a million can be packed.
-    fn take_named(
-        &mut self,
-        name: &'static str,
-        section: Option<&'static keys::Section>,
-        entry: Entry,
-        findings: &mut Findings,
-    ) {
+    fn take_named(&mut self, name: &'static str, entry: Entry, findings: &mut Findings) {
         let Some(table) = into_table(entry, findings) else { return };
         let named = self.named.entry(name).or_default();
-        for mut entry in table.entries {
-            if let Some(first) = named.find(&entry.name) {
-                findings.local.push(twice(&entry, first));
-                continue;
+        for entry in table.entries {
+            match named.find(&entry.name) {
+                Some(first) => findings.local.push(twice(&entry, first)),
+                None => named.push(entry),
             }
-            if let Some(section) = section.filter(|_| unquoted_name(name, &entry).is_none()) {
-                check_named(name, section, &entry, &mut named.problems);
-            }
-            if name == "pools" {
-                entry.value.pack_inside("instances");
-            }
-            named.push(entry);
         }
     }
 
@@ -289,11 +272,10 @@ pub(super) fn check_values(document: &mut Document, findings: &mut Findings) {
     for (name, shape) in TOP {
         match shape {
             Shape::Single(section) => keys::check_table(section, document.single(name), problems),
-            Shape::Named(_) => {
-                // They were checked when they were taken in.
-                problems.extend(
-                    document.named.get_mut(name).map(|named| std::mem::take(&mut named.problems)).into_iter().flatten(),
-                );
+            Shape::Named(section) => {
+                for entry in document.named(name) {
+                    check_named(name, section, entry, problems);
+                }
             }
             Shape::Several(section) => {
                 for value in &document.tests {
@@ -332,9 +314,6 @@ const DOMAIN_NAMES: [&str; 2] = ["zones", "services"];
 
 /// `[services.www.example.com]` nests tables; the name must be quoted.
 fn unquoted_name(group: &str, entry: &Entry) -> Option<Problem> {
-    if !DOMAIN_NAMES.contains(&group) {
-        return None;
-    }
     let mut inside = Vec::new();
     let mut table = entry.value.table()?;
     while let [Entry { name, value: Value { data: Data::Table(inner), .. }, .. }] = &table.entries[..] {

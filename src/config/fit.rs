@@ -261,8 +261,8 @@ pub(super) fn check_long_prefixes(
     }
     for placed in services {
         let Some(span) = placed.sticky else { continue };
-        let sticky = placed.service.sticky;
-        if placed.service.ecs && (sticky.ipv4 > ecs.ipv4 || sticky.ipv6 > ecs.ipv6) {
+        let sticky = placed.service.manner.sticky;
+        if placed.service.manner.ecs && (sticky.ipv4 > ecs.ipv4 || sticky.ipv6 > ecs.ipv6) {
             let message = format!("longer than what [ecs] looks at: /{}, IPv6 /{}", ecs.ipv4, ecs.ipv6);
             findings.cross.push(Problem::warning(span, message).hint("clients are grouped by what is seen"));
         }
@@ -288,7 +288,7 @@ fn refuse_long_fence(ecs: &Ecs, prefixes: impl Iterator<Item = IpNet>, span: Spa
     }
 }
 
-fn warn<'a>(ecs: &Ecs, prefixes: impl Iterator<Item = (IpNet, Span)>, findings: &mut Findings) {
+fn warn(ecs: &Ecs, prefixes: impl Iterator<Item = (IpNet, Span)>, findings: &mut Findings) {
     let mut long = prefixes.filter(|(prefix, _)| is_long(ecs, prefix));
     let Some((prefix, span)) = long.next() else { return };
     let others = long.count();

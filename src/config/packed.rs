@@ -32,32 +32,63 @@ const TABLE: u8 = 9;
 pub(super) struct Packed(Box<[u8]>);
 
 impl Packed {
-    pub(super) fn new(table: &Table) -> Packed {
-        let mut packer = Packer { out: Vec::new(), last: 0 };
-        packer.table(table);
-        Packed(packer.out.into())
-    }
-
     /// The table, whose places are in `source`.
     pub(super) fn table(&self, source: SourceId) -> Table {
         Unpacker { rest: &self.0, source, last: 0 }.table()
     }
+
+    /// Where the table begins, whatever its header says.
+    pub(super) fn first_place(&self) -> usize {
+        let mut unpacker = Unpacker { rest: &self.0, source: SourceId(0), last: 0 };
+        match unpacker.number() {
+            0 => usize::MAX,
+            _ => unpacker.entry().first_place(),
+        }
+    }
 }
 
-struct Packer {
+/// Packs one table after the other.
+#[derive(Default)]
+pub(super) struct Packer {
     out: Vec<u8>,
     /// Where the last place began.
     last: i64,
+    /// Where the entry before began.
+    before: usize,
 }
 
 impl Packer {
+    /// Begins a table of so many entries.
+    pub(super) fn begin(&mut self, entries: usize) {
+        self.out.clear();
+        (self.last, self.before) = (0, 0);
+        self.number(entries as u64);
+    }
+
+    /// Packs the next entry, unless it begins before the one before.
+    pub(super) fn push(&mut self, entry: &Entry) -> bool {
+        let at = entry.first_place();
+        let is_next = at >= self.before;
+        if is_next {
+            self.before = at;
+            self.entry(entry);
+        }
+        is_next
+    }
+
+    pub(super) fn finish(&mut self) -> Packed {
+        Packed(Box::from(&self.out[..]))
+    }
+
     fn table(&mut self, table: &Table) {
         self.number(table.entries.len() as u64);
-        for entry in &table.entries {
-            self.text(&entry.name);
-            self.place(entry.key);
-            self.value(&entry.value);
-        }
+        table.entries.iter().for_each(|entry| self.entry(entry));
+    }
+
+    fn entry(&mut self, entry: &Entry) {
+        self.text(&entry.name);
+        self.place(entry.key);
+        self.value(&entry.value);
     }
 
     fn value(&mut self, value: &Value) {
@@ -201,31 +232,51 @@ impl Unpacker<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::value::Reader;
+
+    /// What `[pools]` of a text says, with and without packing.
+    fn both(text: &str) -> [String; 2] {
+        let source = SourceId(7);
+        let (document, _) = toml::de::DeTable::parse_recoverable(text);
+        let (key, pools) = document.get_ref().get_key_value("pools").expect("pools");
+        let packed = Reader::new(source).top_entry(key, pools);
+        let mut instances = 0;
+        let Data::Table(mut pools) = packed.value.data else { panic!("a table") };
+        for pool in &mut pools.entries {
+            let Data::Table(pool) = &mut pool.value.data else { panic!("a table") };
+            for entry in &mut pool.entries {
+                instances += usize::from(matches!(entry.value.data, Data::Packed(_)));
+                let entries = entry.value.entries().map(|entries| entries.into_owned());
+                entry.value.data = Data::Table(Table { entries: entries.expect("a table").into() });
+            }
+        }
+        assert_eq!(instances, pools.entries.len());
+        let tree = Value::new(source, document.get_ref().get("pools").expect("pools"));
+        [format!("{pools:?}"), format!("{:?}", tree.table().expect("a table"))]
+    }
 
     #[test]
     fn unpacks_what_was_packed() {
-        let text = r#"
+        let [unpacked, tree] = both(
+            r#"
+            [pools.a.instances]
             a = { text = "ü", "" = 'a text that is longer than what stands in place', no = false, yes = true }
             b = [0, -1, 63, 64, -9223372036854775808, 9223372036854775808, 99999999999999999999999999999999999999999]
             c = [1.5, -inf, 1979-05-27, [], {}, [{ x = [[1]] }]]
-            [d.b.a]
-            z = 1
-            [d.a]
-            y = 2
-            [d]
-            x = 3
-            broken =
-        "#;
-        let source = SourceId(7);
-        let (document, _) = toml::de::DeTable::parse_recoverable(text);
-        let table = Table::new(source, document.get_ref());
-        assert!(table.entries.len() >= 4);
-        let packed = Packed::new(&table);
-        assert_eq!(format!("{:?}", packed.table(source)), format!("{table:?}"));
-        // Packed once more, it stays the same.
-        let whole = Value { span: table.entries[0].key, data: Data::Packed(packed) };
-        let outer = Entry { name: Word::from("outer"), key: whole.span, value: whole };
-        let unpacked = Packed::new(&Table { entries: [outer].into() }).table(source);
-        assert_eq!(format!("{:?}", unpacked.entries[0].value.table()), format!("{:?}", Some(&table)));
+            [pools.empty.instances]
+            [pools.broken.instances]
+            x =
+            "#,
+        );
+        assert_eq!(unpacked, tree);
+    }
+
+    #[test]
+    fn keeps_the_order_of_appearance() {
+        let [unpacked, tree] = both(
+            "[pools.b.instances.z.y]\na = 1\n[pools.a.instances]\nz = 1\n[pools.c.instances.y]\n[pools.b.instances.x]\n\
+             [pools.b.instances.z]\nb = 1\n[pools.b.instances]\nw = 1\n[pools.a.instances.y]\n[pools.b]\n",
+        );
+        assert_eq!(unpacked, tree);
     }
 }

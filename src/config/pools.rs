@@ -86,7 +86,7 @@ impl Builder<'_> {
         let host = fields.text("host").map(Arc::from);
         self.require_hosts(fields, &used, host.is_some(), findings);
         let mut instances = Vec::new();
-        for instance in fields.find("instances").map(Value::entries).unwrap_or_default().iter() {
+        for instance in fields.find("instances").and_then(Value::entries).unwrap_or_default().iter() {
             instances.push(InstanceId(self.fleet.instances.len() as u32));
             self.instance(id, instance, &used, host.as_ref(), findings);
         }
@@ -301,17 +301,17 @@ pub(super) fn check_addresses(value: &Value, problems: &mut Vec<Problem>) {
 
 /// Checks `instances`.
 pub(super) fn check_instances(value: &Value, problems: &mut Vec<Problem>) {
-    let Some(table) = value.table() else {
+    let Some(instances) = value.entries() else {
         problems.push(*kinds::wrong_type(value, "a table of instances"));
         return;
     };
-    if table.entries.is_empty() {
+    if instances.is_empty() {
         problems.push(
             Problem::error(value.span, "a pool without instances")
                 .allowed("eu-1 = { region = \"eu-west\", address = \"192.0.2.11\" }"),
         );
     }
-    for entry in &table.entries {
+    for entry in instances.iter() {
         if !text::is_name(&entry.name) {
             problems.push(files::bad_name(entry));
         }

@@ -85,7 +85,7 @@ mod tests {
             for key in section.keys {
                 let Some(default) = key.default_value() else { continue };
                 let mut problems = Vec::new();
-                super::super::kinds::check(&key.kind, &default, &mut problems);
+                super::super::kinds::check(&key.kind, default, &mut problems);
                 assert!(problems.is_empty(), "{} {}: {problems:?}", section.title, key.name);
             }
         }

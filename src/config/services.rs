@@ -14,7 +14,7 @@ use super::value::{Data, Entry, Value, quoted};
 use crate::dns::Name;
 use crate::fleet::{PoolId, RegionId};
 use crate::problem::{Problem, Span};
-use crate::steering::{Balance, MapId, Service, ServiceId, Steer, Sticky, WhenAllDown};
+use crate::steering::{Balance, Manner, MapId, Service, ServiceId, Steer, Sticky, WhenAllDown};
 
 /// Longest TTL, in seconds.
 const MAX_TTL: u64 = 86_400;
@@ -99,17 +99,19 @@ fn service(fields: &Fields<'_>, name: Name, references: &References<'_>, finding
             pool: PoolId(pool.unwrap_or_default()),
             steer,
             map: map.map(MapId),
-            balance: match fields.text("balance").as_deref() {
-                Some("round-robin") => Balance::RoundRobin,
-                Some("sticky") => Balance::Sticky,
-                Some("random") => Balance::Random,
-                _ => Balance::Weighted,
-            },
-            answers: fields.integer("answers").unwrap_or(1),
-            ttl: fields.custom("ttl", |value| ttl(value).ok()).unwrap_or_default(),
             when_all_down: when_all_down(fields, references, findings),
-            sticky,
-            ecs: fields.boolean("ecs"),
+            manner: Manner {
+                balance: match fields.text("balance").as_deref() {
+                    Some("round-robin") => Balance::RoundRobin,
+                    Some("sticky") => Balance::Sticky,
+                    Some("random") => Balance::Random,
+                    _ => Balance::Weighted,
+                },
+                answers: fields.integer("answers").unwrap_or(1),
+                ttl: fields.custom("ttl", |value| ttl(value).ok()).unwrap_or_default(),
+                sticky,
+                ecs: fields.boolean("ecs"),
+            },
         },
         has_pool: pool.is_some(),
         name: fields.place,

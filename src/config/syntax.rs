@@ -11,7 +11,7 @@ use std::ops::Range;
 use toml::de::{DeTable, Error};
 
 use super::findings::Findings;
-use super::value::{Entry, entry};
+use super::value::{Entry, Reader};
 use crate::problem::{Problem, SourceId, Span};
 
 /// How often parsing of a file begins anew.
@@ -22,18 +22,19 @@ const MAX_SEARCHES: usize = 100;
 /// Parses a text; hands over its top entries and keeps its errors.
 pub(super) fn parse(text: &str, source: SourceId, findings: &mut Findings, take: &mut dyn FnMut(Entry)) {
     let mut from = 0;
+    let mut reader = Reader::new(source);
     for _ in 0..MAX_PARTS {
         let padded: Cow<'_, str> =
             if from == 0 { text.into() } else { format!("{}{}", " ".repeat(from), &text[from..]).into() };
         let (table, errors) = DeTable::parse_recoverable(&padded);
         let Some(end) = where_lost(text, &errors) else {
             keep(text, source, errors, findings);
-            table.get_ref().iter().for_each(|(key, value)| take(entry(source, key, value)));
+            table.get_ref().iter().for_each(|(key, value)| take(reader.top_entry(key, value)));
             return;
         };
         let (table, errors) = DeTable::parse_recoverable(&padded[..end]);
         keep(text, source, errors, findings);
-        table.get_ref().iter().for_each(|(key, value)| take(entry(source, key, value)));
+        table.get_ref().iter().for_each(|(key, value)| take(reader.top_entry(key, value)));
         let Some(next) = next_header(text, end) else { return };
         from = next;
     }

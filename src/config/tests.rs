@@ -77,13 +77,13 @@ fn the_examples_map_and_services() {
     assert_eq!(texts, ["continent:EU", "continent:AS", "country:TR", "198.51.100.0/24"]);
     assert_eq!(map.fences[0].value, [RegionId(1)]);
     let [www, near, rr, dr] = &configuration.services[..] else { panic!("four services") };
-    assert_eq!((&www.steer, www.map, www.ttl, www.answers), (&Steer::Geo, Some(MapId(0)), 5, 1));
-    assert_eq!((www.pool, www.ecs, &www.when_all_down), (PoolId(0), true, &WhenAllDown::ServeAll));
-    assert_eq!((&near.steer, near.balance), (&Steer::Nearest { tolerance: 500 }, Balance::Sticky));
-    assert_eq!(near.sticky, Sticky { ipv4: 24, ipv6: 56 });
-    assert_eq!((&rr.steer, rr.balance), (&Steer::Any, Balance::RoundRobin));
+    assert_eq!((&www.steer, www.map, www.manner.ttl, www.manner.answers), (&Steer::Geo, Some(MapId(0)), 5, 1));
+    assert_eq!((www.pool, www.manner.ecs, &www.when_all_down), (PoolId(0), true, &WhenAllDown::ServeAll));
+    assert_eq!((&near.steer, near.manner.balance), (&Steer::Nearest { tolerance: 500 }, Balance::Sticky));
+    assert_eq!(near.manner.sticky, Sticky { ipv4: 24, ipv6: 56 });
+    assert_eq!((&rr.steer, rr.manner.balance), (&Steer::Any, Balance::RoundRobin));
     assert_eq!(dr.steer, Steer::Failover { order: vec![RegionId(1), RegionId(0)] });
-    assert_eq!(dr.answers, 0);
+    assert_eq!(dr.manner.answers, 0);
     let test = &configuration.tests[1];
     assert_eq!((test.place.as_str(), test.down.len()), ("tests/example/waymark.toml:93:1", 1));
     assert_eq!(test.expect_region.as_deref(), Some("us-east"));
@@ -175,7 +175,10 @@ fn what_is_not_given_is_inherited() {
     assert_eq!(map.entries.len(), 2);
     assert_eq!(map.entries[0].value, [Element::Rest]);
     let service = &configuration.services[1];
-    assert_eq!((service.ttl, service.answers, &service.steer, service.aliases.len()), (7, 2, &Steer::Geo, 0));
+    assert_eq!(
+        (service.manner.ttl, service.manner.answers, &service.steer, service.aliases.len()),
+        (7, 2, &Steer::Geo, 0)
+    );
 }
 
 #[test]

@@ -106,11 +106,30 @@ pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) 
     if let Some(longer) = names.iter().find(|name| lower.len() >= 3 && name.starts_with(&lower)) {
         return Some(longer);
     }
-    let scored =
-        names.into_iter().map(|candidate| (strsim::osa_distance(&lower, &candidate.to_lowercase()), candidate));
-    let (distance, candidate) = scored.min_by_key(|(distance, _)| *distance)?;
+    let (distance, candidate) = closest(&lower, &names)?;
     let longest = lower.chars().count().max(candidate.chars().count());
     (distance <= (longest / 3).max(1) && distance < longest).then_some(candidate)
+}
+
+/// The first of the names with the least distance. Most of many names are passed over for their length, or because only
+/// the same in other letters would be nearer than what was found.
+fn closest<'a>(lower: &str, names: &[&'a str]) -> Option<(usize, &'a str)> {
+    let mut best: Option<(usize, &str)> = None;
+    for &name in names {
+        let least = match name.is_ascii() && lower.is_ascii() {
+            true if name.eq_ignore_ascii_case(lower) => 0,
+            true => name.len().abs_diff(lower.len()).max(1),
+            false => 0,
+        };
+        if best.is_some_and(|(distance, _)| distance <= least) {
+            continue;
+        }
+        let distance = strsim::osa_distance(lower, &name.to_lowercase());
+        if best.is_none_or(|(least, _)| distance < least) {
+            best = Some((distance, name));
+        }
+    }
+    best
 }
 
 #[cfg(test)]
@@ -189,5 +208,17 @@ mod tests {
         assert_eq!(nearest("time", keys), Some("timeout"));
         assert_eq!(nearest("retries", keys), None);
         assert_eq!(nearest("x", ["y"]), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_closest_is_the_first_of_those_with_the_least_distance(
+            lower in "[abü]{0,4}",
+            names in proptest::collection::vec("[aAbBüÜ]{0,5}", 0..8),
+        ) {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let scored = names.iter().map(|name| (strsim::osa_distance(&lower, &name.to_lowercase()), *name));
+            proptest::prop_assert_eq!(closest(&lower, &names), scored.min_by_key(|(distance, _)| *distance));
+        }
     }
 }

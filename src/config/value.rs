@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::packed::Packed;
+use super::packed::{Packed, Packer};
 use crate::fleet::Word;
 use crate::problem::{SourceId, Span};
 
@@ -32,7 +32,7 @@ pub(super) enum Data {
     Datetime,
     Array(Box<[Value]>),
     Table(Table),
-    /// A table that [`Value::pack_inside`] packed.
+    /// A table at the end of a [`Pack`].
     Packed(Packed),
     Broken,
 }
@@ -54,9 +54,38 @@ pub(super) struct Entry {
 
 const _: () = assert!(size_of::<Value>() <= 40 && size_of::<Entry>() <= 80);
 
-impl Value {
-    /// Takes over a parsed value of file `source`.
-    pub(super) fn new(source: SourceId, value: &Spanned<DeValue<'_>>) -> Value {
+/// A path of keys, of which `*` is any, to tables that are packed at once, before the next is taken over.
+type Pack = [&'static str];
+
+/// There may be a million instances in all; [`Value::entries`] reads them.
+const INSTANCES: &Pack = &["pools", "*", "instances"];
+
+/// Takes over what was parsed of one file.
+pub(super) struct Reader {
+    source: SourceId,
+    packer: Packer,
+}
+
+impl Reader {
+    pub(super) fn new(source: SourceId) -> Reader {
+        Reader { source, packer: Packer::default() }
+    }
+
+    /// Takes over a key and its value that stand at the top of the file.
+    pub(super) fn top_entry(&mut self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Entry {
+        self.entry(key, value, Some(INSTANCES))
+    }
+
+    fn entry(&mut self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>, pack: Option<&Pack>) -> Entry {
+        let name = Word::from(&**key.get_ref());
+        let inside = match pack {
+            Some([first, rest @ ..]) if *first == "*" || name == *first => Some(rest),
+            _ => None,
+        };
+        Entry { name, key: Span::new(self.source, key.span()), value: self.value(value, inside) }
+    }
+
+    fn value(&mut self, value: &Spanned<DeValue<'_>>, pack: Option<&Pack>) -> Value {
         let range = value.span();
         let data = match value.get_ref() {
             // The parser's stand-in for what it could not read.
@@ -66,10 +95,40 @@ impl Value {
             DeValue::Float(number) => Data::Float(number.as_str().parse().unwrap_or(f64::NAN)),
             DeValue::Boolean(value) => Data::Boolean(*value),
             DeValue::Datetime(_) => Data::Datetime,
-            DeValue::Array(values) => Data::Array(values.iter().map(|value| Value::new(source, value)).collect()),
-            DeValue::Table(table) => Data::Table(Table::new(source, table)),
+            DeValue::Array(values) => Data::Array(values.iter().map(|value| self.value(value, None)).collect()),
+            DeValue::Table(table) if pack == Some(&[]) => Data::Packed(self.packed(table)),
+            DeValue::Table(table) => Data::Table(self.table(table, pack)),
         };
-        Value { span: Span::new(source, range), data }
+        Value { span: Span::new(self.source, range), data }
+    }
+
+    /// The parser moves tables that are opened again, so the order of appearance is told by the keys' places.
+    fn table(&mut self, table: &DeTable<'_>, pack: Option<&Pack>) -> Table {
+        let mut entries = Vec::with_capacity(table.len());
+        entries.extend(table.iter().map(|(key, value)| self.entry(key, value, pack)));
+        Table::in_order(entries)
+    }
+
+    /// Packs entry by entry; all at once only where they are not in order of appearance.
+    fn packed(&mut self, table: &DeTable<'_>) -> Packed {
+        self.packer.begin(table.len());
+        for (key, value) in table {
+            let entry = self.entry(key, value, None);
+            if !self.packer.push(&entry) {
+                let table = self.table(table, None);
+                self.packer.begin(table.entries.len());
+                table.entries.iter().for_each(|entry| _ = self.packer.push(entry));
+                break;
+            }
+        }
+        self.packer.finish()
+    }
+}
+
+impl Value {
+    /// Takes over a parsed value of file `source`.
+    pub(super) fn new(source: SourceId, value: &Spanned<DeValue<'_>>) -> Value {
+        Reader::new(source).value(value, None)
     }
 
     /// `a string`, `an array`, for messages.
@@ -121,23 +180,12 @@ impl Value {
         }
     }
 
-    /// Packs the table inside a table that is called `name`, once its keys and values were checked: until they are
-    /// compiled, only [`Value::entries`] reads them.
-    pub(super) fn pack_inside(&mut self, name: &str) {
-        let Data::Table(table) = &mut self.data else { return };
-        for entry in table.entries.iter_mut().filter(|entry| entry.name == *name) {
-            if let Data::Table(inner) = &entry.value.data {
-                entry.value.data = Data::Packed(Packed::new(inner));
-            }
-        }
-    }
-
-    /// The entries of a table, packed or not; else none.
-    pub(super) fn entries(&self) -> Cow<'_, [Entry]> {
+    /// The entries of a table, packed or not.
+    pub(super) fn entries(&self) -> Option<Cow<'_, [Entry]>> {
         match &self.data {
-            Data::Table(table) => Cow::Borrowed(&table.entries),
-            Data::Packed(packed) => Cow::Owned(packed.table(self.span.source).entries.into()),
-            _ => Cow::Borrowed(&[]),
+            Data::Table(table) => Some(Cow::Borrowed(&table.entries)),
+            Data::Packed(packed) => Some(Cow::Owned(packed.table(self.span.source).entries.into())),
+            _ => None,
         }
     }
 
@@ -173,14 +221,6 @@ impl Value {
 }
 
 impl Table {
-    /// Takes over a parsed table of file `source`; the parser moves tables that are opened again, so the order of
-    /// appearance is told by the keys' places.
-    pub(super) fn new(source: SourceId, table: &DeTable<'_>) -> Table {
-        let mut entries = Vec::with_capacity(table.len());
-        entries.extend(table.iter().map(|(key, value)| entry(source, key, value)));
-        Table::in_order(entries)
-    }
-
     /// Puts entries in order of appearance.
     pub(super) fn in_order(mut entries: Vec<Entry>) -> Table {
         if !entries.is_sorted_by_key(Entry::first_place) {
@@ -198,16 +238,15 @@ impl Table {
     }
 }
 
-/// Takes over a key and its value of file `source`.
-pub(super) fn entry(source: SourceId, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Entry {
-    Entry { name: Word::from(&**key.get_ref()), key: Span::new(source, key.span()), value: Value::new(source, value) }
-}
-
 impl Entry {
     /// Where it begins: a table that is opened late may have parts that stand earlier, under headers of their own.
-    fn first_place(&self) -> usize {
-        let inner = self.value.table().and_then(|table| table.entries.first()).map_or(usize::MAX, Entry::first_place);
-        self.key.range().start.min(inner)
+    pub(super) fn first_place(&self) -> usize {
+        let inside = match &self.value.data {
+            Data::Table(table) => table.entries.first().map_or(usize::MAX, Entry::first_place),
+            Data::Packed(packed) => packed.first_place(),
+            _ => usize::MAX,
+        };
+        self.key.range().start.min(inside)
     }
 }
 

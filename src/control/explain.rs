@@ -161,7 +161,7 @@ fn traced(world: &World, snapshot: &Snapshot, ask: &Ask, trace: &mut Recorded) -
         source: ask.client.prefix_len(),
         address: ask.client.trunc().addr(),
     };
-    let client = snapshot.settings.ecs.client(ask.client.addr(), Some(&subnet), steered.service.ecs);
+    let client = snapshot.settings.ecs.client(ask.client.addr(), Some(&subnet), steered.manner.ecs);
     trace.note("client", || match client.origin {
         Origin::Subnet => format!("address {} of the client subnet", client.address),
         Origin::Resolver => format!("address {} of the resolver: ECS is off or not sent", client.address),
@@ -234,8 +234,8 @@ fn look_up<'a>(
             let by = if wildcard { format!(" by the wildcard {}", node.owner()) } else { String::new() };
             if let Some(tag) = node.tag() {
                 let steered = snapshot.steering.service(ServiceId(tag));
-                let pool = &snapshot.steering.fleet.pool(steered.service.pool).name;
-                note(format!("service/{}{by}, pool/{pool}", steered.name));
+                let pool = &snapshot.steering.fleet.pool(steered.configured.service.pool).name;
+                note(format!("service/{}{by}, pool/{pool}", steered.configured.name));
                 return Ok(ServiceId(tag));
             }
             let cname = node.rrset(RecordType::CNAME).filter(|_| rtype != RecordType::CNAME);

@@ -240,7 +240,7 @@ impl State {
             let (index, steered) = (service.0 as usize, steering.service(service));
             let now = Family::BOTH.map(|family| walk::is_all_down(steering, &self.standings, steered, family));
             let before = std::mem::replace(&mut self.failing_open[index], now);
-            let name = &steered.name;
+            let name = &steered.configured.name;
             match (before.contains(&true), now.contains(&true)) {
                 (before, now) if before == now || !self.burst.allows(at) => {}
                 (false, _) => {
@@ -260,7 +260,7 @@ impl State {
             world.fleet().targets.iter().map(|target| kept.machine(target, &world, now)).collect();
         self.verdicts = machines.iter().map(Machine::verdict).collect();
         self.machines = machines;
-        let before_it = std::mem::replace(&mut self.world, world);
+        let old = std::mem::replace(&mut self.world, world);
         self.renew_grace(now);
         self.loaded_at = unix_seconds();
         self.reloads += 1;
@@ -268,10 +268,10 @@ impl State {
         self.prober.update(&self.world.fleet().targets, &self.world.checks);
         self.adopt_world(&before, now);
         for (flags, steered) in self.failing_open.iter_mut().zip(&self.world.steering.services) {
-            *flags = failing_open.get(&steered.name).copied().unwrap_or_default();
+            *flags = failing_open.get(&steered.configured.name).copied().unwrap_or_default();
         }
         self.publish(now);
-        self.retired.put_away(before_it);
+        self.retired.put_away(old);
     }
 
     /// New targets get the time of their first probe before they count, so that adding many to a region does not take
@@ -304,7 +304,7 @@ impl State {
         let services = self.world.steering.services.iter().zip(&self.failing_open);
         services
             .filter(|(_, flags)| flags.contains(&true))
-            .map(|(steered, flags)| (Arc::clone(&steered.name), *flags))
+            .map(|(steered, flags)| (Arc::clone(&steered.configured.name), *flags))
             .collect()
     }
 

@@ -195,7 +195,7 @@ fn service(view: &View<'_>, index: usize) -> ServiceStatus {
     let failing_open = view.failing_open[index];
     let names = [("ipv4", failing_open[0]), ("ipv6", failing_open[1])];
     ServiceStatus {
-        name: steered.name.to_string(),
+        name: steered.configured.name.to_string(),
         pool: steering.fleet.pool(layout.pool).name.to_string(),
         failing_open: names.iter().filter(|(_, failing)| *failing).map(|(name, _)| (*name).into()).collect(),
         regions: regions.collect(),

@@ -14,7 +14,7 @@ use crate::metrics::Tally;
 use crate::probe::Check;
 use crate::snapshot::{Settings, Snapshot};
 use crate::steering::plan::{Group, Layout};
-use crate::steering::selection::{Manner, Selection};
+use crate::steering::selection::{Needs, Selection};
 use crate::steering::{EcsPolicy, LayoutId, ServiceId, Standings, Steering, Table, hash};
 use crate::time::Tick;
 use crate::zone::Authority;
@@ -193,11 +193,11 @@ impl World {
         let judge = Judge { fleet: self.fleet(), verdicts, down, grace_over, now };
         let layout = self.steering.layout(layout);
         let threshold = self.fleet().pool(layout.pool).up_threshold;
-        let manner = Manner { hashes: &self.hashes, rotates: layout.rotates };
+        let needs = Needs { hashes: &self.hashes, rotates: layout.rotates };
         Standings::freeze(layout.groups.len(), layout.serves, |group, family| {
             let (before, shared) = known(group, family);
             let standing = judge.judge(&layout.groups[group].members, family, threshold, before);
-            Selection::freeze(&standing, manner, shared, serial)
+            Selection::freeze(&standing, needs, shared, serial)
         })
     }
 

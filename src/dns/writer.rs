@@ -5,6 +5,8 @@
 //! itself defines the type (RFC 3597 §4). Most answers hold no name but the one asked: the positions of labels are
 //! gathered when the first name is to be compressed, not before.
 
+use std::net::IpAddr;
+
 use super::name::MAX_LABEL;
 use super::query::{HEADER, Rcode};
 use super::types::{Class, RecordType};
@@ -166,6 +168,31 @@ impl<'a> Writer<'a> {
         rdata: &[u8],
     ) -> Result<(), Full> {
         self.record_of_class(section, owner, rtype, Class::IN, ttl, rdata)
+    }
+
+    /// Writes an A or AAAA record in the answer section.
+    ///
+    /// # Errors
+    /// As [`Writer::record`].
+    pub fn address(&mut self, owner: Owner<'_>, ttl: u32, address: IpAddr) -> Result<(), Full> {
+        let (v4, v6);
+        let (rtype, rdata): (RecordType, &[u8]) = match (address, owner.pointer()) {
+            (IpAddr::V4(address), Some([high, low])) => {
+                let ([ttl0, ttl1, ttl2, ttl3], [a, b, c, d]) = (ttl.to_be_bytes(), address.octets());
+                self.put(&[high, low, 0, 1, 0, 1, ttl0, ttl1, ttl2, ttl3, 0, 4, a, b, c, d])?;
+                self.add(Section::Answer, 1);
+                return Ok(());
+            }
+            (IpAddr::V4(address), None) => {
+                v4 = address.octets();
+                (RecordType::A, &v4)
+            }
+            (IpAddr::V6(address), _) => {
+                v6 = address.octets();
+                (RecordType::AAAA, &v6)
+            }
+        };
+        self.record(Section::Answer, owner, rtype, ttl, rdata)
     }
 
     /// [`Writer::record`] in another class than IN.

@@ -128,7 +128,7 @@ mod tests {
             let word = Word::from(text.as_str());
             assert_eq!(word.as_str(), text);
             assert_eq!((format!("{word}"), format!("{word:?}")), (text.clone(), format!("{text:?}")));
-            assert!(word == text.as_str() && word == word.clone() && word != Word::from(format!("{text}x").as_str()));
+            assert!(word == text.as_str() && word == word.clone() && word != format!("{text}x").as_str());
             assert_eq!(HashMap::from([(word, 1)]).get(text.as_str()), Some(&1));
         }
     }

@@ -206,6 +206,8 @@ struct Special {
     blocks: RangeMap<u8>,
     /// By number.
     lengths: Vec<u8>,
+    /// What [`Special::lookup`] says by the first octet of an IPv4 address, where that octet decides.
+    by_octet: Box<[Option<(u8, u8)>; 256]>,
 }
 
 impl Special {
@@ -217,12 +219,25 @@ impl Special {
         let outside = (0..16).filter(|sixteenth| sixteenth / 2 != 1).map(|sixteenth| v6([sixteenth << 12, 0, 0], 4));
         let nets: Vec<IpNet> = v4.chain(inside).chain(outside).flatten().collect();
         let lengths = std::iter::once(0).chain(nets.iter().map(IpNet::prefix_len)).collect();
-        Special { blocks: RangeMap::from_prefixes(0, nets.into_iter().zip(1u8..)), lengths }
+        let blocks = RangeMap::from_prefixes(0, nets.into_iter().zip(1u8..));
+        let mut special = Special { blocks, lengths, by_octet: Box::new([None; 256]) };
+        let of_octet = |octet: usize| special.search(IpAddr::from([octet as u8, 0, 0, 0]));
+        let by_octet = std::array::from_fn(|octet| Some(of_octet(octet)).filter(|(_, apart)| *apart <= 8));
+        special.by_octet = Box::new(by_octet);
+        special
     }
 
     /// The length of the block that holds an address, 0 = none; and the length of the widest prefix around it that holds
     /// no other block, nor anything beside its own.
     fn lookup(&self, address: IpAddr) -> (u8, u8) {
+        let by_octet = match address {
+            IpAddr::V4(v4) => self.by_octet[usize::from(v4.octets()[0])],
+            IpAddr::V6(_) => None,
+        };
+        by_octet.unwrap_or_else(|| self.search(address))
+    }
+
+    fn search(&self, address: IpAddr) -> (u8, u8) {
         let (number, apart) = self.blocks.lookup(address);
         (self.lengths[number as usize], apart)
     }

@@ -31,7 +31,7 @@ pub use local::Local;
 pub use plan::{LayoutId, Steered, Steering};
 pub use selection::{Standings, Table};
 pub use service::{
-    Balance, Element, FenceUnknown, List, Map, MapEntry, MapId, Part, Selector, Service, ServiceId, Steer, Sticky,
-    WhenAllDown, Within,
+    Balance, Element, FenceUnknown, List, Manner, Map, MapEntry, MapId, Part, Selector, Service, ServiceId, Steer,
+    Sticky, WhenAllDown, Within,
 };
 pub use walk::{Decision, Outcome, decide};

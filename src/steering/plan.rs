@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use super::selector::Whereabouts;
-use super::service::{Balance, Map, MapId, Service, ServiceId, Steer};
+use super::service::{Balance, Manner, Map, MapId, Service, ServiceId, Steer, WhenAllDown};
 use super::trace::{Silent, Trace};
 use super::{failover, fence, geo, hash, nearest, weighted};
 use crate::fleet::{Family, Fleet, InstanceId, PoolId, RegionId};
@@ -62,10 +62,10 @@ pub struct Room {
     pub running: usize,
 }
 
-/// A service, compiled. What every answer reads comes first and lies in one cache line: among many services it is in
-/// no cache, and each further line costs as much as all the rest of an answer.
+/// A service, compiled: what every answer reads of it, in one cache line. Among many services it is in no cache, and each
+/// further line costs as much as all the rest of an answer.
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(align(64))]
 pub struct Steered {
     /// Prefix → order.
     pub orders: Arc<Orders>,
@@ -81,13 +81,24 @@ pub struct Steered {
     pub(super) running: u32,
     /// Families of which its pool has an address at all, with a weight above 0.
     pub serves: [bool; 2],
-    /// As configured.
+    /// Whether something else answers when nothing works.
+    pub(super) has_stand_in: bool,
+    /// How its answers are made.
+    pub manner: Manner,
+    /// All that few answers read.
+    pub configured: Box<Configured>,
+}
+
+const _: () = assert!(size_of::<Steered>() == 64);
+
+/// A service as configured.
+#[derive(Debug)]
+pub struct Configured {
+    /// All of it.
     pub service: Service,
     /// Its name without the final dot, in lower case: label of metrics and seed of its hash.
     pub name: Arc<str>,
 }
-
-const _: () = assert!(std::mem::offset_of!(Steered, service) + std::mem::offset_of!(Service, when_all_down) < 64);
 
 /// The groups of a pool.
 #[derive(Debug)]
@@ -190,7 +201,7 @@ impl Steering {
             let groups = &layouts[steered.layout.0 as usize].groups;
             steered.slot = slot;
             slot += groups.len() as u32;
-            if steered.service.balance == Balance::RoundRobin {
+            if steered.manner.balance == Balance::RoundRobin {
                 (steered.turns, steered.running) = (room.turns as u32, room.running as u32);
                 room.turns += 2 * groups.len();
                 room.running += 2 * groups.iter().map(|group| group.members.len()).sum::<usize>();
@@ -221,13 +232,14 @@ impl Steering {
     /// Says why the order of `service` is what it is for a client at `address`; the same evaluation that compiled it.
     pub fn describe<T: Trace>(&self, service: &Steered, address: IpAddr, trace: &mut T) {
         let (place, _) = self.atlas.lookup(address);
-        let map = service.service.map.map(|map| &self.maps[map.0 as usize]);
+        let configured = &service.configured.service;
+        let map = configured.map.map(|map| &self.maps[map.0 as usize]);
         let networks: Vec<IpNet> = map.map_or_else(Vec::new, |map| {
             networks_of(map).into_iter().filter(|network| network.contains(&address)).collect()
         });
         let client = Whereabouts { place: self.atlas.place(place), networks: &networks };
         let present = present(&self.fleet, self.layout(service.layout).pool);
-        evaluate(&self.fleet, map, &service.service, &present, client, trace);
+        evaluate(&self.fleet, map, configured, &present, client, trace);
     }
 }
 
@@ -238,7 +250,7 @@ fn labels(services: &[Steered], layouts: &[Layout], fleet: &Fleet) -> Labels {
     for steered in services {
         for group in &layouts[steered.layout.0 as usize].groups {
             let text = texts.entry(group.label(fleet)).or_insert_with_key(|label| label.as_str().into());
-            labels.push((Arc::clone(&steered.name), Arc::clone(text)));
+            labels.push((Arc::clone(&steered.configured.name), Arc::clone(text)));
         }
     }
     labels.into()
@@ -267,13 +279,15 @@ impl Compiler<'_> {
         let orders = self.orders_of(&service, layout);
         let name: Arc<str> = service.name.to_plain().to_ascii_lowercase().into();
         let Layout { groups, serves, rotates, .. } = &mut self.layouts[layout.0 as usize];
-        *rotates |= service.balance == Balance::RoundRobin;
+        *rotates |= service.manner.balance == Balance::RoundRobin;
         let serves = *serves;
         self.room.groups = self.room.groups.max(groups.len());
         let largest = groups.iter().map(|group| group.members.len()).max().unwrap_or(0);
         self.room.candidates = self.room.candidates.max(largest).max(groups.len());
         let hash = hash::of_name(&name);
-        Steered { orders, hash, layout, slot: 0, turns: 0, running: 0, serves, service, name }
+        let has_stand_in = matches!(service.when_all_down, WhenAllDown::Service(_) | WhenAllDown::Addresses(_));
+        let (manner, configured) = (service.manner, Box::new(Configured { service, name }));
+        Steered { orders, hash, layout, slot: 0, turns: 0, running: 0, serves, has_stand_in, manner, configured }
     }
 
     /// Regions of a pool are one layout for all services but those with `any`: theirs depends on the map's fences.

@@ -126,9 +126,9 @@ pub struct Selection {
     pub lost_at: Option<Tick>,
 }
 
-/// How rosters are to be frozen.
+/// What freezing rosters goes by.
 #[derive(Clone, Copy)]
-pub struct Manner<'a> {
+pub struct Needs<'a> {
     /// Frozen hash of each instance's path, by [`InstanceId`].
     pub hashes: &'a [u32],
     /// Whether some service takes turns over them.
@@ -138,14 +138,14 @@ pub struct Manner<'a> {
 impl Selection {
     /// Freezes `standing`. What did not change is shared with `before`, of the same group; what did gets `version`.
     #[must_use]
-    pub fn freeze(standing: &Standing, manner: Manner<'_>, before: Option<&Selection>, version: u64) -> Selection {
+    pub fn freeze(standing: &Standing, needs: Needs<'_>, before: Option<&Selection>, version: u64) -> Selection {
         let Standing { eligible, unknown, allowed, available, lost_at } = standing;
         if let Some(before) = before.filter(|before| before.says(standing)) {
             return Selection { lost_at: *lost_at, ..before.clone() };
         }
-        let allowed = Roster::shared(allowed, manner, before.map(|before| &before.allowed));
-        let eligible = Roster::shared(eligible, manner, Some(&allowed));
-        let unknown = Roster::shared(unknown, manner, Some(&allowed));
+        let allowed = Roster::shared(allowed, needs, before.map(|before| &before.allowed));
+        let eligible = Roster::shared(eligible, needs, Some(&allowed));
+        let unknown = Roster::shared(unknown, needs, Some(&allowed));
         Selection { eligible, unknown, allowed, available: *available, lost_at: *lost_at, version }
     }
 
@@ -214,16 +214,16 @@ pub struct Class {
 
 impl Roster {
     /// Freezes candidates, or shares the roster of another list that says the same.
-    fn shared(candidates: &Candidates, manner: Manner<'_>, other: Option<&Roster>) -> Roster {
+    fn shared(candidates: &Candidates, needs: Needs<'_>, other: Option<&Roster>) -> Roster {
         match other.filter(|other| other.holds(candidates)) {
             Some(other) => other.clone(),
-            None => Roster::freeze(candidates, manner),
+            None => Roster::freeze(candidates, needs),
         }
     }
 
     /// Freezes candidates.
     #[must_use]
-    pub fn freeze(candidates: &Candidates, manner: Manner<'_>) -> Roster {
+    pub fn freeze(candidates: &Candidates, needs: Needs<'_>) -> Roster {
         if candidates.is_empty() {
             return Roster::default();
         }
@@ -233,13 +233,13 @@ impl Roster {
             let (&address, rest) = candidates.addresses_of(candidate).split_first().expect("none is without");
             let begin = further.len() as u32;
             further.extend_from_slice(rest);
-            let hash = manner.hashes[candidate.instance.0 as usize];
+            let hash = needs.hashes[candidate.instance.0 as usize];
             let (instance, weight) = (candidate.instance, candidate.weight);
             Entry { instance, weight, hash, own, alias, further: (begin, rest.len() as u8), address }
         });
         let entries: Arc<[Entry]> = entries.collect();
         let cycle: SmallVec<[u16; 12]> =
-            if manner.rotates { round_robin::cycle(&weights).unwrap_or_default().into() } else { SmallVec::new() };
+            if needs.rotates { round_robin::cycle(&weights).unwrap_or_default().into() } else { SmallVec::new() };
         let classes = if entries.len() > CLASSES_FROM { classes(&entries) } else { Box::default() };
         let is_plain = cycle.is_empty() && classes.is_empty() && further.is_empty();
         let extra = || Arc::new(Extra { cycle, classes, addresses: further.into() });
@@ -353,7 +353,7 @@ pub(super) mod tests {
         for (at, &weight) in weights.iter().enumerate() {
             candidates.push(InstanceId(at as u32), weight, std::iter::once(IpAddr::from((at as u32).to_be_bytes())));
         }
-        Roster::freeze(&candidates, Manner { hashes: &hashes, rotates })
+        Roster::freeze(&candidates, Needs { hashes: &hashes, rotates })
     }
 
     /// The share of each entry, added up over the whole table, is its weight's.
@@ -411,14 +411,14 @@ pub(super) mod tests {
         };
         let standing =
             |eligible: &[u32]| Standing { eligible: list(eligible), allowed: list(&[1, 2]), ..Standing::default() };
-        let manner = Manner { hashes: &[5, 6], rotates: false };
-        let all = Selection::freeze(&standing(&[1, 2]), manner, None, 1);
+        let needs = Needs { hashes: &[5, 6], rotates: false };
+        let all = Selection::freeze(&standing(&[1, 2]), needs, None, 1);
         assert!(Arc::ptr_eq(&all.eligible.entries, &all.allowed.entries));
-        let fewer = Selection::freeze(&standing(&[1]), manner, Some(&all), 2);
+        let fewer = Selection::freeze(&standing(&[1]), needs, Some(&all), 2);
         assert_eq!((fewer.version, fewer.eligible.entries.len()), (2, 1));
         assert!(Arc::ptr_eq(&fewer.allowed.entries, &all.allowed.entries));
         let lost = Standing { lost_at: Some(Tick(7)), ..standing(&[1]) };
-        let same = Selection::freeze(&lost, manner, Some(&fewer), 3);
+        let same = Selection::freeze(&lost, needs, Some(&fewer), 3);
         assert_eq!((same.version, same.lost_at), (2, Some(Tick(7))));
         assert!(Arc::ptr_eq(&same.eligible.entries, &fewer.eligible.entries));
     }

@@ -15,10 +15,28 @@ pub struct ServiceId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MapId(pub u32);
 
-/// A DNS name that is steered. What an answer reads comes first, see [`super::plan::Steered`].
+/// A DNS name that is steered.
 #[derive(Clone, Debug, PartialEq)]
-#[repr(C)]
 pub struct Service {
+    /// Owner name, may be a wildcard.
+    pub name: Name,
+    /// Further owner names that answer alike.
+    pub aliases: Vec<Name>,
+    /// Where its instances are.
+    pub pool: PoolId,
+    /// Which region.
+    pub steer: Steer,
+    /// The map: what `geo` follows, fences for every other `steer`, `default` for `nearest`.
+    pub map: Option<MapId>,
+    /// What to answer when nothing works.
+    pub when_all_down: WhenAllDown,
+    /// How its answers are made.
+    pub manner: Manner,
+}
+
+/// How a service's answers are made: what each of them reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manner {
     /// Seconds.
     pub ttl: u32,
     /// Most addresses in one answer; 0 = all.
@@ -29,18 +47,6 @@ pub struct Service {
     pub balance: Balance,
     /// Whether ECS is looked at.
     pub ecs: bool,
-    /// What to answer when nothing works.
-    pub when_all_down: WhenAllDown,
-    /// Where its instances are.
-    pub pool: PoolId,
-    /// Which region.
-    pub steer: Steer,
-    /// The map: what `geo` follows, fences for every other `steer`, `default` for `nearest`.
-    pub map: Option<MapId>,
-    /// Owner name, may be a wildcard.
-    pub name: Name,
-    /// Further owner names that answer alike.
-    pub aliases: Vec<Name>,
 }
 
 /// How the regions are ordered for a client.

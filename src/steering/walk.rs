@@ -81,7 +81,9 @@ pub fn decide<'a, T: Trace>(
         let outcome = match step.next {
             Next::Answer(outcome) => outcome,
             Next::Service(next) => {
-                trace.note("fallback", || format!("all down: service/{} stands in", steering.service(next).name));
+                trace.note("fallback", || {
+                    format!("all down: service/{} stands in", steering.service(next).configured.name)
+                });
                 asked = next;
                 continue;
             }
@@ -144,8 +146,7 @@ struct Serving<'a> {
 impl<'a> Walk<'a, '_> {
     fn service<T: Trace>(&mut self, id: ServiceId, local: &mut Local, trace: &mut T) -> Step<'a> {
         let steered = self.steering.service(id);
-        let stands_in = matches!(steered.service.when_all_down, WhenAllDown::Service(_) | WhenAllDown::Addresses(_));
-        if !steered.serves[self.family as usize] && !stands_in {
+        if !steered.serves[self.family as usize] && !steered.has_stand_in {
             trace.note("region", || "no instance has an address of this family: NODATA".into());
             return Step { next: Next::Answer(Outcome::Nodata), all_down: false, as_if_up: false };
         }
@@ -155,7 +156,7 @@ impl<'a> Walk<'a, '_> {
         let order = &steered.orders.orders[order as usize];
         self.fences.add(order.fence.as_deref());
         if order.equals > 1 {
-            self.scope = self.scope.max(sticky_bits(steered.service.sticky, self.client.address));
+            self.scope = self.scope.max(sticky_bits(steered.manner.sticky, self.client.address));
         }
         let standings = self.standings.get(steered.layout);
         if order.is_fixed() {
@@ -178,7 +179,7 @@ impl<'a> Walk<'a, '_> {
             trace.note("order", || format!("drawn: {}", self.names(steered, sequence)));
         }
         if order.equals > 1 {
-            let bits = sticky_bits(steered.service.sticky, self.client.address);
+            let bits = sticky_bits(steered.manner.sticky, self.client.address);
             let key = hash::client_key(steered.hash, self.client.address, bits);
             ranked.clear();
             ranked.extend(sequence[..order.equals as usize].iter().map(|&at| {
@@ -227,7 +228,7 @@ impl<'a> Walk<'a, '_> {
         }
         let nothing = |next| Step { next, all_down: true, as_if_up: false };
         let fenced = self.fences.is_any();
-        match &steered.service.when_all_down {
+        match &steered.configured.service.when_all_down {
             WhenAllDown::ServeAll => match self.lost_last(steered, standings, sequence) {
                 Some(serving) => {
                     trace.note("region", || {

@@ -43,16 +43,16 @@ pub fn pick<T: Trace>(
     mut emit: impl FnMut(InstanceId, IpAddr),
 ) -> u8 {
     let roster = choice.roster;
-    let most = most_addresses(steered.service.answers, roster);
+    let most = most_addresses(steered.manner.answers, roster);
     let count = most.min(roster.entries.len());
     let mut scope = 0;
     local.chosen.clear();
-    match steered.service.balance {
+    match steered.manner.balance {
         Balance::Weighted => draw::by_weight(roster, count, local),
         Balance::Random => draw::alike(roster, count, local),
         Balance::RoundRobin => round_robin::rank(steering, steered, choice, count, local),
         Balance::Sticky => {
-            scope = sticky_bits(steered.service.sticky, client.address);
+            scope = sticky_bits(steered.manner.sticky, client.address);
             sticky::rank(steered.hash, client.address, scope, roster, count, local);
         }
     }
@@ -61,7 +61,7 @@ pub fn pick<T: Trace>(
             let entry = &roster.entries[at as usize];
             format!("{} (weight {} of {})", steering.fleet.instance(entry.instance).name, entry.weight, roster.weight)
         });
-        format!("{}: {}", kind(steered.service.balance), chosen.collect::<Vec<_>>().join(", "))
+        format!("{}: {}", kind(steered.manner.balance), chosen.collect::<Vec<_>>().join(", "))
     });
     hand_out(roster, &local.chosen, most, &mut emit);
     scope

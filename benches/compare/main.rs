@@ -1,0 +1,66 @@
+//! Waymark beside its peers, and beside the floor: what one answer costs the server's processor.
+//!
+//! ```sh
+//! cargo bench --bench compare                                             # everything that is installed: minutes
+//! cargo bench --bench compare -- --kinds geo --peers echo,waymark,gdnsd
+//! cargo bench --bench compare -- --other ../before/target/release/waymark # before and after, in one run
+//! ```
+//! All servers get the same data and run on one core, one after the other in each round; the load comes from another
+//! core. Before that their answers are looked at, and must be the same. The floor, `echo`, sends as many octets.
+
+use std::process::ExitCode;
+use std::thread;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+use arguments::{Arguments, Command};
+use contest::say;
+
+mod arguments;
+mod contest;
+mod kind;
+mod peer;
+mod running;
+#[path = "../support/mod.rs"]
+mod support;
+mod table;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Some(Command::Echo(options)) => support::echo::serve(options).map_err(|error| format!("echo: {error}")),
+        None => compare(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            say(&format!("compare: {problem}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[allow(clippy::print_stdout)]
+fn compare(arguments: &Arguments) -> Result<(), String> {
+    check_cores(arguments);
+    let entries = contest::run(arguments)?;
+    println!("{}", if arguments.json { table::json(&entries) } else { table::text(&entries) });
+    Ok(())
+}
+
+/// Ends with exit code 2 where the cores asked for are the same, or one is not there.
+fn check_cores(arguments: &Arguments) {
+    let usage = |problem: String| Arguments::command().error(ErrorKind::ValueValidation, problem).exit();
+    let cores = [("--server-core", arguments.server_core), ("--load-core", arguments.load_core)];
+    if cores[0].1 == cores[1].1 {
+        usage("--server-core and --load-core must differ: server and load would share a core".to_owned());
+    }
+    for (flag, core) in cores {
+        // On a thread of its own, which is then the only one that is pinned.
+        let pinned = thread::spawn(move || support::system::pin(core)).join();
+        if !matches!(pinned, Ok(Ok(()))) {
+            usage(format!("{flag} {core}: this process may not run on such a core"));
+        }
+    }
+}

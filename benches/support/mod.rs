@@ -1,0 +1,25 @@
+//! What several benches use.
+//!
+//! | file | gives |
+//! |---|---|
+//! | `fixture` | a configuration with every kind of answer, ready to answer in this process |
+//! | `load` | a load generator, as a function: `load::run(&Options) -> Report` |
+//! | `echo` | the floor of every figure: a server that only turns datagrams round |
+//! | `cpu` | processor time that a process has used |
+//! | `system` | system calls that the standard library does not offer |
+//! | `mmdb` | writes data base files, as for the tests |
+//! | `networks` | where clients are: one table, for Waymark and for its peers |
+//! | `query` | queries octet by octet, with client subnets that vary |
+
+// Each bench uses a part of it.
+#![allow(dead_code)]
+
+pub(crate) mod cpu;
+pub(crate) mod echo;
+pub(crate) mod fixture;
+pub(crate) mod load;
+#[path = "../../tests/support/mmdb.rs"]
+pub(crate) mod mmdb;
+pub(crate) mod networks;
+pub(crate) mod query;
+pub(crate) mod system;
