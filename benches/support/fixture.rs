@@ -72,7 +72,6 @@ pub(crate) struct Kind {
     expected: (u8, u16),
 }
 
-const AAAA: Type = Type(28);
 const NOERROR: u8 = 0;
 const NXDOMAIN: u8 = 3;
 
@@ -80,7 +79,7 @@ const NXDOMAIN: u8 = 3;
 pub(crate) const KINDS: [Kind; 11] = [
     Kind::plain("static_data", "static.gslb.example.com"),
     Kind { expected: (NXDOMAIN, 0), ..Kind::plain("nxdomain", "nope.gslb.example.com") },
-    Kind { expected: (NOERROR, 0), qtype: AAAA, ..Kind::plain("nodata", "static.gslb.example.com") },
+    Kind { expected: (NOERROR, 0), qtype: Type::AAAA, ..Kind::plain("nodata", "static.gslb.example.com") },
     Kind { expected: (NOERROR, 3), ..Kind::plain("cname_chain", "chain.gslb.example.com") },
     Kind::steered("geo_weighted", "geo.gslb.example.com"),
     Kind::steered("nearest", "nearest.gslb.example.com"),

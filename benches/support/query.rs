@@ -1,7 +1,5 @@
 //! Queries octet by octet, built ahead; what varies from query to query (ID, client subnet) is written in place.
 
-use std::str::FromStr;
-
 /// Octets of the client subnet that vary: all queries carry a /24.
 const SUBNET: usize = 3;
 
@@ -20,26 +18,8 @@ pub(crate) struct Type(pub(crate) u16);
 impl Type {
     /// IPv4 address.
     pub(crate) const A: Type = Type(1);
-}
-
-impl FromStr for Type {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Type, String> {
-        const NAMES: [(&str, u16); 9] = [
-            ("A", 1),
-            ("NS", 2),
-            ("CNAME", 5),
-            ("SOA", 6),
-            ("MX", 15),
-            ("TXT", 16),
-            ("AAAA", 28),
-            ("SRV", 33),
-            ("HTTPS", 65),
-        ];
-        let known = NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-        known.map(|&(_, number)| Type(number)).ok_or_else(|| format!("no record type {name:?}"))
-    }
+    /// IPv6 address.
+    pub(crate) const AAAA: Type = Type(28);
 }
 
 impl Query {
@@ -75,11 +55,6 @@ impl Query {
     /// As it is sent, with ID 0.
     pub(crate) fn octets(&self) -> &[u8] {
         &self.octets
-    }
-
-    /// Where in [`Query::octets`] the /24 of the client is, if it is there.
-    pub(crate) fn subnet_at(&self) -> Option<usize> {
-        self.subnet
     }
 }
 

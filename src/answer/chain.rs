@@ -18,7 +18,7 @@ const MAX_CHAIN: usize = 16;
 #[derive(Debug)]
 pub(super) struct Current {
     lower: LowerName,
-    /// The target as written, for owners; unused for the name asked.
+    /// The target as written, for owners; unused for the name asked, and for one that the message holds already.
     target: [u8; MAX_NAME],
     length: usize,
     /// Where the message holds the target already.
@@ -51,9 +51,11 @@ impl Current {
     /// Goes on with `target`, which was written as the data of the last record; false when it is no name.
     fn follow(&mut self, target: &[u8], writer: &Writer<'_>) -> bool {
         let Some(length) = self.lower.set(target) else { return false };
-        self.target[..length].copy_from_slice(&target[..length]);
-        self.length = length;
         self.written_at = writer.name_in_rdata();
+        if self.written_at.is_none() {
+            self.target[..length].copy_from_slice(&target[..length]);
+        }
+        self.length = length;
         true
     }
 }

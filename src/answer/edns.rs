@@ -52,7 +52,7 @@ impl<'a> Extension<'a> {
     /// question, 35 of OPT. What else would not is left out: first the extended error, then NSID.
     pub(super) fn finish(
         &self,
-        mut writer: Writer<'_>,
+        writer: &mut Writer<'_>,
         rcode: Rcode,
         scope: u8,
         error: Option<ExtendedError>,
@@ -60,7 +60,7 @@ impl<'a> Extension<'a> {
         if let Some(edns) = self.edns {
             writer.release(self.reserved);
             // What does not fit any more is left out, and what would follow it.
-            let _ = self.write(&mut writer, edns, rcode, scope, error);
+            let _ = self.write(writer, edns, rcode, scope, error);
         }
         writer.length()
     }

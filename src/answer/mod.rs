@@ -115,7 +115,7 @@ pub fn respond(
             let mut writer = Writer::new(out, &mut worker.targets, MIN_PAYLOAD, echoed(flags), head);
             writer.set_rcode(rcode);
             writer.reserve(extension.reserved);
-            (extension.finish(writer, rcode, 0, None), rcode)
+            (extension.finish(&mut writer, rcode, 0, None), rcode)
         }
         Parsed::Query(parsed) => {
             worker.counters.answering.query(transport as usize, parsed.qtype.0);
@@ -163,6 +163,6 @@ fn answer(
         (Class::IN | Class::ANY, _) => chain::answer(&mut reply, name),
         _ => reply.refuse(Rcode::REFUSED),
     }
-    let Reply { writer, rcode, scope, extended_error, .. } = reply;
-    (extension.finish(writer, rcode, scope, extended_error), rcode)
+    let length = extension.finish(&mut reply.writer, reply.rcode, reply.scope, reply.extended_error);
+    (length, reply.rcode)
 }

@@ -115,18 +115,17 @@ impl LowerName {
         Some(at)
     }
 
-    /// Lower-cases the first `length` octets of `wire`; in whole blocks, when more follows there.
+    /// Lower-cases the first `length` octets of `wire`; in whole blocks, when so much follows there.
     fn set_octets(&mut self, wire: &[u8], length: usize) {
-        let taken = wire.get(..length.next_multiple_of(BLOCK)).unwrap_or(&wire[..length]);
-        let (from, from_rest) = taken.as_chunks::<BLOCK>();
-        let (to, _) = self.octets.as_chunks_mut::<BLOCK>();
         // Label lengths are at most 63, below b'A', so lowering every octet leaves them alone.
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = from.map(|octet| octet.to_ascii_lowercase());
+        let blocks = length.div_ceil(BLOCK);
+        if wire.len() < blocks * BLOCK {
+            self.octets[..length].copy_from_slice(&wire[..length]);
+            return self.octets[..length].make_ascii_lowercase();
         }
-        let to_rest = &mut self.octets[from.len() * BLOCK..][..from_rest.len()];
-        for (to, from) in to_rest.iter_mut().zip(from_rest) {
-            *to = from.to_ascii_lowercase();
+        let (to, from) = (self.octets.as_chunks_mut::<BLOCK>().0, wire.as_chunks::<BLOCK>().0);
+        for (to, from) in to.iter_mut().zip(from).take(blocks) {
+            *to = from.map(|octet| octet.to_ascii_lowercase());
         }
     }
 

@@ -339,9 +339,15 @@ impl<'a> Writer<'a> {
     /// The position of a name equal to `wire` that was written before.
     fn find(&self, wire: &[u8]) -> Option<u16> {
         let Targets { at, lengths, count } = &*self.targets;
-        let targets = at.iter().zip(lengths).take(*count);
-        let mut of_length = targets.filter(|(_, length)| usize::from(**length) == wire.len());
-        of_length.find(|(at, _)| self.equals(usize::from(**at), wire)).map(|(at, _)| *at)
+        let mut next = 0;
+        while let Some(found) = lengths[next..*count].iter().position(|length| usize::from(*length) == wire.len()) {
+            let target = at[next + found];
+            if self.equals(usize::from(target), wire) {
+                return Some(target);
+            }
+            next += found + 1;
+        }
+        None
     }
 
     /// Whether the name at `at` in the message, pointers followed, is `wire`. Pointers here were written by us and lead

@@ -160,10 +160,15 @@ impl Authority {
         self.arena.node(id)
     }
 
+    #[inline]
     fn at_node<'a>(&'a self, node: Node<'a>, rtype: RecordType, wildcard: bool) -> Found<'a> {
         if node.is_plain() {
             return Found::Data { node, wildcard };
         }
+        self.at_special_node(node, rtype, wildcard)
+    }
+
+    fn at_special_node<'a>(&'a self, node: Node<'a>, rtype: RecordType, wildcard: bool) -> Found<'a> {
         if rtype == RecordType::DS
             && let Some((zone, rrset)) = node.parent_side()
         {

@@ -232,6 +232,7 @@ impl<'a> Rrset<'a> {
     ///
     /// # Errors
     /// [`Full`] when they do not fit.
+    #[inline]
     pub fn write(&self, writer: &mut Writer<'_>, section: Section, owner: Owner<'_>) -> Result<(), Full> {
         if is_compressed(self.rtype) {
             return self.write_each(writer, section, owner);
