@@ -505,6 +505,27 @@ mod tests {
     }
 
     #[test]
+    fn forgets_names_that_were_rewound() {
+        let mut buffer = [0u8; 512];
+        let mut targets = Targets::default();
+        let mut writer = Writer::new(&mut buffer, &mut targets, 512, 0x8400, &query("www.example.com"));
+        let (mark, gone) = (writer.mark(), wire("gone.example.org"));
+        writer.record(Section::Answer, Owner::Question, RecordType::CNAME, 5, &gone).expect("fits");
+        assert_eq!(writer.name_in_rdata(), Some(33 + 12));
+        writer.rewind(mark);
+        writer.record(Section::Answer, Owner::Name(&gone), RecordType::A, 5, &[192, 0, 2, 1]).expect("fits");
+        // Owner in full, then a pointer to it.
+        assert_eq!(writer.length(), 33 + 18 + 10 + 4);
+        writer.record(Section::Answer, Owner::At(33), RecordType::PTR, 5, &gone).expect("fits");
+        assert_eq!((writer.length(), writer.name_in_rdata()), (65 + 2 + 10 + 2, Some(33)));
+        writer.record(Section::Answer, Owner::Question, RecordType::PTR, 5, &[0]).expect("fits");
+        assert_eq!(writer.name_in_rdata(), None);
+        let length = writer.length();
+        let message = Message::from_vec(&buffer[..length]).expect("hickory reads it");
+        assert_eq!(message.answers[1].to_string(), "gone.example.org. 5 IN PTR gone.example.org.");
+    }
+
+    #[test]
     fn leaves_names_of_later_types_alone() {
         let mut buffer = [0u8; 512];
         let mut targets = Targets::default();
