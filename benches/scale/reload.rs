@@ -13,7 +13,7 @@ use crate::support::load::{self, Report};
 use crate::{Arguments, median, mib, print};
 
 /// Longest that a reload may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(serde::Serialize)]
 struct Row {

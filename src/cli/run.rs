@@ -35,7 +35,7 @@ use crate::time::{self, unix_nanoseconds};
 /// Reports of probes that may wait; probes wait when there are more.
 const REPORTS: usize = 1024;
 /// How long a reload may yield to answering.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
+const RELOAD_PATIENCE: Duration = Duration::from_secs(300);
 /// Longest that the end waits for the reader of the log.
 const LOG_PATIENCE: Duration = Duration::from_millis(500);
 
