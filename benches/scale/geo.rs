@@ -14,6 +14,7 @@ use waymark::geo::{Atlas, Data, Database};
 use crate::child::memory_of;
 use crate::mib;
 use crate::support::mmdb::{Value, Writer, map, text};
+use crate::support::query::Random;
 
 /// Lookups that are timed.
 const LOOKUPS: u32 = 4_000_000;
@@ -68,9 +69,9 @@ pub(crate) fn measure(path: &Path) -> io::Result<Cost> {
     let atlas = Atlas::compile(&data);
     let compile_s = begun.elapsed().as_secs_f64();
     let (resident, peak) = memory_of("self");
-    let mut random = 1u64;
-    let ipv4_ns = lookups(&atlas, || IpAddr::V4(Ipv4Addr::from(next(&mut random) as u32)));
-    let ipv6_ns = lookups(&atlas, || in_registry(next(&mut random) as usize, u128::from(next(&mut random)) << 44));
+    let mut random = Random(1);
+    let ipv4_ns = lookups(&atlas, || IpAddr::V4(Ipv4Addr::from(random.draw() as u32)));
+    let ipv6_ns = lookups(&atlas, || in_registry(random.draw() as usize, u128::from(random.draw()) << 44));
     let own = |octets: u64| octets.saturating_sub(before);
     Ok(Cost { file, compile_s, peak: own(peak), resident: own(resident), ipv4_ns, ipv6_ns })
 }
@@ -93,9 +94,9 @@ fn file(networks: usize, places: usize) -> Vec<u8> {
     let length = blocks.ilog2() + 1;
     let of_v4 = (0..blocks).flat_map(|at| cut((at as u32) << (32 - length), length as u8, at % 4));
     let of_v6 = (0..networks - ipv4).map(|at| (in_registry(at, (at as u128 / 6) << 84), 44));
-    let mut random = 7u64;
+    let mut random = Random(7);
     let nets = of_v4.chain(of_v6).map(|(address, length)| IpNet::new(address, length).expect("a length"));
-    let all = nets.map(|net| (net, &values[next(&mut random) as usize % places]));
+    let all = nets.map(|net| (net, &values[random.draw() as usize % places]));
     Writer { record_size: 32, ..Writer::new([]) }.write_all(all)
 }
 
@@ -129,13 +130,4 @@ fn place(at: usize, is_city: bool) -> Value {
         ("longitude", Value::Double((at % 3600) as f64 / 10.0 - 180.0)),
     ]);
     map([country, ("city", map([("geoname_id", Value::U32(at as u32))])), ("location", location)])
-}
-
-/// SplitMix64.
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
