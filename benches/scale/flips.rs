@@ -128,7 +128,7 @@ impl Node {
         let (sink, _) = mpsc::channel(1);
         // It probes nothing: reports are made here.
         let prober = Prober::start(&[], &[], probe::Settings::default(), sink);
-        let mut state = State::new(world, Arc::clone(&published), prober, time::now());
+        let mut state = State::new(Arc::new(world), Arc::clone(&published), prober, time::now());
         for target in 0..targets {
             state.report(report(target, Outcome::Pass), time::now());
         }

@@ -2,7 +2,9 @@
 //!
 //! Each socket has a *window* of queries outstanding. Without a rate it is kept full (closed loop): that measures what a
 //! query costs, and latencies say how long a query waits behind all others. With a rate, queries become due at even
-//! distances, whether the server keeps up or not, and latency counts from when a query was due.
+//! distances, whether the server keeps up or not, and latency counts from when a query was due. In between the generator
+//! sleeps: a virtual machine all of whose cores are busy is stopped by its host now and then, for longer than a server
+//! ever makes anybody wait.
 //!
 //! ```text
 //! warm up ──► measure ──► drain: what comes now is not counted, what does not come is lost
@@ -40,6 +42,8 @@ const REAP: Duration = Duration::from_millis(100);
 /// Receive buffer asked for each socket: it holds the answers of a window.
 const BUFFER: usize = 4 << 20;
 const HEADER: usize = 12;
+/// How long a generator with a rate sleeps between looks at what is due and what came.
+const PAUSE: Duration = Duration::from_micros(20);
 
 /// What to send, and how much of it.
 #[derive(Clone)]
@@ -199,6 +203,9 @@ impl<'a> Load<'a> {
                 flow.receive(self)?;
             }
             self.reap(flows);
+            if self.options.rate.is_some() {
+                std::thread::sleep(PAUSE);
+            }
         }
         Ok(())
     }

@@ -23,12 +23,12 @@ use tracing_subscriber::EnvFilter;
 use super::{ConfigArg, End, load, output};
 use crate::admin::{self, Api};
 use crate::config::{self, Admin, Configuration, Server};
-use crate::control::{self, Change, Changes, World, explain};
+use crate::control::{self, Change, Changes, Succession, World, explain};
 use crate::idle;
 use crate::metrics::Registry;
 use crate::probe::{self, Prober};
 use crate::problem::render;
-use crate::serve::{Listeners, Running, raise_descriptor_limit, use_large_pages};
+use crate::serve::{Listeners, Running, raise_descriptor_limit};
 use crate::snapshot::Published;
 use crate::time::{self, unix_nanoseconds};
 
@@ -159,8 +159,7 @@ impl Node {
         // From the beginning: a SIGHUP that nobody waits for would kill.
         let signals = signal(SignalKind::hangup()).and_then(|hangup| Ok((hangup, Ending::new()?)));
         let (hangup, mut ending) = signals.map_err(|error| format!("cannot wait for signals: {error}"))?;
-        let world = World::compile(configuration);
-        use_large_pages();
+        let world = Arc::new(World::compile(configuration));
         let (server, settings) = (world.server.clone(), world.admin.clone());
         for failed in explain::failed_tests(&world) {
             tracing::error!("{failed}");
@@ -180,7 +179,7 @@ impl Node {
         let prober = Prober::start(&world.fleet().targets, &world.checks, probing, reports);
         let probes = prober.totals();
         let published = Arc::new(ArcSwap::from_pointee(world.freeze(world.base().clone(), 0)));
-        let state = control::State::new(world, Arc::clone(&published), prober, time::now());
+        let state = control::State::new(Arc::clone(&world), Arc::clone(&published), prober, time::now());
         let mut settled = state.settled();
         tokio::spawn(control::run(state, queue, reported));
 
@@ -195,7 +194,7 @@ impl Node {
             () = ending.signalled() => None,
         };
         ready.store(running.is_some(), Ordering::Relaxed);
-        let reloader = Reloader { path: path.to_path_buf(), server, admin: settings, changes, registry };
+        let reloader = Reloader { path: path.to_path_buf(), served: world, server, admin: settings, changes, registry };
         Ok(Node { reloader, ready, hangup, ending, running, lock })
     }
 
@@ -233,6 +232,8 @@ impl Node {
 /// What a reload needs.
 struct Reloader {
     path: PathBuf,
+    /// What is served, or about to be.
+    served: Arc<World>,
     /// As started: what of it a reload cannot change.
     server: Server,
     admin: Admin,
@@ -242,7 +243,7 @@ struct Reloader {
 
 impl Reloader {
     /// Loads the configuration anew: all of it is served, or nothing of it.
-    async fn reload(&self) {
+    async fn reload(&mut self) {
         let change = match self.load().await {
             Err(problems) => {
                 for problem in &problems {
@@ -252,10 +253,10 @@ impl Reloader {
                 let _ = self.changes.send(Change::ReloadFailed(problems)).await;
                 return;
             }
-            Ok(world) => world,
+            Ok(next) => next,
         };
-        self.warn_of_restart(&change);
-        change.tallies.iter().for_each(|tally| self.registry.tallies.add(tally));
+        self.warn_of_restart(change.world());
+        self.served = Arc::clone(change.world());
         let (done, accepted) = oneshot::channel();
         let sent = self.changes.send(Change::Reload(Box::new(change), done)).await;
         if sent.is_ok() && accepted.await.is_ok() {
@@ -267,7 +268,7 @@ impl Reloader {
 
     /// Compiles the configuration in a thread that yields to those that answer. Where they leave it no time, it is
     /// compiled once more in a thread like theirs: whoever reloads may do so just because they are that busy.
-    async fn load(&self) -> Result<World, Vec<String>> {
+    async fn load(&self) -> Result<Succession, Vec<String>> {
         match tokio::time::timeout(RELOAD_PATIENCE, self.load_by(idle::spawn)).await {
             Ok(outcome) => outcome,
             Err(_) => {
@@ -281,17 +282,18 @@ impl Reloader {
     async fn load_by(
         &self,
         spawn: impl FnOnce(&str, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>,
-    ) -> Result<World, Vec<String>> {
-        let (path, threads) = (self.path.clone(), self.registry.threads());
+    ) -> Result<Succession, Vec<String>> {
+        let (path, served, registry) = (self.path.clone(), Arc::clone(&self.served), Arc::clone(&self.registry));
         let (done, loaded) = oneshot::channel();
         let work = move || {
-            let world = reloaded(&path).map(|mut world| {
-                world.count_for(threads);
-                use_large_pages();
-                world
+            registry.tallies.retire();
+            let next = reloaded(&path).map(|mut world| {
+                world.count_for(registry.threads());
+                world.tallies.iter().for_each(|tally| registry.tallies.add(tally));
+                Succession::new(Arc::new(world), &served)
             });
             // Whoever waits may be gone: the server ends, or it took too long.
-            let _ = done.send(world);
+            let _ = done.send(next);
         };
         if let Err(error) = spawn("reload", Box::new(work)) {
             return Err(vec![format!("no thread to load the configuration in: {error}")]);

@@ -12,6 +12,7 @@ mod log;
 mod retired;
 mod state;
 pub mod status;
+mod succession;
 pub mod world;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::probe::Report;
 use crate::time;
 pub use state::State;
 pub use status::Status;
+pub use succession::Succession;
 pub use world::World;
 
 /// Mean time between two publishes while changes pour in.
@@ -36,8 +38,8 @@ const QUEUE: usize = 4096;
 /// All that can change what is served.
 #[derive(Debug)]
 pub enum Change {
-    /// A new configuration, compiled; answered when it is served.
-    Reload(Box<World>, oneshot::Sender<()>),
+    /// A new configuration, compiled, to follow the one that is served; answered when it is served.
+    Reload(Box<Succession>, oneshot::Sender<()>),
     /// Loading failed: the running configuration stays, the problems are shown in the status.
     ReloadFailed(Vec<String>),
     /// Somebody wants to know; changes nothing.

@@ -31,7 +31,7 @@ impl Retired {
     }
 
     /// Drops a world with all snapshots of it, once nobody reads them, without anybody waiting for it.
-    pub(super) fn put_away(&mut self, world: World) {
+    pub(super) fn put_away(&mut self, world: Arc<World>) {
         let mut retired = std::mem::take(self);
         let dropping = move || {
             let _world = world;

@@ -1,7 +1,6 @@
 //! What runs now: the compiled configuration, a health machine for each target, the standings published last.
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,20 +10,19 @@ use super::Change;
 use super::log::Burst;
 use super::retired::Retired;
 use super::status::{self, Status};
+use super::succession::{Origin, Succession};
 use super::world::{Health, World};
-use crate::fleet::{CheckId, Family, Target, TargetId};
-use crate::health::group::Before;
+use crate::fleet::{Family, TargetId};
 use crate::health::{Machine, Transition, Verdict};
-use crate::probe::{Check, Prober, Report};
+use crate::probe::{Prober, Report};
 use crate::snapshot::Published;
-use crate::steering::plan::{Group, Layout};
 use crate::steering::selection::Selection;
-use crate::steering::{LayoutId, Standings, Table, walk};
+use crate::steering::{LayoutId, ServiceId, Standings, Table, walk};
 use crate::time::{Tick, unix_seconds};
 
 /// The state of a node; only the control loop holds it.
 pub struct State {
-    world: World,
+    world: Arc<World>,
     machines: Vec<Machine>,
     /// The machines' verdicts, for judging.
     verdicts: Vec<Verdict>,
@@ -53,11 +51,10 @@ pub struct State {
 impl State {
     /// A state that serves `world`, all of whose targets are unknown; `prober` probes them already.
     #[must_use]
-    pub fn new(world: World, published: Published, prober: Prober, now: Tick) -> State {
-        let machines: Vec<Machine> = world.fleet().targets.iter().map(|_| Machine::new(now)).collect();
+    pub fn new(world: Arc<World>, published: Published, prober: Prober, now: Tick) -> State {
         let mut state = State {
-            verdicts: vec![Verdict::Unknown; machines.len()],
-            machines,
+            machines: Vec::new(),
+            verdicts: Vec::new(),
             standings: Table::default(),
             touched: BTreeSet::new(),
             is_new: false,
@@ -72,9 +69,11 @@ impl State {
             loaded_at: unix_seconds(),
             reloads: 0,
             reload_problems: Vec::new(),
-            world,
+            world: Arc::clone(&world),
         };
-        state.adopt_world(&HashMap::new(), now);
+        let mut first = Succession::first(world);
+        let (_, nothing) = state.succeed(&mut first, now);
+        state.judge_watched(&first, &nothing, now);
         state
     }
 
@@ -122,8 +121,8 @@ impl State {
     /// Takes a change in. What it touches is judged at the next [`State::publish`].
     pub fn apply(&mut self, change: Change, now: Tick) {
         match change {
-            Change::Reload(world, done) => {
-                self.reload(*world, now);
+            Change::Reload(next, done) => {
+                self.reload(*next, now);
                 // Whoever asked may be gone.
                 let _ = done.send(());
             }
@@ -252,24 +251,15 @@ impl State {
     }
 
     /// Serves another configuration. Targets that stay keep their health.
-    fn reload(&mut self, world: World, now: Tick) {
-        let kept = self.take_machines();
-        let before = self.known_by_name();
-        let failing_open = self.failing_open_by_name();
-        let machines: Vec<Machine> =
-            world.fleet().targets.iter().map(|target| kept.machine(target, &world, now)).collect();
-        self.verdicts = machines.iter().map(Machine::verdict).collect();
-        self.machines = machines;
-        let old = std::mem::replace(&mut self.world, world);
+    fn reload(&mut self, mut next: Succession, now: Tick) {
+        let probed_as: Vec<Option<TargetId>> = next.targets.iter().map(|origin| origin.probed_as()).collect();
+        self.prober.update(&next.world.fleet().targets, &next.world.checks, &probed_as);
+        let (old, standings) = self.succeed(&mut next, now);
         self.renew_grace(now);
+        self.judge_watched(&next, &standings, now);
         self.loaded_at = unix_seconds();
         self.reloads += 1;
         self.reload_problems.clear();
-        self.prober.update(&self.world.fleet().targets, &self.world.checks);
-        self.adopt_world(&before, now);
-        for (flags, steered) in self.failing_open.iter_mut().zip(&self.world.steering.services) {
-            *flags = failing_open.get(&steered.configured.name).copied().unwrap_or_default();
-        }
         self.publish(now);
         self.retired.put_away(old);
     }
@@ -288,52 +278,37 @@ impl State {
         }
     }
 
-    /// The machines of the targets so far, to be found again.
-    fn take_machines(&mut self) -> Kept {
-        let mut kept = Kept::default();
-        for (target, machine) in self.world.fleet().targets.iter().zip(std::mem::take(&mut self.machines)) {
-            let check = self.world.checks[target.check.0 as usize].clone();
-            kept.by_address.entry(target.address).or_default().push((check.name.clone(), machine.clone()));
-            kept.exact.insert(key(target, &self.world.checks), (machine, check));
-        }
-        kept
+    /// Sets up all that is sized by the world, with what is known already; returns the world before, and its standings.
+    fn succeed(&mut self, next: &mut Succession, now: Tick) -> (Arc<World>, Table) {
+        let machine = |id: TargetId| self.machines[id.0 as usize].clone();
+        let machines = next.targets.iter().map(|&origin| match origin {
+            Origin::New => Machine::new(now),
+            Origin::Same(id) => machine(id),
+            Origin::Edited(id) | Origin::Near(id) => machine(id).adopt(),
+        });
+        self.machines = machines.collect();
+        self.verdicts = self.machines.iter().map(Machine::verdict).collect();
+        let fails_open = |before: &Option<ServiceId>| before.map(|id| self.failing_open[id.0 as usize]);
+        self.failing_open = next.services.iter().map(|before| fails_open(before).unwrap_or_default()).collect();
+        let world = std::mem::replace(&mut self.world, Arc::clone(&next.world));
+        let standings = std::mem::replace(&mut self.standings, std::mem::take(&mut next.standings));
+        (world, standings)
     }
 
-    /// So that a reload does not warn again of what it found failing.
-    fn failing_open_by_name(&self) -> HashMap<Arc<str>, [bool; 2]> {
-        let services = self.world.steering.services.iter().zip(&self.failing_open);
-        services
-            .filter(|(_, flags)| flags.contains(&true))
-            .map(|(steered, flags)| (Arc::clone(&steered.configured.name), *flags))
-            .collect()
-    }
-
-    /// What was known of the groups that some verdict touches.
-    fn known_by_name(&self) -> HashMap<GroupName, KnownBefore> {
-        let mut by_name = HashMap::new();
+    /// Judges all that some verdict touches. Times of loss of groups that stay come from the standings `before`.
+    fn judge_watched(&mut self, next: &Succession, before: &Table, now: Tick) {
+        let mut groups = &next.groups[..];
         for &id in self.world.watched() {
-            let (layout, standings) = (self.world.steering.layout(id), self.standings.get(id));
-            for (at, group) in layout.groups.iter().enumerate() {
-                let known = Family::BOTH.map(|family| standings.get(at, family).map(Selection::before));
-                by_name.insert(group_name(&self.world, layout, group), known);
-            }
-        }
-        by_name
-    }
-
-    /// Sets up all that is sized by the world. Times of loss of groups that stay come from `before`.
-    fn adopt_world(&mut self, before: &HashMap<GroupName, KnownBefore>, now: Tick) {
-        self.standings = self.world.base().clone();
-        self.failing_open = vec![[false; 2]; self.world.steering.services.len()];
-        for &id in self.world.watched() {
-            let layout = self.world.steering.layout(id);
-            let names = layout.groups.iter().map(|group| group_name(&self.world, layout, group));
-            let known: Vec<KnownBefore> = names.map(|name| before.get(&name).copied().unwrap_or_default()).collect();
-            let of_group = |group: usize, family: Family| (known[group][family as usize], None);
-            self.standings.set(id, self.world.judge_after(id, self.health(now), of_group));
+            let of_layout;
+            (of_layout, groups) = groups.split_at(self.world.steering.layout(id).groups.len());
+            let known = |group: usize, family: Family| {
+                let (layout, at) = of_layout[group]?;
+                before.get(layout).get(at, family).map(Selection::before)
+            };
+            let judged = self.world.judge_after(id, self.health(now), |group, family| (known(group, family), None));
+            self.standings.set(id, judged);
         }
         self.is_new = true;
-        self.settle();
     }
 
     fn status(&self, now: Tick) -> Status {
@@ -352,48 +327,6 @@ impl State {
             ..status::status(view)
         }
     }
-}
-
-/// A pool's name and its group's regions: what makes a group the same over a reload.
-type GroupName = (String, Vec<String>);
-
-/// What was known of a group, by family.
-type KnownBefore = [Option<Before>; 2];
-
-fn group_name(world: &World, layout: &Layout, group: &Group) -> GroupName {
-    let fleet = world.fleet();
-    let regions = group.regions.iter().map(|&region| fleet.region(region).name.clone()).collect();
-    (fleet.pool(layout.pool).name.to_string(), regions)
-}
-
-/// Machines of the configuration before.
-#[derive(Default)]
-struct Kept {
-    exact: HashMap<String, (Machine, Check)>,
-    /// With the name of their check.
-    by_address: HashMap<IpAddr, Vec<(String, Machine)>>,
-}
-
-impl Kept {
-    /// The machine of a target of the new configuration. One that is checked in another way now (edited, renamed, another
-    /// port or host) keeps its verdict until the new way has the evidence for another (SPEC 2.5).
-    fn machine(&self, target: &Target, world: &World, now: Tick) -> Machine {
-        let check = &world.checks[target.check.0 as usize];
-        match self.exact.get(&key(target, &world.checks)) {
-            Some((machine, before)) if before == check => return machine.clone(),
-            Some((machine, _)) => return machine.clone().adopt(),
-            None => {}
-        }
-        let there = self.by_address.get(&target.address).map_or(&[][..], |machines| &machines[..]);
-        let same_check = there.iter().find(|(name, _)| *name == check.name);
-        same_check.or(there.first()).map_or_else(|| Machine::new(now), |(_, machine)| machine.clone().adopt())
-    }
-}
-
-/// What makes a target the same over a reload: the check's name, address, port and host.
-fn key(target: &Target, checks: &[Check]) -> String {
-    let name = |id: CheckId| &checks[id.0 as usize].name;
-    format!("{} {} {} {:?}", name(target.check), target.address, target.port, target.host)
 }
 
 #[cfg(test)]
@@ -461,8 +394,13 @@ mod tests {
             // It probes nothing: reports are made here.
             let prober = Prober::start(&[], &[], probe::Settings::default(), sink);
             let published: Published = Arc::new(ArcSwap::default());
-            let state = State::new(world(CONFIG), Arc::clone(&published), prober, Tick(0));
+            let state = State::new(Arc::new(world(CONFIG)), Arc::clone(&published), prober, Tick(0));
             Fixture { state, published, now: 0 }
+        }
+
+        fn reload(&mut self, config: &str, now: Tick) {
+            let next = Succession::new(Arc::new(world(config)), &self.state.world);
+            self.state.reload(next, now);
         }
 
         /// Observes `outcomes` of a target, a second apart, publishing after each.
@@ -545,7 +483,7 @@ mod tests {
             fixture.observe(target, "p");
         }
         let many = CONFIG.replace("[pools.two]", "a3 = { region = \"a\", address = \"192.0.2.6\" }\na4 = { region = \"a\", address = \"192.0.2.7\" }\na5 = { region = \"a\", address = \"192.0.2.8\" }\n[pools.two]");
-        fixture.state.reload(world(&many), Tick(10_000));
+        fixture.reload(&many, Tick(10_000));
         // Two of five are up, which is below the threshold, but three have not been looked at yet.
         assert_eq!(fixture.standing(), "2/5+ 2/2+");
         fixture.state.end_grace();
@@ -567,14 +505,22 @@ mod tests {
         };
         let lost = lost_at(&fixture);
         assert!(lost.is_some());
+        fixture.observe(4, "ff");
+        let failing_open = |fixture: &Fixture| {
+            let services = fixture.state.world.steering.services.iter().zip(&fixture.state.failing_open);
+            services.map(|(service, flags)| (service.configured.name.to_string(), flags[0])).collect::<Vec<_>>()
+        };
+        let expected = [("one.example.com".into(), false), ("two.example.com".into(), true)];
+        assert_eq!(failing_open(&fixture), expected);
         // Another order of pools gives every target another number.
         let (head, tail) = CONFIG.split_once("[pools.one]").expect("a pool");
         let (one, rest) = tail.split_once("[pools.two]").expect("a pool");
         let (two, services) = rest.split_once("[services.").expect("services");
         let turned = format!("{head}[pools.two]{two}[pools.one]{one}[services.{services}");
-        fixture.state.reload(world(&turned), Tick(100_000));
+        fixture.reload(&turned, Tick(100_000));
         assert_eq!(fixture.standing(), "0/2- 2/2+");
         assert_eq!(lost_at(&fixture), lost);
+        assert_eq!(failing_open(&fixture), expected);
         assert!(*fixture.state.settled().borrow());
         let status = fixture.state.status(Tick(100_000));
         assert_eq!((status.reloads, status.pools[0].name.as_str()), (1, "two"));
@@ -592,7 +538,7 @@ mod tests {
         }
         // Both of region a fall again and pass again: one alone is below the threshold of 100 %.
         let strict = CONFIG.replace("[pools.one]\n", "[pools.one]\nup-threshold = \"100%\"\n");
-        fixture.state.reload(world(&strict), Tick(fixture.now));
+        fixture.reload(&strict, Tick(fixture.now));
         fixture.observe(0, "ff");
         fixture.observe(1, "ff");
         fixture.observe(0, "pp");
@@ -619,7 +565,7 @@ mod tests {
             fixture.observe(1, "ff");
             let edited = CONFIG.replace(from, to);
             assert_ne!(edited, CONFIG, "{from}");
-            fixture.state.reload(world(&edited), Tick(10_000));
+            fixture.reload(&edited, Tick(10_000));
             assert_eq!(fixture.standing(), "1/2+ 2/2+", "{to}");
         }
     }

@@ -1,7 +1,7 @@
 //! What answering counts: queries by transport and type, answers by transport and rcode, and by service and region.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Counter;
 
@@ -124,58 +124,69 @@ impl Tally {
     }
 }
 
+/// Answers by service and region.
+type Sums = BTreeMap<(Arc<str>, Arc<str>), u64>;
+
 /// All tallies: those in use, and the sums of those that a new compilation replaced.
+///
+/// Tallies may be long. They are summed up outside the lock, so that nobody waits for whoever does.
 #[derive(Debug, Default)]
 pub struct Tallies {
     inner: Mutex<TalliesInner>,
+    /// Held by the one thread that retires.
+    retiring: Mutex<()>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct TalliesInner {
     live: Vec<Arc<Tally>>,
-    past: BTreeMap<(Arc<str>, Arc<str>), u64>,
+    past: Arc<Sums>,
 }
 
 impl Tallies {
-    /// Takes a tally in that a thread will count in. Those that nobody counts in any more stay in the sums.
+    /// Takes a tally in that a thread will count in.
     pub fn add(&self, tally: &Arc<Tally>) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.retire();
+        let mut inner = self.lock();
         if !inner.live.iter().any(|known| Arc::ptr_eq(known, tally)) {
             inner.live.push(Arc::clone(tally));
         }
     }
 
+    /// Gives up the tallies that nobody counts in any more; what they counted stays in the sums.
+    pub fn retire(&self) {
+        let _alone = self.retiring.lock().unwrap_or_else(PoisonError::into_inner);
+        let TalliesInner { live, past } = {
+            let inner = self.lock();
+            let is_over = |tally: &&Arc<Tally>| Arc::strong_count(tally) == 1;
+            TalliesInner { live: inner.live.iter().filter(is_over).cloned().collect(), past: Arc::clone(&inner.past) }
+        };
+        if live.is_empty() {
+            return;
+        }
+        let mut sums = Sums::clone(&past);
+        live.iter().for_each(|tally| add(&mut sums, tally));
+        // A name that never had an answer needs no place among those that are gone.
+        sums.retain(|_, count| *count > 0);
+        let mut inner = self.lock();
+        inner.live.retain(|known| !live.iter().any(|retired| Arc::ptr_eq(known, retired)));
+        inner.past = Arc::new(sums);
+    }
+
     /// Answers by (service, region); a service that is gone keeps its sum.
     #[must_use]
     pub fn sum(&self) -> BTreeMap<(Arc<str>, Arc<str>), u64> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.retire();
-        let mut sums = inner.past.clone();
-        for tally in &inner.live {
-            add(&mut sums, tally);
-        }
+        let TalliesInner { live, past } = self.lock().clone();
+        let mut sums = Sums::clone(&past);
+        live.iter().for_each(|tally| add(&mut sums, tally));
         sums
     }
-}
 
-impl TalliesInner {
-    /// Tallies that nobody else holds count no more.
-    fn retire(&mut self) {
-        let TalliesInner { live, past } = self;
-        live.retain(|tally| {
-            let is_used = Arc::strong_count(tally) > 1;
-            if !is_used {
-                add(past, tally);
-                // A name that never had an answer needs no place among those that are gone.
-                past.retain(|_, count| *count > 0);
-            }
-            is_used
-        });
+    fn lock(&self) -> MutexGuard<'_, TalliesInner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn add(sums: &mut BTreeMap<(Arc<str>, Arc<str>), u64>, tally: &Tally) {
+fn add(sums: &mut Sums, tally: &Tally) {
     for ((service, region), count) in tally.labels.iter().zip(&tally.counts) {
         *sums.entry((Arc::clone(service), Arc::clone(region))).or_default() += count.get();
     }
@@ -214,9 +225,11 @@ mod tests {
         let three = tally();
         tallies.add(&three);
         three.add(1);
-        for _ in 0..2 {
+        for live in [3, 2, 2] {
+            assert_eq!(tallies.lock().live.len(), live);
             let sums: Vec<u64> = tallies.sum().into_values().collect();
             assert_eq!(sums, [2, 2]);
+            tallies.retire();
         }
     }
 }

@@ -8,13 +8,10 @@
 //! ```
 //!
 //! Probes of one target never overlap, since its task runs them one after the other; waiting for a permit is no part of
-//! a probe's time. A target is known by its check's name, its address, port and host. A reload keeps the tasks of
-//! targets whose probes stay alike, under their new numbers. A [`Report`] looks its target's number up when it is read:
+//! a probe's time. A reload keeps the tasks of targets whose probes stay alike, under their new numbers. A [`Report`] looks its target's number up when it is read:
 //! whoever calls [`Prober::update`] between two reports never sees one under a number that has gone to another target.
 
-use std::collections::HashMap;
 use std::future::{Future, poll_fn};
-use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -123,30 +120,16 @@ impl Slot {
 
 /// The tasks of all targets; they end with it.
 pub struct Prober {
-    tasks: HashMap<Key, Task>,
+    /// By `TargetId`.
+    tasks: Vec<Task>,
     shared: Arc<Shared>,
 }
 
-/// What makes a target the same over a reload.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    check: String,
-    address: IpAddr,
-    port: u16,
-    host: Option<Arc<str>>,
-}
-
-impl Key {
-    fn new(check: &Check, target: &Target) -> Key {
-        Key { check: check.name.clone(), address: target.address, port: target.port, host: target.host.clone() }
-    }
-
-    /// The same for the same target and seed, in every process and release.
-    fn hash(&self, seed: u64) -> u64 {
-        let Key { check, address, port, host } = self;
-        let text = format!("{check} {address} {port} {}", host.as_deref().unwrap_or_default());
-        xxh3_64_with_seed(text.as_bytes(), seed)
-    }
+/// A hash of a target: the same for the same target and seed, in every process and release.
+fn hash(check: &Check, target: &Target, seed: u64) -> u64 {
+    let Target { address, port, host, .. } = target;
+    let text = format!("{} {address} {port} {}", check.name, host.as_deref().unwrap_or_default());
+    xxh3_64_with_seed(text.as_bytes(), seed)
 }
 
 /// What all tasks use.
@@ -183,15 +166,17 @@ impl Prober {
             tls: Tls::new(roots),
             sink,
         };
-        let mut prober = Prober { tasks: HashMap::new(), shared: Arc::new(shared) };
-        prober.set(targets, checks, |check| check.policy.interval.min(START_SPREAD));
+        let mut prober = Prober { tasks: Vec::new(), shared: Arc::new(shared) };
+        let new = vec![None; targets.len()];
+        prober.set(targets, checks, &new, |check| check.policy.interval.min(START_SPREAD));
         prober
     }
 
-    /// Takes on a new set: unchanged targets are probed on under their new numbers, vanished ones no more, those that
+    /// Takes on a new set. `before` says which target of the set so far is the same (check's name, address, port, host),
+    /// if any: its task goes on under the new number, unless it is probed in another way now. All others end; those that
     /// are new or probed in another way begin within their interval. Call it where reports are read.
-    pub fn update(&mut self, targets: &[Target], checks: &[Check]) {
-        self.set(targets, checks, |check| check.policy.interval);
+    pub fn update(&mut self, targets: &[Target], checks: &[Check], before: &[Option<TargetId>]) {
+        self.set(targets, checks, before, |check| check.policy.interval);
     }
 
     /// Counters of all probes.
@@ -200,23 +185,31 @@ impl Prober {
         Arc::clone(&self.shared.totals)
     }
 
-    fn set(&mut self, targets: &[Target], checks: &[Check], spread: impl Fn(&Check) -> Duration) {
+    fn set(
+        &mut self,
+        targets: &[Target],
+        checks: &[Check],
+        before: &[Option<TargetId>],
+        spread: impl Fn(&Check) -> Duration,
+    ) {
         let checks: Vec<Arc<Check>> = checks.iter().cloned().map(Arc::new).collect();
-        let mut before = std::mem::take(&mut self.tasks);
-        for (number, target) in (0..).zip(targets) {
+        let mut tasks: Vec<Option<Task>> = std::mem::take(&mut self.tasks).into_iter().map(Some).collect();
+        let mut task_of = |before: &Option<TargetId>| tasks.get_mut(before.as_ref()?.0 as usize)?.take();
+        let next = (0..).zip(targets).zip(before).map(|((number, target), before)| {
             let check = &checks[target.check.0 as usize];
-            let key = Key::new(check, target);
-            let task = match before.remove(&key) {
+            let task = match task_of(before) {
                 Some(task) if probed_alike(&task.check, check) => task,
-                _ => self.spawn(&key, target, check, spread(check)),
+                _ => self.spawn(target, check, spread(check)),
             };
             task.slot.set(TargetId(number));
-            self.tasks.insert(key, task);
-        }
+            task
+        });
+        let next = next.collect();
+        self.tasks = next;
     }
 
-    fn spawn(&self, key: &Key, target: &Target, check: &Arc<Check>, spread: Duration) -> Task {
-        let mut random = Random(key.hash(self.shared.seed));
+    fn spawn(&self, target: &Target, check: &Arc<Check>, spread: Duration) -> Task {
+        let mut random = Random(hash(check, target, self.shared.seed));
         let slot = Arc::new(Slot(AtomicU32::new(Slot::GONE)));
         let first = spread.mul_f64(random.next());
         let schedule = Schedule { first, interval: check.policy.interval, timeout: check.policy.timeout, random };
@@ -529,7 +522,7 @@ mod tests {
         let check = backends::check(Kind::Tcp, TIMEOUT);
         let share = |number: u8| {
             let target = backends::target(SocketAddr::from(([192, 0, 2, number], 80)), None);
-            Random(Key::new(&check, &target).hash(0)).next()
+            Random(hash(&check, &target, 0)).next()
         };
         let mut tenths = [0; 10];
         for number in 0..=255 {
@@ -575,18 +568,18 @@ mod tests {
 
         let waiting = reports.recv().await.unwrap();
         let before = waiting.observation().unwrap();
-        prober.update(&targets(&[down, up]), &[quick_check()]);
+        prober.update(&targets(&[down, up]), &[quick_check()], &[Some(TargetId(1)), Some(TargetId(0))]);
         assert_eq!(waiting.observation().unwrap().target.0, 1 - before.target.0, "under the number of now");
         drop(waiting);
         seen(&mut reports, &[(0, Outcome::Fail), (1, Outcome::Pass)]).await;
 
-        prober.update(&targets(&[other]), &[quick_check()]);
+        prober.update(&targets(&[other]), &[quick_check()], &[None]);
         seen(&mut reports, &[(0, Outcome::Pass)]).await;
         let (_, tcp) =
             prober.totals().by_kind().map(|(name, kind)| (name, kind.pass.load(Ordering::Relaxed))).nth(2).unwrap();
         assert!(tcp >= 3);
 
-        prober.update(&[], &[]);
+        prober.update(&[], &[], &[]);
         while let Ok(stale) = reports.try_recv() {
             assert_eq!(stale.observation(), None);
         }
@@ -613,9 +606,9 @@ mod tests {
         for (what, edited, kept) in rows {
             let (sink, _reports) = mpsc::channel(8);
             let mut prober = Prober::start(&targets(&[address]), &[of(&|_| {})], Settings::default(), sink);
-            let slot_of = |prober: &Prober| Arc::clone(&prober.tasks.values().next().unwrap().slot);
+            let slot_of = |prober: &Prober| Arc::clone(&prober.tasks[0].slot);
             let before = slot_of(&prober);
-            prober.update(&targets(&[address]), &[edited]);
+            prober.update(&targets(&[address]), &[edited], &[Some(TargetId(0))]);
             assert_eq!(Arc::ptr_eq(&before, &slot_of(&prober)), kept, "{what}");
             assert_eq!(before.get(), kept.then_some(TargetId(0)), "{what}");
         }

@@ -36,7 +36,7 @@ use answerer::Answerer;
 use connections::Connections;
 
 pub use bind::{BindError, Listeners};
-pub use socket::{raise_descriptor_limit, use_large_pages};
+pub use socket::raise_descriptor_limit;
 
 /// Answers one message; what [`answer::respond`] is, and what tests put in its place.
 pub type Respond = fn(&Snapshot, &mut Worker, &[u8], IpAddr, Transport, &mut [u8]) -> usize;

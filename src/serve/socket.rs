@@ -15,7 +15,6 @@
 use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
-use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 use std::thread;
@@ -364,37 +363,6 @@ pub(super) fn pin_to(core: usize) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Has the kernel put the memory of this process into large pages, where it has any to spare: among millions of names an
-/// answer touches memory all over, and each small page it is in must be looked up as well. What lies there is copied
-/// once, so it is to be called before somebody answers from it. Little memory stays as it is, and so does all where the
-/// kernel cannot do it (Linux before 6.1).
-pub fn use_large_pages() {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    for range in maps.lines().filter_map(anonymous) {
-        // SAFETY: whatever lies in the range, also if another thread has given it back meanwhile, keeps its contents: the
-        // kernel only moves them.
-        unsafe { libc::madvise(range.start as *mut _, range.len(), MADV_COLLAPSE) };
-    }
-}
-
-/// `madvise(2)`; the C library's headers may be older.
-const MADV_COLLAPSE: libc::c_int = 25;
-/// The size of a large page.
-const LARGE_PAGE: usize = 2 << 20;
-/// Less memory in one piece is left in small pages, of which the processor keeps track well enough.
-const WORTH_IT: usize = 64 << 20;
-
-/// The whole large pages in a line of `/proc/self/maps`, if that is much memory of the process's own (proc(5)):
-/// `7f0000000000-7f0010000000 rw-p 00000000 00:00 0`.
-fn anonymous(line: &str) -> Option<Range<usize>> {
-    let mut fields = line.split_ascii_whitespace();
-    let (start, end) = fields.next()?.split_once('-')?;
-    let is_own = fields.next()? == "rw-p" && fields.nth(2)? == "0" && matches!(fields.next(), None | Some("[heap]"));
-    let address = |text| usize::from_str_radix(text, 16).ok();
-    let (start, end) = (address(start)?.next_multiple_of(LARGE_PAGE), address(end)? / LARGE_PAGE * LARGE_PAGE);
-    (is_own && start + WORTH_IT <= end).then_some(start..end)
-}
-
 /// Raises the limit on open descriptors as far as it goes: probes and TCP connections need one each, and many systems
 /// start a process with 1024. Where that fails, the limit stays.
 pub fn raise_descriptor_limit() {
@@ -602,29 +570,6 @@ mod tests {
             assert_eq!(pinned.join().expect("a thread"), [core]);
         }
         assert!(pin_to(MOST_CORES - 1).is_err() && pin_to(MOST_CORES).is_err());
-    }
-
-    #[test]
-    fn memory_of_its_own_is_told() {
-        for (line, expected) in [
-            ("7f0000000000-7f0010000000 rw-p 00000000 00:00 0", Some(0x7f00_0000_0000..0x7f00_1000_0000)),
-            ("55500001f000-555010801000 rw-p 00000000 00:00 0      [heap]", Some(0x5550_0020_0000..0x5550_1080_0000)),
-            ("7f0000000000-7f0003fff000 rw-p 00000000 00:00 0", None),
-            ("7f0000000000-7f0010000000 r--p 00000000 00:00 0", None),
-            ("7f0000000000-7f0010000000 rw-p 00000000 00:00 0      [stack]", None),
-            ("7f0000000000-7f0010000000 rw-p 00000000 fe:00 1234   /usr/bin/waymark", None),
-            ("nonsense", None),
-        ] {
-            assert_eq!(anonymous(line), expected, "{line}");
-        }
-    }
-
-    /// What the kernel does about it depends on the machine; what the memory holds does not.
-    #[test]
-    fn large_pages_hold_what_small_ones_held() {
-        let memory: Vec<u64> = (0..16_000_000).collect();
-        use_large_pages();
-        assert!(memory.iter().zip(0..).all(|(held, expected)| *held == expected));
     }
 
     #[test]

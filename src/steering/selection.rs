@@ -56,6 +56,13 @@ impl Table {
         &self.chunks[at / CHUNK][at % CHUNK]
     }
 
+    /// The same standings, in chunks that are shared with nobody.
+    #[must_use]
+    pub fn unshared(&self) -> Table {
+        let chunks = self.chunks.iter().map(|chunk| chunk.iter().cloned().collect()).collect();
+        Table { chunks, length: self.length }
+    }
+
     /// Replaces the standings of a layout.
     pub fn set(&mut self, layout: LayoutId, standings: Standings) {
         let at = layout.0 as usize;

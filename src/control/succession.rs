@@ -1,0 +1,157 @@
+//! One world after another: where the health of what stays comes from. It is found out while the new world is compiled,
+//! in a thread that nobody waits for, so that the control loop has only to move it.
+//!
+//! ```text
+//! target of the new world   same check, address, port, host   ─► health and probes go on
+//!                           same, but its check was edited    ─► verdict stays, evidence begins anew (SPEC 2.5)
+//!                           only the address is the same      ─► the same; it is probed from anew
+//! group                     same pool, same regions           ─► time of loss
+//! service                   same name                         ─► whether it fails open
+//! ```
+
+use std::collections::HashMap;
+use std::iter;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::World;
+use crate::fleet::{Target, TargetId};
+use crate::probe::Check;
+use crate::steering::plan::{Group, Layout};
+use crate::steering::{LayoutId, ServiceId, Table};
+
+/// A world that is to be served, and what it takes over.
+#[derive(Debug)]
+pub struct Succession {
+    /// The world.
+    pub(super) world: Arc<World>,
+    /// Standings while nothing is known, shared with nobody: changing them copies nothing.
+    pub(super) standings: Table,
+    /// By `TargetId`.
+    pub(super) targets: Vec<Origin>,
+    /// Group by group of the watched layouts.
+    pub(super) groups: Vec<Option<(LayoutId, usize)>>,
+    /// By `ServiceId`.
+    pub(super) services: Vec<Option<ServiceId>>,
+}
+
+/// Where the health of a target comes from: numbers are those of the world before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Nothing is known of it.
+    New,
+    /// The same target.
+    Same(TargetId),
+    /// The same target, its check was edited.
+    Edited(TargetId),
+    /// Another target of the same address, if there is one by a check of the same name.
+    Near(TargetId),
+}
+
+impl Origin {
+    /// The target whose probes may go on.
+    pub(super) fn probed_as(self) -> Option<TargetId> {
+        match self {
+            Origin::New | Origin::Near(_) => None,
+            Origin::Same(id) | Origin::Edited(id) => Some(id),
+        }
+    }
+}
+
+impl Succession {
+    /// A world that follows none.
+    #[must_use]
+    pub fn first(world: Arc<World>) -> Succession {
+        let (targets, services) = (world.fleet().targets.len(), world.steering.services.len());
+        let groups = watched_groups(&world).count();
+        Succession {
+            standings: world.base().unshared(),
+            targets: vec![Origin::New; targets],
+            groups: vec![None; groups],
+            services: vec![None; services],
+            world,
+        }
+    }
+
+    /// A world that follows the one that is served.
+    #[must_use]
+    pub fn new(world: Arc<World>, before: &World) -> Succession {
+        let known = Known::new(before);
+        let targets = world.fleet().targets.iter().map(|target| known.origin(target, &world)).collect();
+        let before_groups: HashMap<GroupName<'_>, (LayoutId, usize)> = watched_groups(before)
+            .map(|(id, at)| (group_name(before, before.steering.layout(id), at), (id, at)))
+            .collect();
+        let groups = watched_groups(&world)
+            .map(|(id, at)| before_groups.get(&group_name(&world, world.steering.layout(id), at)).copied())
+            .collect();
+        let before_services: HashMap<&str, ServiceId> =
+            (0..).map(ServiceId).zip(&before.steering.services).map(|(id, one)| (&*one.configured.name, id)).collect();
+        let services =
+            world.steering.services.iter().map(|one| before_services.get(&*one.configured.name).copied()).collect();
+        Succession { standings: world.base().unshared(), targets, groups, services, world }
+    }
+
+    /// The world.
+    #[must_use]
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+}
+
+/// The groups that some verdict touches, layout by layout.
+fn watched_groups(world: &World) -> impl Iterator<Item = (LayoutId, usize)> {
+    let groups = |&id: &LayoutId| iter::repeat(id).zip(0..world.steering.layout(id).groups.len());
+    world.watched().iter().flat_map(groups)
+}
+
+/// A pool's name and its group's regions: what makes a group the same over a reload.
+type GroupName<'w> = (&'w str, Vec<&'w str>);
+
+fn group_name<'w>(world: &'w World, layout: &Layout, at: usize) -> GroupName<'w> {
+    let fleet = world.fleet();
+    let Group { regions, .. } = &layout.groups[at];
+    (&fleet.pool(layout.pool).name, regions.iter().map(|&region| &*fleet.region(region).name).collect())
+}
+
+/// Targets of the world before, to be found again.
+struct Known<'w> {
+    world: &'w World,
+    exact: HashMap<Key<'w>, TargetId>,
+    by_address: HashMap<IpAddr, Vec<TargetId>>,
+}
+
+/// What makes a target the same over a reload: the check's name, address, port and host.
+type Key<'w> = (&'w str, IpAddr, u16, Option<&'w str>);
+
+impl<'w> Known<'w> {
+    fn new(world: &'w World) -> Known<'w> {
+        let targets = || (0..).map(TargetId).zip(&world.fleet().targets);
+        let exact = targets().map(|(id, target)| (key(target, world), id)).collect();
+        let mut by_address: HashMap<IpAddr, Vec<TargetId>> = HashMap::new();
+        targets().for_each(|(id, target)| by_address.entry(target.address).or_default().push(id));
+        Known { world, exact, by_address }
+    }
+
+    fn origin(&self, target: &Target, world: &World) -> Origin {
+        let check = check(target, world);
+        let before = |id: TargetId| check_of(id, self.world);
+        if let Some(&id) = self.exact.get(&key(target, world)) {
+            return if before(id) == check { Origin::Same(id) } else { Origin::Edited(id) };
+        }
+        let there = self.by_address.get(&target.address).map_or(&[][..], |ids| &ids[..]);
+        let same_check = there.iter().find(|&&id| before(id).name == check.name);
+        same_check.or(there.first()).map_or(Origin::New, |&id| Origin::Near(id))
+    }
+}
+
+fn key<'w>(target: &'w Target, world: &'w World) -> Key<'w> {
+    (&check(target, world).name, target.address, target.port, target.host.as_deref())
+}
+
+fn check<'w>(target: &Target, world: &'w World) -> &'w Check {
+    &world.checks[target.check.0 as usize]
+}
+
+fn check_of(id: TargetId, world: &World) -> &Check {
+    check(world.fleet().target(id), world)
+}
