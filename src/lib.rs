@@ -11,6 +11,7 @@ pub mod geo;
 pub mod health;
 pub mod idle;
 pub mod metrics;
+pub mod prefetch;
 pub mod probe;
 pub mod problem;
 pub mod serve;

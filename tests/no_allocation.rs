@@ -4,7 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use waymark::answer::{Transport, respond};
+use waymark::answer::{Transport, look_ahead, respond};
 
 use crate::support::node::Node;
 use crate::support::query::Ask;
@@ -131,6 +131,7 @@ cut NS ns.cut
 ns.cut A 192.0.2.53
 d DNAME wild
 mail MX 1 static
+$GENERATE 1-12000 h$ A 192.0.2.1
 "#;
 
 /// 600 instances in three regions, half of them with IPv6.
@@ -199,6 +200,39 @@ fn answering_allocates_nothing() {
             assert_eq!(ALLOCATIONS.get(), before);
         }
     }
+}
+
+/// Among this many names. It allocates nothing either, and changes no answer: no draw, no turn, no counter.
+#[test]
+fn looking_ahead_changes_nothing() {
+    let (mut one, mut other) = (node(), node());
+    let queries: Vec<(Ask, Vec<u8>)> = asks().into_iter().map(|ask| (ask.clone(), ask.encode())).collect();
+    let junk = [&[][..], &[0; 11], &[0xff; 12], &[0; 300]];
+    for down in [None, Some("region/eu"), Some("region/*")] {
+        for node in [&mut one, &mut other] {
+            if let Some(down) = down {
+                node.down(down);
+            }
+        }
+        for batch in queries.chunks(28) {
+            let messages = batch.iter().map(|(ask, query)| (&query[..], ask.source));
+            let messages = junk.iter().map(|junk| (*junk, [127, 0, 0, 1].into())).chain(messages);
+            let before = ALLOCATIONS.get();
+            look_ahead(&one.snapshot, &mut one.worker, junk.len() + batch.len(), messages);
+            assert_eq!(ALLOCATIONS.get(), before);
+            for (ask, query) in batch {
+                let [looked, not] = [&mut one, &mut other].map(|node| {
+                    let mut out = vec![0; 65_535];
+                    let length = respond(&node.snapshot, &mut node.worker, query, ask.source, ask.transport, &mut out);
+                    out.truncate(length);
+                    out
+                });
+                assert_eq!(looked, not, "{down:?} {ask:?}");
+            }
+        }
+    }
+    let counted = |node: &Node| format!("{:?}", node.worker.counters);
+    assert_eq!(counted(&one), counted(&other));
 }
 
 #[test]

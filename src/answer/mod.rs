@@ -7,7 +7,9 @@
 //!                        └─ static data, referral, NODATA, NXDOMAIN        (chain)
 //!                     OPT with client subnet, NSID, extended error         (edns)
 //! ```
+//! Queries that come together are looked at ahead (`ahead`).
 
+mod ahead;
 mod chain;
 mod chaos;
 mod edns;
@@ -22,6 +24,7 @@ use crate::dns::{Class, Parsed, Query, Rcode, RecordType, Targets, Writer, query
 use crate::metrics::{Counters, Registry, Tally};
 use crate::snapshot::Snapshot;
 use crate::steering::Local;
+pub use ahead::look_ahead;
 use chain::Current;
 use edns::Extension;
 use reply::{Lent, Reply};

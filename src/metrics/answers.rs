@@ -116,9 +116,15 @@ impl Tally {
         Tally { labels, counts }
     }
 
+    /// The counter in a slot, if it is there.
+    #[must_use]
+    pub fn counter(&self, slot: usize) -> Option<&Counter> {
+        self.counts.get(slot)
+    }
+
     /// Counts an answer; a slot that is not there is ignored.
     pub fn add(&self, slot: usize) {
-        if let Some(counter) = self.counts.get(slot) {
+        if let Some(counter) = self.counter(slot) {
             counter.add(1);
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Respond;
-use crate::answer::{Transport, Worker};
+use crate::answer::{self, Transport, Worker};
 use crate::metrics::Counters;
 use crate::snapshot::{Published, Reader, Snapshot};
 use crate::time;
@@ -52,6 +52,12 @@ impl Answerer {
 }
 
 impl Batch<'_> {
+    /// Has the memory fetched that answering these messages will read; `waiting` is how many there are.
+    pub(super) fn look_ahead<'m>(&mut self, waiting: usize, messages: impl Iterator<Item = (&'m [u8], IpAddr)>) {
+        let snapshot = self.snapshot;
+        guarded(self.worker, |worker| answer::look_ahead(snapshot, worker, waiting, messages));
+    }
+
     /// Octets written to `out`; 0 = say nothing, also after a panic.
     pub(super) fn answer(&mut self, query: &[u8], client: IpAddr, transport: Transport, out: &mut [u8]) -> usize {
         let (snapshot, respond, room) = (self.snapshot, self.respond, out.len());

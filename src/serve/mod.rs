@@ -8,8 +8,9 @@
 //! A thread blocked on a quiet socket costs nothing, so every UDP socket has its own thread, and every thread its own
 //! [`answer::Worker`] and counters: between receiving and sending there is no lock.
 //!
-//! `bind` opens the sockets, `socket` is the one module with `unsafe`, `answerer` calls `respond` and survives its
-//! panics, `connections` decides which TCP connections may stay, `cores` which worker runs where, `udp` and `tcp` (RFC 7766) are the loops.
+//! `bind` opens the sockets, `socket` alone calls the kernel past the standard library, `answerer` calls `respond` and
+//! survives its panics, `connections` decides which TCP connections may stay, `cores` which worker runs where, `udp` and
+//! `tcp` (RFC 7766) are the loops.
 
 mod answerer;
 mod bind;

@@ -14,7 +14,7 @@
 
 use std::io;
 use std::mem;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 use std::thread;
@@ -167,6 +167,15 @@ impl Batch {
             truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             query: &self.inputs[index].octets[..(header.msg_len as usize).min(INPUT)],
             out: &mut self.outputs[self.free..][..OUTPUT],
+        })
+    }
+
+    /// The datagrams received, each with its source.
+    pub(super) fn queries(&self) -> impl Iterator<Item = (&[u8], IpAddr)> {
+        let datagrams = self.headers[..self.received].iter().zip(&self.names).zip(&self.inputs);
+        datagrams.filter_map(|((header, name), input)| {
+            let source = source(name, header.msg_hdr.msg_namelen)?;
+            Some((&input.octets[..(header.msg_len as usize).min(INPUT)], source.ip()))
         })
     }
 

@@ -89,6 +89,7 @@ impl Loop {
     fn answer(&mut self, received: usize) {
         debug_assert!(received <= BATCH);
         let mut answers = self.answerer.begin();
+        answers.look_ahead(received, self.batch.queries());
         for index in 0..received {
             let length = match self.batch.datagram(index) {
                 Some(datagram) => answer_one(&mut answers, datagram),

@@ -1,6 +1,8 @@
 //! What a thread that decides owns: random state, rotations, room to work in. Nothing here is shared.
 
-use super::plan::Steering;
+use super::plan::{Likely, Steering};
+use super::service::Balance;
+use crate::prefetch;
 
 /// A small fast generator (SplitMix64), for draws, not for secrets.
 #[derive(Clone, Debug)]
@@ -70,6 +72,16 @@ impl Local {
             turns: Vec::new(),
             running: Vec::new(),
             epoch: u64::MAX,
+        }
+    }
+
+    /// Asks the processor for the rotation there, if it is one.
+    pub fn prefetch(&self, likely: &Likely<'_>) {
+        let Likely { service, group, family } = *likely;
+        if service.manner.balance == Balance::RoundRobin
+            && let Some(turn) = self.turns.get(service.turn(group, family))
+        {
+            prefetch::first_line(turn);
         }
     }
 

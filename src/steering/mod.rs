@@ -28,7 +28,7 @@ mod weighted;
 
 pub use client::{Client, EcsPolicy};
 pub use local::Local;
-pub use plan::{LayoutId, Steered, Steering};
+pub use plan::{LayoutId, Likely, Steered, Steering};
 pub use selection::{Standings, Table};
 pub use service::{
     Balance, Element, FenceUnknown, List, Manner, Map, MapEntry, MapId, Part, Selector, Service, ServiceId, Steer,

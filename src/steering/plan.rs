@@ -91,6 +91,24 @@ pub struct Steered {
 
 const _: () = assert!(size_of::<Steered>() == 64);
 
+impl Steered {
+    /// Number of the rotation of a group and family, if it takes turns.
+    pub(super) fn turn(&self, group: usize, family: Family) -> usize {
+        self.turns as usize + 2 * group + family as usize
+    }
+}
+
+/// What most likely answers a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Likely<'a> {
+    /// The service asked.
+    pub service: &'a Steered,
+    /// Index into its layout's groups.
+    pub group: usize,
+    /// As asked.
+    pub family: Family,
+}
+
 /// A service as configured.
 #[derive(Debug)]
 pub struct Configured {
@@ -227,6 +245,15 @@ impl Steering {
     #[must_use]
     pub fn layout(&self, id: LayoutId) -> &Layout {
         &self.layouts[id.0 as usize]
+    }
+
+    /// The first group of the order for a client at `address`, whatever its health.
+    #[must_use]
+    pub fn likely(&self, service: ServiceId, address: IpAddr, family: Family) -> Option<Likely<'_>> {
+        let service = self.service(service);
+        let (order, _) = service.orders.table.lookup(address);
+        let group = *service.orders.orders[order as usize].groups.first()? as usize;
+        Some(Likely { service, group, family })
     }
 
     /// Says why the order of `service` is what it is for a client at `address`; the same evaluation that compiled it.

@@ -20,6 +20,7 @@ use super::plan::LayoutId;
 use crate::fleet::{Family, InstanceId};
 use crate::health::Standing;
 use crate::health::group::{Before, Candidates};
+use crate::prefetch;
 use crate::time::Tick;
 
 /// Standings in one chunk of a [`Table`]: what a change of health copies, beside one pointer for each chunk.
@@ -61,6 +62,11 @@ impl Table {
     pub fn unshared(&self) -> Table {
         let chunks = self.chunks.iter().map(|chunk| chunk.iter().cloned().collect()).collect();
         Table { chunks, length: self.length }
+    }
+
+    /// Asks the processor for the standings of a layout.
+    pub fn prefetch(&self, layout: LayoutId) {
+        prefetch::first_line(self.get(layout));
     }
 
     /// Replaces the standings of a layout.
@@ -257,6 +263,14 @@ impl Roster {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Asks the processor for what a pick among a few entries reads.
+    pub fn prefetch(&self) {
+        prefetch::lines(&self.entries, 4);
+        if let Some(extra) = &self.extra {
+            prefetch::first_line(&**extra);
+        }
     }
 
     /// Draws an entry by weight, from 64 random bits: its index. There must be one.

@@ -48,6 +48,14 @@ pub struct Authority {
     pub(super) deepest: usize,
 }
 
+/// Where a search for a name begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Place(u32);
+
+/// A node whose name has the right hash; whether it has the right octets was not looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct LikelyNode(NodeId);
+
 /// What was found for a name.
 #[derive(Clone, Copy, Debug)]
 pub enum Found<'a> {
@@ -112,6 +120,34 @@ impl Authority {
     pub fn exact(&self, name: &[u8]) -> Option<Node<'_>> {
         let is = |number| self.node(NodeId(number)).lower() == name;
         self.names.find(hash(name), is).map(|number| self.node(NodeId(number)))
+    }
+
+    /// How many names there are, counting those that exist only because of names below them.
+    #[must_use]
+    pub fn names(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Where a search for this name begins, which the processor is asked for.
+    #[must_use]
+    pub fn place(&self, name: &LowerName) -> Place {
+        let hash = hash(name.as_wire());
+        self.names.prefetch(hash);
+        Place(hash)
+    }
+
+    /// The node that a search from there most likely finds, which the processor is asked for.
+    #[must_use]
+    pub fn likely_node(&self, place: Place) -> Option<LikelyNode> {
+        let id = NodeId(self.names.find(place.0, |_| true)?);
+        self.arena.prefetch(id);
+        Some(LikelyNode(id))
+    }
+
+    /// The service steered there.
+    #[must_use]
+    pub fn likely_tag(&self, node: LikelyNode) -> Option<u32> {
+        self.node(node.0).tag()
     }
 
     /// Finds what there is for a name and type.

@@ -24,7 +24,7 @@ mod layout_tests;
 #[cfg(test)]
 mod tests;
 
-pub use authority::{Apex, Authority, Found, ZoneId};
+pub use authority::{Apex, Authority, Found, LikelyNode, Place, ZoneId};
 pub use file::parse;
 pub use node::{Node, Rrset};
 pub use records::{Record, Records};

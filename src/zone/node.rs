@@ -22,6 +22,7 @@
 
 use crate::dns::writer::is_compressed;
 use crate::dns::{Class, Full, Name, Owner, RecordType, Section, Writer};
+use crate::prefetch;
 
 use super::ZoneId;
 
@@ -298,6 +299,11 @@ impl Arena {
         let octets = &self.0[id.0 as usize * UNIT..];
         let (head, tail) = octets.split_first_chunk().expect("a node is whole");
         Node { id, head, tail }
+    }
+
+    /// Asks the processor for the node there, as far as short ones go.
+    pub(super) fn prefetch(&self, id: NodeId) {
+        prefetch::lines(&self.0[id.0 as usize * UNIT..], 2);
     }
 
     /// Where the next node begins.

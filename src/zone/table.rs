@@ -8,6 +8,8 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::prefetch;
+
 /// The number in a slot that is free.
 const FREE: u32 = u32::MAX;
 /// Fewest slots of a table that is not empty.
@@ -54,6 +56,18 @@ impl Table {
             }
             at = (at + 1) & (self.slots.len() - 1);
         }
+    }
+
+    /// Asks the processor for what [`Table::find`] will read first for this hash.
+    pub(super) fn prefetch(&self, hash: u32) {
+        if let Some(slot) = self.slots.get(self.place(hash)) {
+            prefetch::first_line(slot);
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.taken
     }
 
     /// Adds a number whose name has this hash and is not there yet.

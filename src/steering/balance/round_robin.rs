@@ -38,7 +38,7 @@ pub(in crate::steering) fn cycle(weights: &[u32]) -> Option<Vec<u16>> {
 pub(super) fn rank(steering: &Steering, steered: &Steered, choice: Choice<'_>, count: usize, local: &mut Local) {
     let roster = choice.roster;
     let Local { turns, running, chosen, .. } = local;
-    let turn = &mut turns[steered.turns as usize + 2 * choice.group + choice.family as usize];
+    let turn = &mut turns[steered.turn(choice.group, choice.family)];
     let is_new = turn.version != choice.version;
     if is_new {
         *turn = Turn { version: choice.version, place: 0 };
