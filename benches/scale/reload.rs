@@ -12,6 +12,9 @@ use crate::sizes::listen;
 use crate::support::load::{self, Report};
 use crate::{Arguments, median, mib, print};
 
+/// The load sleeps so long at a time. Both cores of a virtual machine would be busy else, and its host stops such a
+/// machine now and then, for longer than a reload makes anybody wait.
+const PAUSE: Duration = Duration::from_micros(20);
 /// Longest that a reload may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -51,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments, folder: &Path) -> io::Result<()> {
     let names: Vec<String> = set.steered_names().into_iter().take(100_000).chain(set.static_names()).collect();
     let full = arguments.load(set.dns, &names);
     let rate = load::run(&full)?.rate() / 2.0;
-    let half = load::Options { rate: Some(rate), ..full };
+    let half = load::Options { rate: Some(rate), pause: Some(PAUSE), ..full };
     let (mut quiet, mut during, mut took, mut lost) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for _ in 0..arguments.rounds {
         let report = load::run(&half)?;

@@ -2,9 +2,7 @@
 //!
 //! Each socket has a *window* of queries outstanding. Without a rate it is kept full (closed loop): that measures what a
 //! query costs, and latencies say how long a query waits behind all others. With a rate, queries become due at even
-//! distances, whether the server keeps up or not, and latency counts from when a query was due. In between the generator
-//! sleeps: a virtual machine all of whose cores are busy is stopped by its host now and then, for longer than a server
-//! ever makes anybody wait.
+//! distances, whether the server keeps up or not, and latency counts from when a query was due.
 //!
 //! ```text
 //! warm up ──► measure ──► drain: what comes now is not counted, what does not come is lost
@@ -42,8 +40,6 @@ const REAP: Duration = Duration::from_millis(100);
 /// Receive buffer asked for each socket: it holds the answers of a window.
 const BUFFER: usize = 4 << 20;
 const HEADER: usize = 12;
-/// How long a generator with a rate sleeps between looks at what is due and what came.
-const PAUSE: Duration = Duration::from_micros(20);
 
 /// What to send, and how much of it.
 #[derive(Clone)]
@@ -60,6 +56,8 @@ pub(crate) struct Options {
     pub(crate) window: usize,
     /// Queries per second; `None`: as many as the windows let through.
     pub(crate) rate: Option<f64>,
+    /// Sleep between looks at what is due and what came; `None`: look all the time, which keeps a core busy.
+    pub(crate) pause: Option<Duration>,
     /// An answer with fewer records is short.
     pub(crate) least_answers: u16,
     /// Client subnets are drawn from it.
@@ -84,6 +82,7 @@ impl Options {
             sockets: 8,
             window: 24,
             rate: None,
+            pause: None,
             least_answers: 1,
             seed: 1,
             core: None,
@@ -203,8 +202,8 @@ impl<'a> Load<'a> {
                 flow.receive(self)?;
             }
             self.reap(flows);
-            if self.options.rate.is_some() {
-                std::thread::sleep(PAUSE);
+            if let Some(pause) = self.options.pause {
+                std::thread::sleep(pause);
             }
         }
         Ok(())
