@@ -13,6 +13,7 @@ mod no_allocation;
 mod passes;
 mod reload;
 mod resolvers;
+mod returns;
 mod scenarios;
 mod shares;
 mod subnets;

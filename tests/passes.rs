@@ -1,4 +1,5 @@
-//! Random pools and random histories of health: who serves is what a second reading of SPEC 3.1 to 3.3 says.
+//! Random pools and random histories of health: who serves is what a second reading of SPEC 3.1 to 3.3 says. Regions
+//! return at once; how they do otherwise is in `returns.rs`.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -120,7 +121,9 @@ fn configuration(instances: &[Instance], threshold: u64) -> String {
          [checks.web]\ntype = \"tcp\"\nport = 80\n\
          [services.\"www.example\"]\npool = \"web\"\nsteer = \"failover\"\nanswers = 0\n",
     );
-    text += &format!("[pools.web]\ncheck = \"web\"\nup-threshold = \"{threshold}%\"\n[pools.web.instances]\n");
+    text += &format!(
+        "[pools.web]\ncheck = \"web\"\nreturn-after = \"0s\"\nregion-ramp = \"0s\"\nup-threshold = \"{threshold}%\"\n[pools.web.instances]\n"
+    );
     for (at, instance) in instances.iter().enumerate() {
         let addresses: Vec<String> = (0..2).filter(|&family| instance.has[family]).map(|f| address(at, f)).collect();
         let (region, weight) = (instance.region, instance.weight);

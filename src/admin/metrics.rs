@@ -185,6 +185,17 @@ impl Scrape {
                 }
             }
         }
+        let mut share = gauge(encoder, "region_share", "share of its clients that an available region serves, 0 to 1")?;
+        for service in &self.status.services {
+            for region in &service.regions {
+                for (family, standing) in [("ipv4", &region.ipv4), ("ipv6", &region.ipv6)] {
+                    if let Some(standing) = standing {
+                        let labels = [("service", &*service.name), ("region", &*region.region), ("family", family)];
+                        level(&mut share, &labels, if standing.available { standing.share } else { 0.0 })?;
+                    }
+                }
+            }
+        }
         let mut open = gauge(encoder, "fail_open", "1 while a service is answered though all its instances are down")?;
         for service in &self.status.services {
             let failing = u8::from(!service.failing_open.is_empty());

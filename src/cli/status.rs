@@ -93,7 +93,12 @@ fn services(status: &Shown) -> Table {
 
 fn family(family: Option<&FamilyStatus>) -> String {
     let Some(family) = family else { return "-".into() };
-    let word = if family.available { "available" } else { "unavailable" };
+    let word = match family.share {
+        _ if !family.available => "unavailable".into(),
+        share if share <= 0.0 => "waiting".into(),
+        share if share < 1.0 => format!("returning {:.0}%", share * 100.0),
+        _ => "available".into(),
+    };
     format!("{word} {}/{}", family.eligible_weight, family.allowed_weight)
 }
 

@@ -449,13 +449,13 @@ pub(super) static POOL: Section = section(
             "return-after",
             Kind::Duration { min_ms: 0, max_ms: 24 * HOUR },
             Is(r#""30s""#),
-            "Wait of a returning region; takes effect in a later version.",
+            "How long a region that was lost must be available again before it is used.",
         ),
         key(
             "region-ramp",
             Kind::Duration { min_ms: 0, max_ms: 24 * HOUR },
             Is(r#""2m""#),
-            "Growth of a returning region's share; takes effect in a later version.",
+            "How long it then takes until all its clients are back, by client.",
         ),
         later("failback", Is(r#""auto""#), "Whether a region returns by itself.", "available: auto"),
         key(

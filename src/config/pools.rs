@@ -20,11 +20,7 @@ use crate::problem::{Problem, Span};
 /// Most addresses of one instance.
 const MAX_ADDRESSES: usize = 64;
 /// Keys whose effect a later version brings.
-const LATER_DURATIONS: &[(&str, &str)] = &[
-    ("ramp", "instances return with their full weight"),
-    ("return-after", "regions return at once"),
-    ("region-ramp", "regions return at once"),
-];
+const LATER_DURATIONS: &[(&str, &str)] = &[("ramp", "instances return with their full weight")];
 
 /// Where pools and instances stand.
 #[derive(Default)]
@@ -95,6 +91,8 @@ impl Builder<'_> {
             instances: instances.into(),
             checks: used.iter().map(|(check, _)| *check).collect(),
             up_threshold: fields.share("up-threshold").unwrap_or_default(),
+            return_after: fields.duration("return-after").unwrap_or_default(),
+            region_ramp: fields.duration("region-ramp").unwrap_or_default(),
         });
         self.places.pools.push(entry.key);
         self.warn_of_weights(id, fields, findings);

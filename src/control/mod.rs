@@ -6,6 +6,7 @@
 //!  API, status ── Status ──┘
 //! ```
 
+mod agenda;
 pub mod explain;
 mod index;
 mod log;
@@ -61,6 +62,7 @@ pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut repo
     loop {
         let due = pace.due();
         let (grace, log_due) = (state.grace_left(time::now()), state.log_due(time::now()));
+        let judging_due = state.judging_due(time::now());
         tokio::select! {
             change = changes.recv() => match change {
                 Some(change) => state.apply(change, time::now()),
@@ -69,6 +71,9 @@ pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut repo
             Some(report) = reports.recv() => state.report(report, time::now()),
             () = tokio::time::sleep(grace.unwrap_or_default()), if grace.is_some() => state.end_grace(),
             () = tokio::time::sleep(log_due.unwrap_or_default()), if log_due.is_some() => state.flush_log(time::now()),
+            () = tokio::time::sleep(judging_due.unwrap_or_default()), if judging_due.is_some() => {
+                state.take_due(time::now());
+            }
             () = tokio::time::sleep_until(due), if state.is_dirty() => {}
         }
         if state.is_dirty() && Instant::now() >= due {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Change;
+use super::agenda::Agenda;
 use super::log::Burst;
 use super::retired::Retired;
 use super::status::{self, Status};
@@ -29,6 +30,8 @@ pub struct State {
     standings: Table,
     /// Layouts to judge before the next publish.
     touched: BTreeSet<LayoutId>,
+    /// Layouts whose standings change with time alone.
+    agenda: Agenda,
     /// Whether what is judged already is to be published.
     is_new: bool,
     /// Snapshots that some thread may still answer from.
@@ -57,6 +60,7 @@ impl State {
             verdicts: Vec::new(),
             standings: Table::default(),
             touched: BTreeSet::new(),
+            agenda: Agenda::default(),
             is_new: false,
             retired: Retired::default(),
             failing_open: Vec::new(),
@@ -99,6 +103,19 @@ impl State {
             tracing::warn!("some targets have no observation after {grace:?}; answering without them");
         }
         self.settle();
+    }
+
+    /// How long until the standings of some layout change by themselves; `None` when none do.
+    #[must_use]
+    pub fn judging_due(&self, now: Tick) -> Option<Duration> {
+        self.agenda.next().map(|due| due.since(now))
+    }
+
+    /// What is due by time is judged at the next publish.
+    pub fn take_due(&mut self, now: Tick) {
+        while let Some(layout) = self.agenda.pop(now) {
+            self.touched.insert(layout);
+        }
     }
 
     /// How long until held-back log lines are to be summed up; `None` when there are none.
@@ -203,7 +220,7 @@ impl State {
         let touched = std::mem::take(&mut self.touched);
         for &layout in &touched {
             let judged = self.world.judge(layout, self.health(now), Some(self.standings.get(layout)));
-            self.standings.set(layout, judged);
+            self.stand(layout, judged, now);
         }
         let is_new = std::mem::take(&mut self.is_new);
         let snapshot = self.world.freeze(self.standings.clone(), self.serial);
@@ -214,6 +231,32 @@ impl State {
             self.watch_fail_open(watched, now);
         } else {
             self.watch_fail_open(touched, now);
+        }
+    }
+
+    /// Takes judged standings in.
+    fn stand(&mut self, layout: LayoutId, judged: Standings, now: Tick) {
+        self.agenda.set(layout, judged.due(self.world.returns(layout), now));
+        self.tell_of_returns(layout, &judged, now);
+        self.standings.set(layout, judged);
+    }
+
+    /// A line for each region that is lost or on its way back.
+    fn tell_of_returns(&mut self, id: LayoutId, judged: &Standings, now: Tick) {
+        let world = Arc::clone(&self.world);
+        let (layout, how) = (world.steering.layout(id), world.returns(id));
+        let pool = &world.fleet().pool(layout.pool).name;
+        for (at, group) in layout.groups.iter().enumerate() {
+            for family in Family::BOTH {
+                let presence = |standings: &Standings| standings.get(at, family).map(|selection| selection.presence);
+                let (Some(before), Some(after)) = (presence(self.standings.get(id)), presence(judged)) else {
+                    continue;
+                };
+                let Some(what) = after.told_after(before, how) else { continue };
+                if self.burst.allows(now) {
+                    tracing::info!("pool/{pool} in region/{} ({family}): {what}", group.label(world.fleet()));
+                }
+            }
         }
     }
 
@@ -298,15 +341,17 @@ impl State {
     /// Judges all that some verdict touches. Times of loss of groups that stay come from the standings `before`.
     fn judge_watched(&mut self, next: &Succession, before: &Table, now: Tick) {
         let mut groups = &next.groups[..];
-        for &id in self.world.watched() {
+        self.agenda = Agenda::default();
+        let world = Arc::clone(&self.world);
+        for &id in world.watched() {
             let of_layout;
-            (of_layout, groups) = groups.split_at(self.world.steering.layout(id).groups.len());
+            (of_layout, groups) = groups.split_at(world.steering.layout(id).groups.len());
             let known = |group: usize, family: Family| {
                 let (layout, at) = of_layout[group]?;
                 before.get(layout).get(at, family).map(Selection::before)
             };
-            let judged = self.world.judge_after(id, self.health(now), |group, family| (known(group, family), None));
-            self.standings.set(id, judged);
+            let judged = world.judge_after(id, self.health(now), |group, family| (known(group, family), None));
+            self.stand(id, judged, now);
         }
         self.is_new = true;
     }
@@ -525,6 +570,34 @@ mod tests {
         let status = fixture.state.status(Tick(100_000));
         assert_eq!((status.reloads, status.pools[0].name.as_str()), (1, "two"));
         assert_eq!(status.pools[1].instances[0].addresses[0].verdict, "down");
+    }
+
+    #[tokio::test]
+    async fn a_region_returns_as_time_passes() {
+        let mut fixture = Fixture::new();
+        for target in 0..4 {
+            fixture.observe(target, "p");
+        }
+        assert_eq!(fixture.state.judging_due(Tick(fixture.now)), None);
+        fixture.observe(0, "ff");
+        fixture.observe(1, "ff");
+        fixture.observe(0, "pp");
+        let share = |fixture: &Fixture| {
+            let snapshot = fixture.published.load();
+            let share = snapshot.standings.get(LayoutId(0)).get(0, Family::V4).map_or(0, |selection| selection.share);
+            f64::from(share) / f64::from(u32::MAX)
+        };
+        let returned = fixture.now;
+        assert_eq!((share(&fixture), fixture.standing().as_str()), (0.0, "1/2+ 2/2+"));
+        let mut shares = Vec::new();
+        while let Some(due) = fixture.state.judging_due(Tick(fixture.now)) {
+            fixture.now += due.as_millis() as u64;
+            fixture.state.take_due(Tick(fixture.now));
+            fixture.state.publish(Tick(fixture.now));
+            shares.push(share(&fixture));
+        }
+        assert_eq!(fixture.now - returned, 150_000, "30 s of waiting, 2 min of growing");
+        assert!(shares.is_sorted() && shares.len() > 20 && shares.last() == Some(&1.0), "{shares:?}");
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::world::World;
 use crate::fleet::{Address, Family, InstanceId, TargetId};
 use crate::health::group::Judge;
+use crate::health::presence::ALL;
 use crate::health::{Machine, Verdict};
 use crate::steering::Table;
 use crate::time::{Tick, unix_seconds};
@@ -63,6 +64,8 @@ pub struct RegionStatus {
 pub struct FamilyStatus {
     /// Whether enough is eligible.
     pub available: bool,
+    /// The share of its clients that it serves while it is available, 0 to 1: less than 1 when it was lost and returns.
+    pub share: f64,
     /// Sum of the weights that are eligible.
     pub eligible_weight: u64,
     /// Sum of the weights that are allowed.
@@ -186,6 +189,7 @@ fn service(view: &View<'_>, index: usize) -> ServiceStatus {
             let selection = standings.get(at, family).filter(|selection| !selection.allowed.is_empty())?;
             Some(FamilyStatus {
                 available: selection.available,
+                share: f64::from(selection.share) / f64::from(ALL),
                 eligible_weight: selection.eligible.weight,
                 allowed_weight: selection.allowed.weight,
             })

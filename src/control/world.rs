@@ -9,7 +9,8 @@ use crate::config::{Admin, Configuration, Server, Test};
 use crate::fleet::{Family, Fleet, Instance, InstanceId, PoolId, TargetId};
 use crate::geo;
 use crate::health::Verdict;
-use crate::health::group::{Before, Judge};
+use crate::health::group::{Before, Judge, Standing};
+use crate::health::presence::Return;
 use crate::metrics::Tally;
 use crate::probe::Check;
 use crate::snapshot::{Settings, Snapshot};
@@ -191,14 +192,31 @@ impl World {
     ) -> Standings {
         let Health { verdicts, down, grace_over, now, serial } = health;
         let judge = Judge { fleet: self.fleet(), verdicts, down, grace_over, now };
+        let how = self.returns(layout);
         let layout = self.steering.layout(layout);
         let threshold = self.fleet().pool(layout.pool).up_threshold;
+        let of_group = |(group, of): (usize, &Group)| {
+            Family::BOTH.map(|family| judge.judge(&of.members, family, threshold, known(group, family).0))
+        };
+        let mut standings: Vec<[Standing; 2]> = layout.groups.iter().enumerate().map(of_group).collect();
+        for family in Family::BOTH.map(|family| family as usize) {
+            let serving: Vec<bool> = standings.iter().map(|group| group[family].serves()).collect();
+            let count = serving.iter().filter(|serves| **serves).count();
+            for (group, serves) in standings.iter_mut().zip(serving) {
+                group[family].settle(count == usize::from(serves), how, now);
+            }
+        }
         let needs = Needs { hashes: &self.hashes, rotates: layout.rotates };
-        Standings::freeze(layout.groups.len(), layout.serves, |group, family| {
-            let (before, shared) = known(group, family);
-            let standing = judge.judge(&layout.groups[group].members, family, threshold, before);
-            Selection::freeze(&standing, needs, shared, serial)
+        Standings::new(layout.groups.len(), layout.serves, |group, family| {
+            Selection::freeze(&standings[group][family as usize], needs, known(group, family).1, serial)
         })
+    }
+
+    /// How the regions of a layout return.
+    #[must_use]
+    pub fn returns(&self, layout: LayoutId) -> Return {
+        let pool = self.fleet().pool(self.steering.layout(layout).pool);
+        Return { after: pool.return_after, ramp: pool.region_ramp }
     }
 
     /// The standings of all layouts while nothing is known.

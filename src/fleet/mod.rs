@@ -14,6 +14,7 @@ pub use word::Word;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::geo::Coordinates;
 
@@ -57,6 +58,10 @@ pub struct Pool {
     pub checks: Few<CheckId>,
     /// Least share of the allowed weight that must be eligible for a region to be available, in 1/10 000.
     pub up_threshold: u16,
+    /// How long a region that was lost must be available again before it is used.
+    pub return_after: Duration,
+    /// How long it then takes until all its clients are back.
+    pub region_ramp: Duration,
 }
 
 /// One member of a pool.
@@ -106,6 +111,15 @@ pub enum Family {
     V4 = 0,
     /// AAAA records.
     V6 = 1,
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
+    }
 }
 
 impl Family {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use super::Verdict;
+use super::presence::{Presence, Return, Seen};
 use crate::fleet::{Address, Family, Fleet, InstanceId, TargetId};
 use crate::time::Tick;
 
@@ -43,6 +44,10 @@ pub struct Standing {
     pub available: bool,
     /// When the last eligible one was lost; `None` while there is one, and when there never was.
     pub lost_at: Option<Tick>,
+    /// How much it is in use; what it was before, until [`Standing::settle`].
+    pub presence: Presence,
+    /// The share of clients that it serves, of 2^32.
+    pub share: u32,
 }
 
 /// What a judgement must know of the last one of the same group.
@@ -52,6 +57,8 @@ pub struct Before {
     pub had_eligible: bool,
     /// When the last one was lost.
     pub lost_at: Option<Tick>,
+    /// How much it was in use.
+    pub presence: Presence,
 }
 
 /// What health must know to judge a group.
@@ -112,6 +119,7 @@ impl Judge<'_> {
             Some(_) => Some(self.now),
             None => None,
         };
+        standing.presence = before.map_or(Presence::New, |before| before.presence);
         standing
     }
 
@@ -155,7 +163,21 @@ impl Standing {
     /// What the next judgement must know of this one.
     #[must_use]
     pub fn before(&self) -> Before {
-        Before { had_eligible: !self.eligible.is_empty(), lost_at: self.lost_at }
+        Before { had_eligible: !self.eligible.is_empty(), lost_at: self.lost_at, presence: self.presence }
+    }
+
+    /// Whether it serves clients as far as it is known without the others.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.available && self.presence.serves()
+    }
+
+    /// Says how much it is in use now; `alone` when no other group of its layout and family serves.
+    pub fn settle(&mut self, alone: bool, how: Return, now: Tick) {
+        let unknown = !self.unknown.is_empty() || self.allowed.is_empty();
+        let seen = Seen { available: self.available, unknown, alone };
+        self.presence = self.presence.next(seen, how, now);
+        self.share = self.presence.share(how, now);
     }
 }
 

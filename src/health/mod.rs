@@ -1,10 +1,13 @@
-//! Pure health: observations in, verdicts out (`machine`), and which regions can serve (`group`).
+//! Pure health: observations in, verdicts out (`machine`), which regions can serve (`group`), and how they come back
+//! (`presence`).
 
 pub mod group;
 pub mod machine;
+pub mod presence;
 
 pub use group::Standing;
 pub use machine::{Evidence, Last, Machine, Transition};
+pub use presence::Presence;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -20,6 +20,7 @@ use super::plan::LayoutId;
 use crate::fleet::{Family, InstanceId};
 use crate::health::Standing;
 use crate::health::group::{Before, Candidates};
+use crate::health::presence::{ALL, Presence, Return};
 use crate::prefetch;
 use crate::time::Tick;
 
@@ -98,15 +99,31 @@ pub struct Standings {
     /// Group by group, of each the families that are served.
     selections: Arc<[Selection]>,
     serves: [bool; 2],
+    /// Whether some group that is available does not serve all its clients.
+    returning: bool,
 }
 
 impl Standings {
-    /// Freezes what `judge` says of each of `groups` groups in each family that the layout `serves`.
-    pub fn freeze(groups: usize, serves: [bool; 2], judge: impl Fn(usize, Family) -> Selection) -> Standings {
+    /// The selections of `groups` groups in each family that the layout `serves`.
+    pub fn new(groups: usize, serves: [bool; 2], selection: impl Fn(usize, Family) -> Selection) -> Standings {
         let served = || Family::BOTH.into_iter().filter(|&family| serves[family as usize]);
-        let judge = &judge;
-        let selections = (0..groups).flat_map(|group| served().map(move |family| judge(group, family))).collect();
-        Standings { selections, serves }
+        let selection = &selection;
+        let selections: Arc<[Selection]> =
+            (0..groups).flat_map(|group| served().map(move |family| selection(group, family))).collect();
+        let returning = selections.iter().any(|selection| selection.available && selection.share != ALL);
+        Standings { selections, serves, returning }
+    }
+
+    /// Whether some group that is available does not serve all its clients.
+    #[must_use]
+    pub fn returning(&self) -> bool {
+        self.returning
+    }
+
+    /// When some group's share is to be looked at again though nothing else changes; `None` = never.
+    #[must_use]
+    pub fn due(&self, how: Return, now: Tick) -> Option<Tick> {
+        self.selections.iter().filter_map(|selection| selection.presence.due(how, now)).min()
     }
 
     /// What a group can do for a family; `None` when the layout has no address of it.
@@ -129,6 +146,8 @@ pub struct Selection {
     pub eligible: Roster,
     /// Changes whenever a roster does: rotations begin anew.
     pub version: u64,
+    /// The share of clients that the group serves while it is available, of 2^32 (SPEC 3.5).
+    pub share: u32,
     /// Whether enough is eligible (SPEC 3.2).
     pub available: bool,
     /// Instances never observed well enough to say.
@@ -137,6 +156,8 @@ pub struct Selection {
     pub allowed: Roster,
     /// When the last eligible one was lost; `None` while there is one, and when there never was.
     pub lost_at: Option<Tick>,
+    /// How much it is in use.
+    pub presence: Presence,
 }
 
 /// What freezing rosters goes by.
@@ -152,20 +173,20 @@ impl Selection {
     /// Freezes `standing`. What did not change is shared with `before`, of the same group; what did gets `version`.
     #[must_use]
     pub fn freeze(standing: &Standing, needs: Needs<'_>, before: Option<&Selection>, version: u64) -> Selection {
-        let Standing { eligible, unknown, allowed, available, lost_at } = standing;
+        let &Standing { ref eligible, ref unknown, ref allowed, available, lost_at, presence, share } = standing;
         if let Some(before) = before.filter(|before| before.says(standing)) {
-            return Selection { lost_at: *lost_at, ..before.clone() };
+            return Selection { lost_at, presence, share, ..before.clone() };
         }
         let allowed = Roster::shared(allowed, needs, before.map(|before| &before.allowed));
         let eligible = Roster::shared(eligible, needs, Some(&allowed));
         let unknown = Roster::shared(unknown, needs, Some(&allowed));
-        Selection { eligible, unknown, allowed, available: *available, lost_at: *lost_at, version }
+        Selection { eligible, unknown, allowed, available, lost_at, presence, share, version }
     }
 
     /// What the next judgement must know of this one.
     #[must_use]
     pub fn before(&self) -> Before {
-        Before { had_eligible: !self.eligible.is_empty(), lost_at: self.lost_at }
+        Before { had_eligible: !self.eligible.is_empty(), lost_at: self.lost_at, presence: self.presence }
     }
 
     fn says(&self, standing: &Standing) -> bool {
@@ -407,11 +428,10 @@ pub(super) mod tests {
 
     #[test]
     fn what_did_not_change_is_shared() {
-        let table: Table =
-            (0..1000).map(|_| Standings::freeze(1, [true, false], |_, _| Selection::default())).collect();
+        let table: Table = (0..1000).map(|_| Standings::new(1, [true, false], |_, _| Selection::default())).collect();
         let mut changed = table.clone();
         let other = Selection { available: true, ..Selection::default() };
-        changed.set(LayoutId(300), Standings::freeze(1, [true, false], |_, _| other.clone()));
+        changed.set(LayoutId(300), Standings::new(1, [true, false], |_, _| other.clone()));
         assert_eq!((table.len(), table.chunks.len()), (1000, 4));
         for (at, (before, after)) in table.chunks.iter().zip(&changed.chunks).enumerate() {
             assert_eq!(Arc::ptr_eq(before, after), at != 1);

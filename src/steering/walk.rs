@@ -18,6 +18,7 @@ use super::service::{ServiceId, Sticky, WhenAllDown};
 use super::trace::Trace;
 use super::{hash, weighted};
 use crate::fleet::{Family, InstanceId, RegionId};
+use crate::health::presence::ALL;
 
 /// Losses within this time of each other count as equal.
 const SAME_LOSS: Duration = Duration::from_secs(60);
@@ -159,6 +160,9 @@ impl<'a> Walk<'a, '_> {
             self.scope = self.scope.max(sticky_bits(steered.manner.sticky, self.client.address));
         }
         let standings = self.standings.get(steered.layout);
+        if standings.returning() {
+            self.scope = self.scope.max(sticky_bits(steered.manner.sticky, self.client.address));
+        }
         if order.is_fixed() {
             return self.passes(steered, standings, &order.groups, trace);
         }
@@ -273,7 +277,10 @@ impl<'a> Walk<'a, '_> {
         family: Family,
     ) -> Option<Serving<'a>> {
         let open = || self.open(steered, standings, sequence, family);
-        if let Some(available) = open().find(|serving| serving.selection.available) {
+        let serves = |serving: &Serving<'_>| {
+            serving.selection.available && (!standings.returning() || self.has_returned(steered, *serving))
+        };
+        if let Some(available) = open().find(serves) {
             return Some(available);
         }
         // Eligible ÷ allowed, compared by cross multiplication; the first wins ties.
@@ -284,6 +291,19 @@ impl<'a> Walk<'a, '_> {
         let some_alive = open().filter(|serving| !serving.selection.eligible.is_empty());
         let fullest = some_alive.reduce(|best, next| if greater(next.selection, best.selection) { next } else { best });
         fullest.or_else(|| open().find(|serving| !serving.selection.unknown.is_empty()))
+    }
+
+    /// Whether this client is among those that a returning group serves (SPEC 3.5): once it is, it stays so.
+    fn has_returned(&self, steered: &Steered, serving: Serving<'_>) -> bool {
+        let Selection { share, .. } = *serving.selection;
+        if share == ALL {
+            return true;
+        }
+        let group = &self.steering.layout(steered.layout).groups[serving.group];
+        let bits = sticky_bits(steered.manner.sticky, self.client.address);
+        let key = hash::client_key(steered.hash, self.client.address, bits);
+        // Another number than where groups are equals: who likes this one best is not to come back last.
+        hash::score(key, !group.hash) < share
     }
 
     /// SPEC 3.1: AAAA may be NODATA when its instances are down (not unknown) and A is served normally. A family of which
@@ -320,7 +340,7 @@ impl<'a> Walk<'a, '_> {
                 let group = &self.steering.layout(steered.layout).groups[at as usize];
                 let none = Selection::default();
                 let selection = standings.get(at as usize, self.family).unwrap_or(&none);
-                let verdict = if selection.available { "available" } else { "not available" };
+                let verdict = verdict(selection);
                 let weights = format!("{} of {} of the weight", selection.eligible.weight, selection.allowed.weight);
                 let members = group.members.iter().take(MAX_SHOWN).map(|&id| self.member(selection, id));
                 let mut members: Vec<String> = members.collect();
@@ -354,6 +374,16 @@ impl<'a> Walk<'a, '_> {
     fn names(&self, steered: &Steered, sequence: &[u32]) -> String {
         let names: Vec<String> = sequence.iter().map(|&at| self.name(steered, at as usize)).collect();
         names.join(", ")
+    }
+}
+
+/// Whether a group serves, in words.
+fn verdict(selection: &Selection) -> String {
+    match selection.share {
+        _ if !selection.available => "not available".into(),
+        ALL => "available".into(),
+        0 => "available again, not yet used".into(),
+        share => format!("returning, {:.0}% of its clients", f64::from(share) / f64::from(ALL) * 100.0),
     }
 }
 

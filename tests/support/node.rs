@@ -104,6 +104,7 @@ impl Node {
     /// Time passes.
     pub(crate) fn wait(&mut self, time: Duration) {
         self.now = self.now.plus(time);
+        self.judge();
     }
 
     /// Whether `startup-grace` is over; it is at first.

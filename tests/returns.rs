@@ -1,0 +1,150 @@
+//! How a region that was lost comes back (SPEC 3.5), as its clients see it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use waymark::control::explain;
+use waymark::dns::{Name, RecordType};
+
+use crate::support::node::Node;
+use crate::support::query::{Ask, scope};
+
+const CONFIGURATION: &str = r#"
+[zones."gslb.example.com"]
+file = "zone"
+[regions.eu]
+[regions.us]
+[regions.ap]
+[checks.web]
+type = "tcp"
+port = 80
+[pools.web]
+check = "web"
+[pools.web.instances]
+eu-1 = { region = "eu", address = "192.0.2.1" }
+us-1 = { region = "us", address = "192.0.2.2" }
+ap-1 = { region = "ap", address = "192.0.2.3" }
+[services."www.gslb.example.com"]
+pool = "web"
+steer = "failover"
+order = ["eu", "us", "ap"]
+"#;
+const ZONE: &str = "@ 300 IN SOA ns hostmaster 1 2 3 4 60\n@ 300 IN NS ns\nns 300 IN A 192.0.2.53\n";
+const CLIENTS: u32 = 2000;
+/// `return-after` and `region-ramp`, unless told otherwise.
+const AFTER: Duration = Duration::from_secs(30);
+const TENTH: Duration = Duration::from_secs(12);
+
+fn node(configuration: &str) -> Node {
+    Node::of(&[("waymark.toml", configuration), ("zone", ZONE)])
+}
+
+/// The last octet of the address that each client gets, and the scope of the answers, which is one.
+fn answers(node: &mut Node) -> (Vec<u8>, u8) {
+    let mut scopes = Vec::new();
+    let answers = (0..CLIENTS).map(|client| {
+        let [.., high, low] = client.to_be_bytes();
+        let ask = Ask::new("www.gslb.example.com", 1).subnet(&format!("20.{high}.{low}.0/24"));
+        let message = node.ask(&ask);
+        scopes.extend(scope(&message));
+        match message.answers[0].data.ip_addr() {
+            Some(IpAddr::V4(address)) => address.octets()[3],
+            other => panic!("{other:?}"),
+        }
+    });
+    let answers = answers.collect();
+    scopes.dedup();
+    assert_eq!(scopes.len(), 1, "{scopes:?}");
+    (answers, scopes[0])
+}
+
+/// The share of clients in region `eu`, 0 to 1; all others are where they were while it was away.
+fn share(answers: &[u8]) -> f64 {
+    assert!(answers.iter().all(|at| [1, 2].contains(at)));
+    answers.iter().filter(|at| **at == 1).count() as f64 / f64::from(CLIENTS)
+}
+
+#[test]
+fn clients_come_back_one_by_one_and_stay() {
+    let mut node = node(CONFIGURATION);
+    assert_eq!((share(&answers(&mut node).0), answers(&mut node).1), (1.0, 0), "nothing waits at the start");
+    node.down("region/eu");
+    assert_eq!(answers(&mut node), (vec![2; CLIENTS as usize], 0));
+    node.up("region/eu");
+    for _ in 0..2 {
+        assert_eq!(answers(&mut node), (vec![2; CLIENTS as usize], 24), "still waiting");
+        node.wait(AFTER / 2);
+    }
+    let mut before = answers(&mut node).0;
+    for tenth in 0..10 {
+        let (now, scope) = answers(&mut node);
+        let (grown, expected) = (share(&now), f64::from(tenth) / 10.0);
+        assert!((grown - expected).abs() < 0.05, "{grown} after {tenth} tenths");
+        assert_eq!(scope, 24, "a cache between must tell the clients apart");
+        assert!(before.iter().zip(&now).all(|(before, now)| *before == 2 || *now == 1), "somebody went back");
+        before = now;
+        node.wait(TENTH);
+    }
+    assert_eq!(answers(&mut node), (vec![1; CLIENTS as usize], 0));
+}
+
+#[test]
+fn a_region_lost_again_begins_anew() {
+    let mut node = node(CONFIGURATION);
+    node.down("region/eu");
+    node.up("region/eu");
+    node.wait(AFTER + 5 * TENTH);
+    assert!(share(&answers(&mut node).0) > 0.4);
+    node.down("region/eu");
+    assert_eq!(share(&answers(&mut node).0), 0.0);
+    node.up("region/eu");
+    node.wait(AFTER - Duration::from_secs(1));
+    assert_eq!(share(&answers(&mut node).0), 0.0);
+    node.wait(Duration::from_secs(1) + TENTH);
+    assert!((share(&answers(&mut node).0) - 0.1).abs() < 0.05);
+}
+
+#[test]
+fn nobody_waits_for_a_region_when_no_other_serves() {
+    let mut node = node(CONFIGURATION);
+    node.down("region/*");
+    node.up("region/eu");
+    assert_eq!(answers(&mut node), (vec![1; CLIENTS as usize], 0));
+    // The others wait, for eu serves; without it they serve what they can.
+    node.up("region/us");
+    node.up("region/ap");
+    assert_eq!(share(&answers(&mut node).0), 1.0);
+    node.down("region/eu");
+    assert_eq!(answers(&mut node), (vec![2; CLIENTS as usize], 0));
+}
+
+#[test]
+fn a_region_may_return_at_once() {
+    let at_once =
+        CONFIGURATION.replace("check = \"web\"\n", "check = \"web\"\nreturn-after = \"0s\"\nregion-ramp = \"0s\"\n");
+    let mut node = node(&at_once);
+    node.down("region/eu");
+    node.up("region/eu");
+    assert_eq!(answers(&mut node), (vec![1; CLIENTS as usize], 0));
+}
+
+#[test]
+fn explain_names_the_share() {
+    let mut node = node(CONFIGURATION);
+    node.down("region/eu");
+    node.up("region/eu");
+    assert!(explained(&node).contains("eu: available again, not yet used"), "{}", explained(&node));
+    node.wait(AFTER + 5 * TENTH);
+    assert!(explained(&node).contains("eu: returning, 50% of its clients"), "{}", explained(&node));
+}
+
+fn explained(node: &Node) -> String {
+    let ask = explain::Ask {
+        name: Name::parse("www.gslb.example.com", None).expect("a name"),
+        rtype: RecordType::A,
+        client: "20.0.0.0/24".parse().expect("a prefix"),
+        seed: 0,
+    };
+    let stages = explain::explain(&node.world, &node.snapshot, &ask).stages;
+    stages.into_iter().map(|stage| stage.text + "\n").collect()
+}
