@@ -148,3 +148,23 @@ fn explained(node: &Node) -> String {
     let stages = explain::explain(&node.world, &node.snapshot, &ask).stages;
     stages.into_iter().map(|stage| stage.text + "\n").collect()
 }
+
+/// SPEC 3.4: of four clients whose region has a quarter of its weight left, one stays.
+#[test]
+fn what_a_region_cannot_bear_goes_on_to_the_next() {
+    let spilling = CONFIGURATION
+        .replace("steer = \"failover\"\n", "steer = \"failover\"\nspill = 1.0\n")
+        .replace("us-1 =", "eu-3 = { region = \"eu\", address = \"192.0.2.1\", check-port = 81, weight = 3 }\nus-1 =");
+    let mut node = node(&spilling);
+    assert_eq!(answers(&mut node), (vec![1; CLIENTS as usize], 0));
+    node.down("instance/web/eu-3");
+    let (quarter, scope) = answers(&mut node);
+    assert!((share(&quarter) - 0.25).abs() < 0.03, "{}", share(&quarter));
+    assert_eq!(scope, 24);
+    assert_eq!(answers(&mut node).0, quarter, "the same clients");
+    assert!(explained(&node).contains("eu: overflowing, 25% of its clients"), "{}", explained(&node));
+    // Nobody else can take them: whoever it is stays.
+    node.down("region/us");
+    node.down("region/ap");
+    assert_eq!(share(&answers(&mut node).0), 1.0);
+}

@@ -96,7 +96,9 @@ fn family(family: Option<&FamilyStatus>) -> String {
     let word = match family.share {
         _ if !family.available => "unavailable".into(),
         share if share <= 0.0 => "waiting".into(),
-        share if share < 1.0 => format!("returning {:.0}%", share * 100.0),
+        share if share < 1.0 => {
+            format!("{} {:.0}%", if family.returning { "returning" } else { "overflowing" }, share * 100.0)
+        }
         _ => "available".into(),
     };
     format!("{word} {}/{}", family.eligible_weight, family.allowed_weight)

@@ -549,7 +549,12 @@ pub(super) static SERVICE: Section = section(
             Words("`\"5%\"`"),
             "For `nearest`: regions this much farther are equals.",
         ),
-        later("spill", Words("off"), "Where a region overflows to.", "leave it out"),
+        key(
+            "spill",
+            Kind::Custom { describe: "number above 0, to 100", check: services::check_spill },
+            Words("off"),
+            "Instead of `up-threshold`: this × the working part of a region's weight is the part of its clients that stays.",
+        ),
         key(
             "sticky",
             Kind::Custom { describe: "table", check: services::check_sticky },

@@ -18,6 +18,8 @@ use crate::steering::{Balance, Manner, MapId, Service, ServiceId, Steer, Sticky,
 
 /// Longest TTL, in seconds.
 const MAX_TTL: u64 = 86_400;
+/// Largest `spill`.
+const MOST_SPILL: f64 = 100.0;
 const WHEN_ALL_DOWN: &[&str] = &["serve-all", "nodata", "servfail"];
 
 /// A service, and where its parts stand.
@@ -99,6 +101,7 @@ fn service(fields: &Fields<'_>, name: Name, references: &References<'_>, finding
             pool: PoolId(pool.unwrap_or_default()),
             steer,
             map: map.map(MapId),
+            spill: fields.custom("spill", |value| spill(value).ok()),
             when_all_down: when_all_down(fields, references, findings),
             manner: Manner {
                 balance: match fields.text("balance").as_deref() {
@@ -289,6 +292,22 @@ fn ttl(value: &Value) -> Read<u32> {
 /// Checks `ttl`.
 pub(super) fn check_ttl(value: &Value, problems: &mut Vec<Problem>) {
     kinds::report(ttl(value), value, problems);
+}
+
+/// In thousandths.
+fn spill(value: &Value) -> Read<u32> {
+    let factor = kinds::number(value, 0.0, MOST_SPILL)?;
+    let thousandths = (factor * 1000.0).round() as u32;
+    if thousandths > 0 {
+        return Ok(thousandths);
+    }
+    let problem = Problem::error(value.span, "no client of a region would ever stay in it");
+    Err(Box::new(problem.allowed("1.0: half of the weight serves half of the clients; 1.4: with 40% to spare")))
+}
+
+/// Checks `spill`.
+pub(super) fn check_spill(value: &Value, problems: &mut Vec<Problem>) {
+    kinds::report(spill(value), value, problems);
 }
 
 /// Checks `shares`.

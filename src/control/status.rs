@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::world::World;
 use crate::fleet::{Address, Family, InstanceId, TargetId};
 use crate::health::group::Judge;
-use crate::health::presence::ALL;
+use crate::health::presence::{ALL, Presence};
 use crate::health::{Machine, Verdict};
 use crate::steering::Table;
 use crate::time::{Tick, unix_seconds};
@@ -64,8 +64,10 @@ pub struct RegionStatus {
 pub struct FamilyStatus {
     /// Whether enough is eligible.
     pub available: bool,
-    /// The share of its clients that it serves while it is available, 0 to 1: less than 1 when it was lost and returns.
+    /// The share of its clients that it serves while it is available, 0 to 1: less than 1 when it returns or overflows.
     pub share: f64,
+    /// Whether it was lost and is on its way back.
+    pub returning: bool,
     /// Sum of the weights that are eligible.
     pub eligible_weight: u64,
     /// Sum of the weights that are allowed.
@@ -190,6 +192,7 @@ fn service(view: &View<'_>, index: usize) -> ServiceStatus {
             Some(FamilyStatus {
                 available: selection.available,
                 share: f64::from(selection.share) / f64::from(ALL),
+                returning: matches!(selection.presence, Presence::Waiting(_) | Presence::Growing(_)),
                 eligible_weight: selection.eligible.weight,
                 allowed_weight: selection.allowed.weight,
             })

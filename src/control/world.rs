@@ -9,7 +9,7 @@ use crate::config::{Admin, Configuration, Server, Test};
 use crate::fleet::{Family, Fleet, Instance, InstanceId, PoolId, TargetId};
 use crate::geo;
 use crate::health::Verdict;
-use crate::health::group::{Before, Judge, Standing};
+use crate::health::group::{Before, Judge, Rule, Standing};
 use crate::health::presence::Return;
 use crate::metrics::Tally;
 use crate::probe::Check;
@@ -194,9 +194,10 @@ impl World {
         let judge = Judge { fleet: self.fleet(), verdicts, down, grace_over, now };
         let how = self.returns(layout);
         let layout = self.steering.layout(layout);
-        let threshold = self.fleet().pool(layout.pool).up_threshold;
+        let threshold = Rule::Threshold(self.fleet().pool(layout.pool).up_threshold);
+        let rule = layout.spill.map_or(threshold, Rule::Spill);
         let of_group = |(group, of): (usize, &Group)| {
-            Family::BOTH.map(|family| judge.judge(&of.members, family, threshold, known(group, family).0))
+            Family::BOTH.map(|family| judge.judge(&of.members, family, rule, known(group, family).0))
         };
         let mut standings: Vec<[Standing; 2]> = layout.groups.iter().enumerate().map(of_group).collect();
         for family in Family::BOTH.map(|family| family as usize) {

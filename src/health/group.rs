@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use super::Verdict;
-use super::presence::{Presence, Return, Seen};
+use super::presence::{ALL, Presence, Return, Seen};
 use crate::fleet::{Address, Family, Fleet, InstanceId, TargetId};
 use crate::time::Tick;
 
@@ -46,8 +46,19 @@ pub struct Standing {
     pub lost_at: Option<Tick>,
     /// How much it is in use; what it was before, until [`Standing::settle`].
     pub presence: Presence,
+    /// The share of clients that stay, be it ever so present, of 2^32; all but where it spills.
+    pub stays: u32,
     /// The share of clients that it serves, of 2^32.
     pub share: u32,
+}
+
+/// When a group is able to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// With this part of its weight, in 1/10 000 (SPEC 3.2).
+    Threshold(u16),
+    /// With any; then of its clients those stay that its weight suffices for, times this, in thousandths (SPEC 3.4).
+    Spill(u32),
 }
 
 /// What a judgement must know of the last one of the same group.
@@ -102,17 +113,22 @@ impl Candidates {
 }
 
 impl Judge<'_> {
-    /// The standing of `members` in `family`; `up_threshold` in 1/10 000, `before` is what was known of the same group.
+    /// The standing of `members` in `family`; `before` is what was known of the same group.
     #[must_use]
-    pub fn judge(&self, members: &[InstanceId], family: Family, up_threshold: u16, before: Option<Before>) -> Standing {
+    pub fn judge(&self, members: &[InstanceId], family: Family, rule: Rule, before: Option<Before>) -> Standing {
         let mut standing = Standing::default();
         for &id in members {
             self.sort_in(&mut standing, id, family);
         }
         let counted =
             if self.grace_over { standing.allowed.weight } else { standing.allowed.weight - standing.unknown.weight };
-        let enough = standing.eligible.weight * 10_000 >= u64::from(up_threshold) * counted;
+        let eligible = standing.eligible.weight;
+        let (enough, stays) = match rule {
+            Rule::Threshold(least) => (eligible * 10_000 >= u64::from(least) * counted, ALL),
+            Rule::Spill(thousandths) => (true, share_of(eligible * u64::from(thousandths), counted * 1000)),
+        };
         standing.available = !standing.eligible.is_empty() && enough;
+        standing.stays = stays;
         standing.lost_at = match before {
             _ if !standing.eligible.is_empty() => None,
             Some(before) if !before.had_eligible => before.lost_at,
@@ -159,6 +175,11 @@ impl Judge<'_> {
     }
 }
 
+/// `part` ÷ `whole` of 2^32, at most [`ALL`].
+fn share_of(part: u64, whole: u64) -> u32 {
+    u32::try_from((u128::from(part) << 32) / u128::from(whole.max(1))).unwrap_or(ALL)
+}
+
 impl Standing {
     /// What the next judgement must know of this one.
     #[must_use]
@@ -177,7 +198,7 @@ impl Standing {
         let unknown = !self.unknown.is_empty() || self.allowed.is_empty();
         let seen = Seen { available: self.available, unknown, alone };
         self.presence = self.presence.next(seen, how, now);
-        self.share = self.presence.share(how, now);
+        self.share = self.presence.share(how, now).min(self.stays);
     }
 }
 
@@ -203,6 +224,10 @@ mod tests {
     }
 
     fn judge(weights: &[u32], verdicts: &str, grace_over: bool, threshold: u16, before: Option<&Standing>) -> Standing {
+        judge_by(weights, verdicts, grace_over, Rule::Threshold(threshold), before)
+    }
+
+    fn judge_by(weights: &[u32], verdicts: &str, grace_over: bool, rule: Rule, before: Option<&Standing>) -> Standing {
         let verdicts: Vec<Verdict> = verdicts
             .chars()
             .map(|verdict| match verdict {
@@ -214,7 +239,7 @@ mod tests {
         let fleet = fleet(weights);
         let members: Vec<InstanceId> = (0..weights.len() as u32).map(InstanceId).collect();
         let judge = Judge { fleet: &fleet, verdicts: &verdicts, down: &[], grace_over, now: Tick(1000) };
-        judge.judge(&members, Family::V4, threshold, before.map(Standing::before))
+        judge.judge(&members, Family::V4, rule, before.map(Standing::before))
     }
 
     #[test]
@@ -234,6 +259,27 @@ mod tests {
         ] {
             let standing = judge(weights, verdicts, grace_over, threshold, None);
             assert_eq!(standing.available, available, "{weights:?} {verdicts} {grace_over} {threshold}");
+        }
+    }
+
+    #[test]
+    fn what_spills_is_what_the_weight_does_not_suffice_for() {
+        for (weights, verdicts, grace_over, spill, available, stays) in [
+            (&[1, 1][..], "uu", true, 1000, true, 1.0),
+            (&[1, 1], "ud", true, 1000, true, 0.5),
+            (&[1, 1], "ud", true, 1400, true, 0.7),
+            (&[1, 1], "ud", true, 2500, true, 1.0),
+            (&[1, 1], "uu", true, 800, true, 0.8),
+            (&[3, 1], "du", true, 1000, true, 0.25),
+            (&[1, 1], "dd", true, 1000, false, 0.0),
+            (&[1, 1, 1], "u??", false, 1000, true, 1.0),
+            (&[1, 1, 1], "u?d", true, 1000, true, 1.0 / 3.0),
+            (&[1_000_000; 9], "uuuuuuuud", true, 100_000, true, 1.0),
+        ] {
+            let standing = judge_by(weights, verdicts, grace_over, Rule::Spill(spill), None);
+            let stayed = f64::from(standing.stays) / f64::from(ALL);
+            assert_eq!(standing.available, available, "{weights:?} {verdicts}");
+            assert!((stayed - stays).abs() < 1e-6, "{weights:?} {verdicts} {spill}: {stayed}");
         }
     }
 
@@ -258,7 +304,7 @@ mod tests {
         fleet.instances[0].addresses = both.into();
         let verdicts = [Verdict::Down, Verdict::Up];
         let judge = Judge { fleet: &fleet, verdicts: &verdicts, down: &[], grace_over: true, now: Tick(0) };
-        let of = |family| judge.judge(&[InstanceId(0)], family, 5000, None);
+        let of = |family| judge.judge(&[InstanceId(0)], family, Rule::Threshold(5000), None);
         assert!(!of(Family::V4).available);
         assert!(of(Family::V6).available);
         assert_eq!(of(Family::V6).eligible.addresses.len(), 1);

@@ -109,6 +109,9 @@ pub struct Likely<'a> {
     pub family: Family,
 }
 
+/// What services must have in common to share a layout: pool, for `any` the map, [`Service::spill`].
+type LayoutKey = (PoolId, Option<Option<MapId>>, Option<u32>);
+
 /// A service as configured.
 #[derive(Debug)]
 pub struct Configured {
@@ -129,6 +132,8 @@ pub struct Layout {
     pub serves: [bool; 2],
     /// Whether some service takes turns.
     pub rotates: bool,
+    /// Its services' [`Service::spill`].
+    pub spill: Option<u32>,
 }
 
 /// Instances that one step of an order may serve from.
@@ -288,7 +293,7 @@ struct Compiler<'a> {
     maps: &'a [Map],
     atlas: &'a Atlas,
     layouts: Vec<Layout>,
-    layout_ids: HashMap<(PoolId, Option<Option<MapId>>), LayoutId>,
+    layout_ids: HashMap<LayoutKey, LayoutId>,
     orders: HashMap<String, Arc<Orders>>,
     networks: HashMap<MapId, Arc<Networks>>,
     room: Room,
@@ -317,10 +322,11 @@ impl Compiler<'_> {
         Steered { orders, hash, layout, slot: 0, turns: 0, running: 0, serves, has_stand_in, manner, configured }
     }
 
-    /// Regions of a pool are one layout for all services but those with `any`: theirs depends on the map's fences.
+    /// Regions of a pool are one layout for all services that spill alike, but for those with `any`: theirs depends on the
+    /// map's fences.
     fn layout_of(&mut self, service: &Service) -> LayoutId {
         let any = service.steer == Steer::Any;
-        let key = (service.pool, any.then_some(service.map));
+        let key = (service.pool, any.then_some(service.map), service.spill);
         if let Some(&id) = self.layout_ids.get(&key) {
             return id;
         }
@@ -332,7 +338,7 @@ impl Compiler<'_> {
             instances.any(|instance| instance.addresses.iter().any(|address| Family::of(address.ip) == family))
         });
         let id = LayoutId(self.layouts.len() as u32);
-        self.layouts.push(Layout { pool: service.pool, groups, serves, rotates: false });
+        self.layouts.push(Layout { pool: service.pool, groups, serves, rotates: false, spill: service.spill });
         self.layout_ids.insert(key, id);
         id
     }

@@ -173,7 +173,7 @@ impl Selection {
     /// Freezes `standing`. What did not change is shared with `before`, of the same group; what did gets `version`.
     #[must_use]
     pub fn freeze(standing: &Standing, needs: Needs<'_>, before: Option<&Selection>, version: u64) -> Selection {
-        let &Standing { ref eligible, ref unknown, ref allowed, available, lost_at, presence, share } = standing;
+        let &Standing { ref eligible, ref unknown, ref allowed, available, lost_at, presence, share, .. } = standing;
         if let Some(before) = before.filter(|before| before.says(standing)) {
             return Selection { lost_at, presence, share, ..before.clone() };
         }

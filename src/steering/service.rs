@@ -28,6 +28,9 @@ pub struct Service {
     pub steer: Steer,
     /// The map: what `geo` follows, fences for every other `steer`, `default` for `nearest`.
     pub map: Option<MapId>,
+    /// How much of its clients each part of a region's weight stands for, in thousandths, when the rest goes on to the next
+    /// region; `None` = all stay (SPEC 3.4).
+    pub spill: Option<u32>,
     /// What to answer when nothing works.
     pub when_all_down: WhenAllDown,
     /// How its answers are made.

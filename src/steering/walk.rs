@@ -18,7 +18,7 @@ use super::service::{ServiceId, Sticky, WhenAllDown};
 use super::trace::Trace;
 use super::{hash, weighted};
 use crate::fleet::{Family, InstanceId, RegionId};
-use crate::health::presence::ALL;
+use crate::health::presence::{ALL, Presence};
 
 /// Losses within this time of each other count as equal.
 const SAME_LOSS: Duration = Duration::from_secs(60);
@@ -383,7 +383,11 @@ fn verdict(selection: &Selection) -> String {
         _ if !selection.available => "not available".into(),
         ALL => "available".into(),
         0 => "available again, not yet used".into(),
-        share => format!("returning, {:.0}% of its clients", f64::from(share) / f64::from(ALL) * 100.0),
+        share => {
+            let percent = f64::from(share) / f64::from(ALL) * 100.0;
+            let word = if matches!(selection.presence, Presence::Growing(_)) { "returning" } else { "overflowing" };
+            format!("{word}, {percent:.0}% of its clients")
+        }
     }
 }
 
