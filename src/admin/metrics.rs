@@ -1,6 +1,6 @@
 //! `/metrics`: the counters of all threads and what the control loop knows, in the OpenMetrics text format.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::Ordering;
 
@@ -168,6 +168,13 @@ impl Scrape {
                 _ => -1.0,
             };
             level(&mut verdicts, &[("instance", instance), ("check", check), ("target", target)], value)?;
+        }
+        let mut suspect =
+            gauge(encoder, "check_suspect", "1 while all targets of a check fail at once and are not believed")?;
+        let checks: BTreeSet<&str> = targets.keys().map(|[_, check, _]| *check).collect();
+        for check in checks {
+            let held = self.status.suspects.iter().any(|suspect| suspect.check == check);
+            level(&mut suspect, &[("check", check)], f64::from(u8::from(held)))?;
         }
         let mut stale = gauge(encoder, "target_stale", "1 when the last probe could say nothing of the target")?;
         for ([instance, check, target], status) in &targets {

@@ -66,6 +66,12 @@ fn print(status: &Shown) {
         output::line("\nThe last reload was refused; the configuration before it is still served:");
         status.problems.iter().for_each(|problem| output::line(problem.trim_end()));
     }
+    for suspect in &status.suspects {
+        let (check, left) = (&suspect.check, span(suspect.held_for_s));
+        output::line(&format!(
+            "\ncheck/{check} is suspect: all its targets fail at once; verdicts are held for {left}"
+        ));
+    }
     output::line(&format!("\n{}", services(status)));
     output::line(&format!("\n{}", instances(status, now)));
 }

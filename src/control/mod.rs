@@ -7,6 +7,7 @@
 //! ```
 
 mod agenda;
+mod doubt;
 pub mod explain;
 mod index;
 mod log;

@@ -8,14 +8,15 @@ use tokio::sync::watch;
 
 use super::Change;
 use super::agenda::Agenda;
+use super::doubt::{Doubts, fails_everywhere};
 use super::log::Burst;
 use super::retired::Retired;
 use super::status::{self, Status};
 use super::succession::{Origin, Succession};
 use super::world::{Health, World};
-use crate::fleet::{Family, TargetId};
-use crate::health::{Machine, Transition, Verdict};
-use crate::probe::{Prober, Report};
+use crate::fleet::{CheckId, Family, TargetId};
+use crate::health::{Machine, Outcome, Transition, Verdict};
+use crate::probe::{Check, Prober, Report};
 use crate::snapshot::Published;
 use crate::steering::selection::Selection;
 use crate::steering::{LayoutId, ServiceId, Standings, Table, walk};
@@ -32,6 +33,8 @@ pub struct State {
     touched: BTreeSet<LayoutId>,
     /// Layouts whose standings change with time alone.
     agenda: Agenda,
+    /// Checks that are not believed now.
+    doubts: Doubts,
     /// Whether what is judged already is to be published.
     is_new: bool,
     /// Snapshots that some thread may still answer from.
@@ -61,6 +64,7 @@ impl State {
             standings: Table::default(),
             touched: BTreeSet::new(),
             agenda: Agenda::default(),
+            doubts: Doubts::default(),
             is_new: false,
             retired: Retired::default(),
             failing_open: Vec::new(),
@@ -105,10 +109,11 @@ impl State {
         self.settle();
     }
 
-    /// How long until the standings of some layout change by themselves; `None` when none do.
+    /// How long until something is to be judged anew without further observations; `None` when nothing is.
     #[must_use]
     pub fn judging_due(&self, now: Tick) -> Option<Duration> {
-        self.agenda.next().map(|due| due.since(now))
+        let next = [self.agenda.next(), self.doubts.next()].into_iter().flatten().min();
+        next.map(|due| due.since(now))
     }
 
     /// What is due by time is judged at the next publish.
@@ -116,6 +121,53 @@ impl State {
         while let Some(layout) = self.agenda.pop(now) {
             self.touched.insert(layout);
         }
+        while let Some(check) = self.doubts.pop(now) {
+            self.believe(check, now);
+        }
+    }
+
+    /// Verdicts of a check that were held become what its probes say; what passes again by now was never down.
+    fn believe(&mut self, check: CheckId, now: Tick) {
+        let world = Arc::clone(&self.world);
+        let mut failed = 0;
+        for id in world.targets_of_check(check) {
+            let (machine, verdict) = (&mut self.machines[id.0 as usize], &mut self.verdicts[id.0 as usize]);
+            if machine.verdict() == *verdict {
+                continue;
+            }
+            if *verdict == Verdict::Up && machine.last().is_some_and(|last| last.outcome == Outcome::Pass) {
+                *machine = Machine::restored(Verdict::Up, now);
+                continue;
+            }
+            *verdict = machine.verdict();
+            failed += u32::from(*verdict == Verdict::Down);
+            self.touched.extend(world.layouts_of(id));
+        }
+        let name = &world.checks[check.0 as usize].name;
+        match failed {
+            0 => tracing::info!("check/{name}: believed again, nothing fails any more"),
+            _ => tracing::error!("check/{name}: {failed} targets still fail, they are taken for down now"),
+        }
+    }
+
+    /// Whether the verdict of a target that changes is held, because its check is not believed, or from now on is not.
+    fn is_doubted(&mut self, id: TargetId, transition: &Transition, now: Tick) -> bool {
+        let check = self.world.fleet().target(id).check;
+        if self.doubts.hold(check) {
+            return true;
+        }
+        let fell = (transition.from, transition.to) == (Verdict::Up, Verdict::Down);
+        if !fell || !fails_everywhere(check, &self.world, &self.verdicts, &self.machines) {
+            return false;
+        }
+        let Check { name, policy, .. } = &self.world.checks[check.0 as usize];
+        let time = self.doubts.begin(check, policy.interval, now);
+        tracing::error!(
+            "check/{name} is suspect: all its targets fail at once while other checks pass; \
+             their verdicts are held for {time:?} ({})",
+            transition.reason
+        );
+        true
     }
 
     /// How long until held-back log lines are to be summed up; `None` when there are none.
@@ -202,6 +254,9 @@ impl State {
 
     /// A verdict changed.
     fn turn(&mut self, id: TargetId, transition: &Transition, now: Tick) {
+        if self.is_doubted(id, transition, now) {
+            return;
+        }
         self.verdicts[id.0 as usize] = transition.to;
         self.touched.extend(self.world.layouts_of(id));
         if self.burst.allows(now) {
@@ -329,8 +384,21 @@ impl State {
             Origin::Same(id) => machine(id),
             Origin::Edited(id) | Origin::Near(id) => machine(id).adopt(),
         });
-        self.machines = machines.collect();
-        self.verdicts = self.machines.iter().map(Machine::verdict).collect();
+        let mut machines: Vec<Machine> = machines.collect();
+        let mut verdicts: Vec<Verdict> = machines.iter().map(Machine::verdict).collect();
+        for ((origin, machine), verdict) in next.targets.iter().zip(&mut machines).zip(&mut verdicts) {
+            let Some(id) = origin.probed_as().filter(|id| self.doubts.hold(self.world.fleet().target(*id).check))
+            else {
+                continue;
+            };
+            *verdict = self.verdicts[id.0 as usize];
+            if matches!(origin, Origin::Edited(_)) {
+                // The edit may be what mends it.
+                *machine = Machine::restored(*verdict, now);
+            }
+        }
+        self.doubts.renumber(&self.world, &next.world);
+        (self.machines, self.verdicts) = (machines, verdicts);
         let fails_open = |before: &Option<ServiceId>| before.map(|id| self.failing_open[id.0 as usize]);
         self.failing_open = next.services.iter().map(|before| fails_open(before).unwrap_or_default()).collect();
         let world = std::mem::replace(&mut self.world, Arc::clone(&next.world));
@@ -362,6 +430,7 @@ impl State {
             machines: &self.machines,
             standings: &self.standings,
             failing_open: &self.failing_open,
+            doubts: &self.doubts,
             now,
         };
         Status {
@@ -378,7 +447,7 @@ impl State {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::health::{Observation, Outcome};
+    use crate::health::Observation;
     use crate::probe;
     use arc_swap::ArcSwap;
     use tokio::sync::mpsc;
@@ -598,6 +667,93 @@ mod tests {
         }
         assert_eq!(fixture.now - returned, 150_000, "30 s of waiting, 2 min of growing");
         assert!(shares.is_sorted() && shares.len() > 20 && shares.last() == Some(&1.0), "{shares:?}");
+    }
+
+    /// [`CONFIG`] with a check of its own for pool two, whose instance passed, as all others did.
+    fn with_another_check() -> Fixture {
+        let mut fixture = Fixture::new();
+        let other = CONFIG.replace(
+            "[pools.two]\n        check = \"tcp\"",
+            "[checks.other]\n        extends = \"tcp\"\n        [pools.two]\n        check = \"other\"",
+        );
+        assert_ne!(other, CONFIG);
+        fixture.reload(&other, Tick(0));
+        for target in 0..5 {
+            fixture.observe(target, "p");
+        }
+        fixture
+    }
+
+    impl Fixture {
+        /// Time passes until nothing is due.
+        fn settle_down(&mut self) {
+            while let Some(due) = self.state.judging_due(Tick(self.now)) {
+                self.now += due.as_millis() as u64;
+                self.state.take_due(Tick(self.now));
+                self.state.publish(Tick(self.now));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_check_that_fails_everywhere_is_held_then_applied() {
+        let mut fixture = with_another_check();
+        for target in [0, 1, 2, 3, 0, 1, 2, 3] {
+            fixture.observe(target, "f");
+            assert_eq!(fixture.standing(), "2/2+ 2/2+");
+        }
+        let suspects = fixture.state.status(Tick(fixture.now)).suspects;
+        assert_eq!((suspects.len(), suspects[0].check.as_str()), (1, "tcp"));
+        fixture.settle_down();
+        assert_eq!(fixture.standing(), "0/2- 0/2-");
+        assert!(fixture.state.status(Tick(fixture.now)).suspects.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_passes_in_time_was_never_down() {
+        let mut fixture = with_another_check();
+        for target in [0, 1, 2, 3, 0, 1, 2] {
+            fixture.observe(target, "f");
+        }
+        for target in [0, 1, 3] {
+            fixture.observe(target, "p");
+        }
+        fixture.settle_down();
+        assert_eq!(fixture.standing(), "2/2+ 1/2+");
+    }
+
+    #[tokio::test]
+    async fn an_edit_mends_a_check_that_is_held() {
+        let mut fixture = with_another_check();
+        for target in [0, 1, 2, 3, 0, 1, 2, 3] {
+            fixture.observe(target, "f");
+        }
+        let other = CONFIG.replace(
+            "[pools.two]\n        check = \"tcp\"",
+            "[checks.other]\n        extends = \"tcp\"\n        [pools.two]\n        check = \"other\"",
+        );
+        fixture.reload(&other.replace("timeout = \"500ms\"", "timeout = \"400ms\""), Tick(fixture.now));
+        fixture.settle_down();
+        assert_eq!(fixture.standing(), "2/2+ 2/2+");
+        // It is believed again: evidence counts as ever.
+        fixture.observe(0, "ff");
+        assert_eq!(fixture.standing(), "1/2+ 2/2+");
+    }
+
+    #[tokio::test]
+    async fn failures_that_say_nothing_of_the_check_are_believed() {
+        // One region alone; everything, other checks too; fewer than three targets left.
+        for (failing, standing) in [
+            (&[0, 1, 0, 1][..], "0/2- 2/2+"),
+            (&[4, 0, 1, 2, 3, 0, 1, 2, 3], "0/2- 0/2-"),
+            (&[0, 0, 1, 1, 2, 3, 2, 3], "0/2- 0/2-"),
+        ] {
+            let mut fixture = with_another_check();
+            for &target in failing {
+                fixture.observe(target, "f");
+            }
+            assert_eq!(fixture.standing(), standing, "{failing:?}");
+        }
     }
 
     #[tokio::test]

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::doubt::Doubts;
 use super::world::World;
-use crate::fleet::{Address, Family, InstanceId, TargetId};
+use crate::fleet::{Address, CheckId, Family, InstanceId, TargetId};
 use crate::health::group::Judge;
 use crate::health::presence::{ALL, Presence};
 use crate::health::{Machine, Verdict};
@@ -29,10 +30,21 @@ pub struct Status {
     pub reloads: u64,
     /// Why the last reload was refused; empty when it was not.
     pub problems: Vec<String>,
+    /// Checks that are not believed now: everything they look at fails at once.
+    pub suspects: Vec<SuspectStatus>,
     /// In configured order.
     pub services: Vec<ServiceStatus>,
     /// In configured order.
     pub pools: Vec<PoolStatus>,
+}
+
+/// A check that is not believed: verdicts stay as they were.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuspectStatus {
+    /// `web`.
+    pub check: String,
+    /// Seconds until what still fails is applied.
+    pub held_for_s: u64,
 }
 
 /// A service.
@@ -134,6 +146,7 @@ pub(super) struct View<'a> {
     pub(super) machines: &'a [Machine],
     pub(super) standings: &'a Table,
     pub(super) failing_open: &'a [[bool; 2]],
+    pub(super) doubts: &'a Doubts,
     pub(super) now: Tick,
 }
 
@@ -161,6 +174,14 @@ fn place(address: IpAddr, port: u16) -> String {
     if port == 0 { address.to_string() } else { std::net::SocketAddr::new(address, port).to_string() }
 }
 
+fn suspects(view: &View<'_>) -> Vec<SuspectStatus> {
+    let suspect = |(check, until): (CheckId, Tick)| SuspectStatus {
+        check: view.world.checks[check.0 as usize].name.clone(),
+        held_for_s: until.since(view.now).as_secs(),
+    };
+    view.doubts.held().map(suspect).collect()
+}
+
 /// All but the serial and what is known of reloads.
 pub(super) fn status(view: View<'_>) -> Status {
     let world = view.world;
@@ -175,6 +196,7 @@ pub(super) fn status(view: View<'_>) -> Status {
         node: world.server.node.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         uptime_s: view.now.since(Tick(0)).as_secs(),
+        suspects: suspects(&view),
         services,
         pools,
         ..Status::default()

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::index::Index;
 use crate::config::{Admin, Configuration, Server, Test};
-use crate::fleet::{Family, Fleet, Instance, InstanceId, PoolId, TargetId};
+use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, PoolId, TargetId};
 use crate::geo;
 use crate::health::Verdict;
 use crate::health::group::{Before, Judge, Rule, Standing};
@@ -47,6 +47,8 @@ pub struct World {
     layouts_of: Index,
     /// Target → instances that it is probed for.
     owners_of: Index,
+    /// Check → its targets.
+    targets_of_check: Index,
     /// Layouts that some verdict touches; all others never change.
     watched: Vec<LayoutId>,
     /// Frozen hash of each instance's path.
@@ -85,6 +87,7 @@ impl World {
         static COMPILED: AtomicU64 = AtomicU64::new(0);
         let epoch = COMPILED.fetch_add(1, Ordering::Relaxed);
         let Configuration { server, admin, ecs, checks, fleet, maps, services, zones, geo, tests } = configuration;
+        let check_count = checks.len();
         let names = services.iter().enumerate().flat_map(|(tag, service)| {
             std::iter::once(&service.name).chain(&service.aliases).map(move |name| (name, tag as u32))
         });
@@ -109,6 +112,7 @@ impl World {
             services_of: services_of(&steering),
             layouts_of: layouts_of(&steering),
             owners_of: owners_of(&steering.fleet),
+            targets_of_check: targets_of_check(check_count, &steering.fleet),
             watched: Vec::new(),
             hashes: hashes(&steering.fleet),
             base: Table::default(),
@@ -158,6 +162,11 @@ impl World {
     /// The instances that a target is probed for.
     pub fn owners_of(&self, target: TargetId) -> impl Iterator<Item = InstanceId> {
         self.owners_of.get(target.0).iter().copied().map(InstanceId)
+    }
+
+    /// The targets of a check.
+    pub fn targets_of_check(&self, check: CheckId) -> impl Iterator<Item = TargetId> {
+        self.targets_of_check.get(check.0).iter().copied().map(TargetId)
     }
 
     /// The targets that are probed for the members of a layout, some of them several times.
@@ -300,6 +309,10 @@ fn owners_of(fleet: &Fleet) -> Index {
         targets.into_iter().map(move |target| (target, id))
     };
     Index::new(fleet.targets.len(), (0..).zip(&fleet.instances).flat_map(of_instance))
+}
+
+fn targets_of_check(checks: usize, fleet: &Fleet) -> Index {
+    Index::new(checks, fleet.targets.iter().zip(0..).map(|(target, id)| (target.check.0, id)))
 }
 
 fn hashes(fleet: &Fleet) -> Vec<u32> {
