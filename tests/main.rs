@@ -16,6 +16,7 @@ mod resolvers;
 mod returns;
 mod scenarios;
 mod shares;
+mod simulation;
 mod subnets;
 mod support;
 mod tcp_udp;
