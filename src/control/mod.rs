@@ -3,15 +3,19 @@
 //! ```text
 //!  probe tasks ── Report ──┐
 //!  SIGHUP ─────── Reload ──┼─► run ─► State ─► judge what was touched ─► publish, at most 100 times a second
-//!  API, status ── Status ──┘
+//!  API, status ── Status ──┤
+//!  operator ───── Override ┘
 //! ```
 
+pub mod desk;
 pub mod explain;
 mod index;
 mod log;
+pub mod overrides;
 mod retired;
 mod state;
 pub mod status;
+pub mod store;
 mod succession;
 pub mod world;
 
@@ -22,8 +26,11 @@ use tokio::time::Instant;
 
 use crate::probe::Report;
 use crate::time;
+pub use desk::{Applied, Order, Refusal, RefusalCode, What};
+pub use overrides::{Action, Override, Wish};
 pub use state::State;
 pub use status::Status;
+pub use store::Store;
 pub use succession::Succession;
 pub use world::World;
 
@@ -44,6 +51,10 @@ pub enum Change {
     ReloadFailed(Vec<String>),
     /// Somebody wants to know; changes nothing.
     Status(oneshot::Sender<Status>),
+    /// The operator overrides what checks say, or ends that; answered when it is on the disk and served.
+    Override(Box<Order>),
+    /// Which overrides are in force; changes nothing.
+    Overrides(oneshot::Sender<Vec<Override>>),
 }
 
 /// Where changes go.
@@ -61,6 +72,7 @@ pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut repo
     loop {
         let due = pace.due();
         let (grace, log_due) = (state.grace_left(time::now()), state.log_due(time::now()));
+        let (overrides_due, is_saving) = (state.overrides_due(time::now()), state.is_saving());
         tokio::select! {
             change = changes.recv() => match change {
                 Some(change) => state.apply(change, time::now()),
@@ -69,6 +81,10 @@ pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut repo
             Some(report) = reports.recv() => state.report(report, time::now()),
             () = tokio::time::sleep(grace.unwrap_or_default()), if grace.is_some() => state.end_grace(),
             () = tokio::time::sleep(log_due.unwrap_or_default()), if log_due.is_some() => state.flush_log(time::now()),
+            () = tokio::time::sleep(overrides_due.unwrap_or_default()), if overrides_due.is_some() => {
+                state.end_overrides(time::now());
+            }
+            written = state.written(), if is_saving => state.end_saving(written, time::now()),
             () = tokio::time::sleep_until(due), if state.is_dirty() => {}
         }
         if state.is_dirty() && Instant::now() >= due {

@@ -1,24 +1,33 @@
 //! What runs now: the compiled configuration, a health machine for each target, the standings published last.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::Change;
+use super::desk::{Applied, Desk, Order, Plan, Refusal, RefusalCode, What};
 use super::log::Burst;
+use super::overrides::{Compiled, Override, Overrides, Wish};
 use super::retired::Retired;
 use super::status::{self, Status};
+use super::store::Store;
 use super::succession::{Origin, Succession};
 use super::world::{Health, World};
-use crate::fleet::{Family, TargetId};
+use crate::fleet::{Family, InstanceId, TargetId};
 use crate::health::{Machine, Transition, Verdict};
 use crate::probe::{Prober, Report};
 use crate::snapshot::Published;
 use crate::steering::selection::Selection;
 use crate::steering::{LayoutId, ServiceId, Standings, Table, walk};
 use crate::time::{Tick, unix_seconds};
+
+/// Most instances that an answer to an order names.
+const MOST_NAMED: usize = 1000;
+/// Most services that a refusal names in one line.
+const MOST_NAMED_IN_A_LINE: usize = 10;
 
 /// The state of a node; only the control loop holds it.
 pub struct State {
@@ -42,6 +51,8 @@ pub struct State {
     prober: Prober,
     settled: watch::Sender<bool>,
     burst: Burst,
+    /// What the operator says.
+    desk: Desk,
     /// Unix seconds.
     loaded_at: u64,
     reloads: u64,
@@ -66,6 +77,7 @@ impl State {
             prober,
             settled: watch::Sender::new(false),
             burst: Burst::default(),
+            desk: Desk::default(),
             loaded_at: unix_seconds(),
             reloads: 0,
             reload_problems: Vec::new(),
@@ -75,6 +87,14 @@ impl State {
         let (_, nothing) = state.succeed(&mut first, now);
         state.judge_watched(&first, &nothing, now);
         state
+    }
+
+    /// Keeps overrides in `store`, and puts in force those that it holds.
+    pub fn keep_overrides(&mut self, store: Store, now: Tick) {
+        let overrides = Overrides::restore(store.load(), now, unix_seconds());
+        overrides.iter().for_each(|of| tracing::warn!("override in force since before the start: {of}"));
+        self.desk.keep_in(store);
+        self.put_in_force(overrides);
     }
 
     /// Turns true when the first round is over and published: every target has an observation, or `startup-grace` has
@@ -129,6 +149,10 @@ impl State {
             Change::ReloadFailed(problems) => self.reload_problems = problems,
             Change::Status(reply) => {
                 let _ = reply.send(self.status(now));
+            }
+            Change::Override(order) => self.order(*order, now),
+            Change::Overrides(reply) => {
+                let _ = reply.send(self.desk.overrides().iter().cloned().collect());
             }
         }
     }
@@ -209,9 +233,11 @@ impl State {
         let snapshot = self.world.freeze(self.standings.clone(), self.serial);
         self.retired.push(self.published.swap(Arc::new(snapshot)));
         self.settle();
+        self.desk.acknowledge();
         if is_new {
-            let watched: Vec<LayoutId> = self.world.watched().into();
-            self.watch_fail_open(watched, now);
+            let watched = self.world.watched().iter().copied();
+            let all: BTreeSet<LayoutId> = watched.chain(touched).collect();
+            self.watch_fail_open(all, now);
         } else {
             self.watch_fail_open(touched, now);
         }
@@ -229,7 +255,14 @@ impl State {
 
     fn health(&self, now: Tick) -> Health<'_> {
         let grace_over = self.grace_until.is_none();
-        Health { verdicts: &self.verdicts, down: &[], grace_over, now, serial: self.serial }
+        Health {
+            verdicts: &self.verdicts,
+            down: &[],
+            operator: self.desk.operator(),
+            grace_over,
+            now,
+            serial: self.serial,
+        }
     }
 
     /// One warning when a service begins to answer though nothing works, one line when that ends.
@@ -257,6 +290,7 @@ impl State {
         let (old, standings) = self.succeed(&mut next, now);
         self.renew_grace(now);
         self.judge_watched(&next, &standings, now);
+        self.touched = self.overridden().into_iter().collect();
         self.loaded_at = unix_seconds();
         self.reloads += 1;
         self.reload_problems.clear();
@@ -292,6 +326,9 @@ impl State {
         self.failing_open = next.services.iter().map(|before| fails_open(before).unwrap_or_default()).collect();
         let world = std::mem::replace(&mut self.world, Arc::clone(&next.world));
         let standings = std::mem::replace(&mut self.standings, std::mem::take(&mut next.standings));
+        // Numbers of the world before mean nothing now; all that they stood for is judged anew.
+        self.touched.clear();
+        self.desk.recompile(self.world.fleet());
         (world, standings)
     }
 
@@ -311,12 +348,141 @@ impl State {
         self.is_new = true;
     }
 
+    /// The layouts of which some override says something.
+    fn overridden(&self) -> Vec<LayoutId> {
+        if self.desk.operator().is_silent() {
+            Vec::new()
+        } else {
+            self.differing(self.desk.compiled(), &Compiled::default())
+        }
+    }
+
+    /// The layouts of which these overrides say different things.
+    fn differing(&self, a: &Compiled, b: &Compiled) -> Vec<LayoutId> {
+        self.world.layouts_with(|id| a.differs(b, self.world.fleet(), id))
+    }
+
+    /// Takes an order of the operator in; behind others, while one is written.
+    fn order(&mut self, order: Order, now: Tick) {
+        if self.desk.is_saving() {
+            return self.desk.wait(order);
+        }
+        match self.plan(&order.what, order.force, now) {
+            Ok(plan) => self.desk.save(plan, order.reply),
+            Err(refusal) => {
+                let _ = order.reply.send(Err(refusal));
+            }
+        }
+    }
+
+    /// What an order comes to.
+    fn plan(&self, what: &What, force: bool, now: Tick) -> Result<Plan, Refusal> {
+        let (overrides, mut applied, line) = self.desk.overrides().ordered(what, now)?;
+        let (What::Set(Wish { target, .. }) | What::End { target, .. }) = what;
+        let named = self.world.fleet().named(target);
+        if named.is_empty() && matches!(what, What::Set(_)) && !force {
+            let hint = "see `waymark status` for names; --force keeps it for instances that are configured later";
+            return Err(Refusal::new(RefusalCode::NotFound, format!("{target} names no instance"), Some(hint)));
+        }
+        let compiled = overrides.compile(self.world.fleet());
+        applied.lost = self.loses(&compiled, now);
+        if !applied.lost.is_empty() && !force {
+            return Err(last_available(applied.lost));
+        }
+        self.tell_of(&named, &overrides, &compiled, &mut applied);
+        Ok(Plan { overrides, applied, line })
+    }
+
+    /// Names what a target names, and who holds it.
+    fn tell_of(&self, named: &[InstanceId], overrides: &Overrides, compiled: &Compiled, applied: &mut Applied) {
+        let fleet = self.world.fleet();
+        applied.instances = named.iter().take(MOST_NAMED).map(|&id| fleet.instance_path(id)).collect();
+        if applied.set.as_ref().is_some_and(|set| set.action.said().state.removes()) {
+            return;
+        }
+        let all: Vec<&Override> = overrides.iter().collect();
+        let out = named.iter().filter(|id| compiled.operator().of(**id, fleet.instance(**id), &[]).state.removes());
+        let by: BTreeSet<usize> = out.flat_map(|&id| compiled.winners(fleet, id)).collect();
+        let holds = by.into_iter().map(|at| all[at]).filter(|of| of.action.said().state.removes());
+        applied.held_by = holds.cloned().collect();
+    }
+
+    /// The services that `next` would leave without the last region or instance that they have now (SPEC 8.2).
+    fn loses(&self, next: &Compiled, now: Tick) -> Vec<String> {
+        let touched = self.differing(next, self.desk.compiled());
+        let judged = |operator| {
+            let health = Health { operator, ..self.health(now) };
+            let mut table = self.standings.clone();
+            for &layout in &touched {
+                table.set(layout, self.world.judge(layout, health, Some(self.standings.get(layout))));
+            }
+            table
+        };
+        let (before, after) = (judged(self.desk.operator()), judged(next.operator()));
+        let steering = &self.world.steering;
+        let services = touched.iter().flat_map(|&layout| self.world.services_of(layout));
+        let steered = services.map(|id| steering.service(id));
+        let losing = steered.filter(|steered| {
+            Family::BOTH.into_iter().any(|family| walk::takes_last(steering, &before, &after, steered, family))
+        });
+        losing.map(|steered| steered.configured.name.to_string()).collect()
+    }
+
+    /// Whether an order is being written.
+    #[must_use]
+    pub fn is_saving(&self) -> bool {
+        self.desk.is_saving()
+    }
+
+    /// Waits until it is.
+    pub async fn written(&mut self) -> io::Result<()> {
+        self.desk.written().await
+    }
+
+    /// Applies the order that was written, and plans the next.
+    pub fn end_saving(&mut self, written: io::Result<()>, now: Tick) {
+        if let Some((mut plan, reply)) = self.desk.end_saving(written) {
+            tracing::warn!("{}", plan.line);
+            plan.overrides.end(now);
+            self.put_in_force(plan.overrides);
+            self.desk.acknowledge_later(reply, plan.applied);
+            if !self.is_dirty() {
+                self.desk.acknowledge();
+            }
+        }
+        while let Some(order) = self.desk.next() {
+            self.order(order, now);
+        }
+    }
+
+    fn put_in_force(&mut self, overrides: Overrides) {
+        let before = self.desk.set(overrides, self.world.fleet());
+        let touched = self.differing(&before, self.desk.compiled());
+        self.touched.extend(touched);
+    }
+
+    /// How long until an override ends or its end is to be announced.
+    #[must_use]
+    pub fn overrides_due(&self, now: Tick) -> Option<Duration> {
+        self.desk.overrides().due(now)
+    }
+
+    /// Ends overrides whose time is over, and announces the ends that are near.
+    pub fn end_overrides(&mut self, now: Tick) {
+        if let Some(left) = self.desk.end_due(now) {
+            self.put_in_force(left);
+            self.desk.tidy();
+        }
+    }
+
     fn status(&self, now: Tick) -> Status {
         let view = status::View {
             world: &self.world,
             machines: &self.machines,
             standings: &self.standings,
             failing_open: &self.failing_open,
+            overrides: self.desk.overrides(),
+            compiled: self.desk.compiled(),
             now,
         };
         Status {
@@ -327,6 +493,17 @@ impl State {
             ..status::status(view)
         }
     }
+}
+
+/// Why an order that takes the last of `services` is refused.
+fn last_available(services: Vec<String>) -> Refusal {
+    let shown: Vec<&str> = services.iter().take(MOST_NAMED_IN_A_LINE).map(String::as_str).collect();
+    let more = if services.len() > shown.len() { ", …" } else { "" };
+    let error = format!(
+        "it would take the last region or instance that is available now, for some clients at least, from {}{more}",
+        shown.join(", ")
+    );
+    Refusal { services, ..Refusal::new(RefusalCode::LastAvailable, error, Some("--force does it nevertheless")) }
 }
 
 #[cfg(test)]
@@ -421,6 +598,25 @@ mod tests {
             self.state.report(Report::new(&observation).0, Tick(self.now));
         }
 
+        /// Gives an order and waits until it is served or refused.
+        async fn order(&mut self, what: What, force: bool) -> Result<Applied, Refusal> {
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            self.state.apply(Change::Override(Box::new(Order { what, force, reply })), Tick(self.now));
+            if self.state.is_saving() {
+                let written = self.state.written().await;
+                self.state.end_saving(written, Tick(self.now));
+            }
+            if self.state.is_dirty() {
+                self.state.publish(Tick(self.now));
+            }
+            answer.await.expect("an answer")
+        }
+
+        /// `drain region/a`, `weight 50% instance/one/a1`; by force.
+        async fn force(&mut self, text: &str) -> Applied {
+            self.order(what(text), true).await.expect("no refusal")
+        }
+
         /// `a2 b2/2`: eligible of all, of service one, by region.
         fn standing(&self) -> String {
             let snapshot = self.published.load();
@@ -432,6 +628,137 @@ mod tests {
             });
             shown.collect::<Vec<_>>().join(" ")
         }
+    }
+
+    fn what(text: &str) -> What {
+        let (action, target) = text.rsplit_once(' ').expect("an action and a target");
+        let action = action.parse().expect("an action");
+        What::Set(Wish { target: target.into(), action, who: "alice".into(), why: String::new(), lasts: None })
+    }
+
+    #[tokio::test]
+    async fn overrides_are_judged_beside_verdicts() {
+        let mut fixture = Fixture::new();
+        for target in 0..5 {
+            fixture.observe(target, "p");
+        }
+        for (order, expected) in [
+            ("drain instance/one/a1", "1/1+ 2/2+"),
+            ("enable instance/one/a1", "2/2+ 2/2+"),
+            ("drain region/a", "0/0- 2/2+"),
+            ("force-up instance/one/a1", "0/0- 2/2+"),
+            ("enable region/a", "2/2+ 2/2+"),
+            ("weight 0% instance/one/b*", "2/2+ 0/0-"),
+            ("enable instance/one/b*", "2/2+ 2/2+"),
+            ("force-down pool/one", "0/0- 0/0-"),
+            ("enable pool/one", "2/2+ 2/2+"),
+        ] {
+            fixture.force(order).await;
+            assert_eq!(fixture.standing(), expected, "{order}");
+        }
+        // What checks say changes meanwhile and afterwards as ever.
+        fixture.observe(0, "ff");
+        fixture.observe(1, "ff");
+        assert_eq!(fixture.standing(), "1/2+ 2/2+", "a1 is forced up");
+        fixture.force("enable instance/one/a1").await;
+        assert_eq!(fixture.standing(), "0/2- 2/2+");
+        assert!(fixture.state.desk.overrides().is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_last_one_is_kept_without_force() {
+        let mut fixture = Fixture::new();
+        for target in 0..5 {
+            fixture.observe(target, "p");
+        }
+        let services = |refused: Result<Applied, Refusal>| refused.expect_err("refused").services;
+        assert_eq!(services(fixture.order(what("drain region/a"), false).await), ["two.example.com"]);
+        assert_eq!(
+            services(fixture.order(what("drain region/*"), false).await),
+            ["one.example.com", "two.example.com"]
+        );
+        assert_eq!(services(fixture.order(what("force-down instance/two/c1"), false).await), ["two.example.com"]);
+        assert_eq!(fixture.standing(), "2/2+ 2/2+");
+        fixture.order(what("drain instance/one/a*"), false).await.expect("region b is left");
+        assert_eq!(fixture.standing(), "0/0- 2/2+");
+        assert_eq!(services(fixture.order(what("drain pool/one"), false).await), ["one.example.com"]);
+        fixture.order(what("force-up instance/one/b1"), false).await.expect("takes nothing");
+        fixture.observe(2, "ff");
+        fixture.observe(3, "ff");
+        assert_eq!(fixture.standing(), "0/0- 1/2+");
+        let end = || What::End { target: "instance/one/b1".into(), who: "bob".into() };
+        assert_eq!(services(fixture.order(end(), false).await), ["one.example.com"]);
+        assert_eq!(fixture.force("drain pool/one").await.lost, ["one.example.com"]);
+        // Nothing is left to be lost.
+        fixture.order(what("drain region/b"), false).await.expect("nothing to lose");
+    }
+
+    #[tokio::test]
+    async fn overrides_stay_over_a_reload_and_meet_new_names() {
+        let mut fixture = Fixture::new();
+        for target in 0..5 {
+            fixture.observe(target, "p");
+        }
+        fixture.force("drain instance/one/a*").await;
+        let more = CONFIG.replace("b1 = {", "a0 = { region = \"b\", address = \"192.0.2.9\" }\n        b1 = {");
+        fixture.reload(&more, Tick(10_000));
+        assert_eq!(fixture.standing(), "0/0- 2/2+");
+        // Without checks nothing is watched, and overrides are judged all the same.
+        let unchecked = CONFIG.replace("check = \"tcp\"\n", "");
+        fixture.reload(&unchecked, Tick(20_000));
+        assert_eq!(fixture.standing(), "0/0- 2/2+");
+        fixture.force("enable instance/one/a1").await;
+        assert_eq!(fixture.standing(), "1/1+ 2/2+");
+        fixture.force("enable instance/one/a*").await;
+        assert_eq!(fixture.standing(), "2/2+ 2/2+");
+    }
+
+    #[tokio::test]
+    async fn an_override_ends_by_itself() {
+        let mut fixture = Fixture::new();
+        for target in 0..5 {
+            fixture.observe(target, "p");
+        }
+        let What::Set(wish) = what("drain instance/one/a*") else { panic!("an override") };
+        let lasts = Some(Duration::from_secs(60));
+        fixture.order(What::Set(Wish { lasts, ..wish }), false).await.expect("no refusal");
+        let (began, ends) = (Tick(fixture.now), Tick(fixture.now + 60_000));
+        assert_eq!(fixture.state.overrides_due(began), lasts);
+        fixture.state.end_overrides(Tick(ends.0 - 1));
+        assert!(!fixture.state.is_dirty());
+        fixture.state.end_overrides(ends);
+        fixture.state.publish(ends);
+        assert_eq!(fixture.standing(), "2/2+ 2/2+");
+        assert_eq!(fixture.state.overrides_due(ends), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_written_is_not_done() {
+        let mut fixture = Fixture::new();
+        for target in 0..5 {
+            fixture.observe(target, "p");
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        fixture.state.keep_overrides(Store::new(folder.path()), Tick(0));
+        fixture.force("drain instance/one/a1").await;
+        std::fs::create_dir(folder.path().join("overrides.new")).expect("in the way");
+        let refusal = fixture.order(what("drain instance/one/a2"), false).await.expect_err("refused");
+        assert_eq!(refusal.code, RefusalCode::NotStored);
+        assert_eq!(fixture.standing(), "1/1+ 2/2+");
+        assert_eq!(Store::new(folder.path()).load().len(), 1);
+        let nothing = fixture.order(what("drain region/mars"), false).await.expect_err("refused");
+        assert_eq!(nothing.code, RefusalCode::NotFound);
+    }
+
+    #[tokio::test]
+    async fn a_reload_forgets_what_the_world_before_touched() {
+        let mut fixture = Fixture::new();
+        for target in 0..5 {
+            fixture.report(target, Outcome::Pass);
+        }
+        let (one, _) = CONFIG.split_once("[services.\"two").expect("a service");
+        fixture.reload(one, Tick(10_000));
+        assert_eq!(fixture.standing(), "2/2+ 2/2+");
     }
 
     #[tokio::test]

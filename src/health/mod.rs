@@ -1,10 +1,13 @@
-//! Pure health: observations in, verdicts out (`machine`), and which regions can serve (`group`).
+//! Pure health: observations in, verdicts out (`machine`), what the operator says beside it
+//! (`operator`), and which regions can serve (`group`).
 
 pub mod group;
 pub mod machine;
+pub mod operator;
 
 pub use group::Standing;
 pub use machine::{Evidence, Last, Machine, Transition};
+pub use operator::{Administrative, Operator, Said};
 
 use std::sync::Arc;
 use std::time::Duration;
