@@ -137,6 +137,28 @@ fn the_operator_and_the_checks_are_two_axes() {
 }
 
 #[test]
+fn a_freeze_holds_what_checks_say() {
+    let site = Site::patient();
+    let mut backends = Backends::example(site.backends);
+    let server = site.start();
+    run(&site, &["freeze", "region/eu-west", "--for", "1h"], 0);
+    backends.kill(&["eu-1", "eu-2"]);
+    server.wait_health("eu-1", "down");
+    server.wait_health("eu-2", "down");
+    assert_served(&server, &["127.0.11.1", "127.0.11.2"], "frozen as they were");
+    server.wait_logged(&["instance/web/eu-1", "down by its check, frozen up"]);
+    let text = run(&site, &["status"], 0);
+    let shown =
+        |line: &str| line.contains("instance/web/eu-1") && line.contains("up (frozen)") && line.contains("web down");
+    assert!(text.lines().any(shown), "{text}");
+    run(&site, &["drain", "instance/web/eu-1"], 0);
+    assert_served(&server, &["127.0.11.2"], "overrides act as ever");
+    assert!(run(&site, &["resume"], 0).contains("ended: freeze region/eu-west"));
+    assert_served(&server, &["127.0.12.1", "127.0.12.2"], "checks count again");
+    assert!(run(&site, &["resume"], 2).contains("no freeze of all"));
+}
+
+#[test]
 fn an_override_ends_by_itself() {
     let site = Site::unchecked();
     let server = site.start();
@@ -158,6 +180,7 @@ fn the_last_one_needs_force() {
     assert_served(&server, &["127.0.11.1", "127.0.11.2"], "nothing was done");
     assert_eq!(overrides(&site), Vec::<Value>::new());
     let text = run(&site, &["drain", "region/*", "--force"], 0);
+    assert!(text.contains("caches may hand out answers of before for 5s more"), "{text}");
     assert!(text.contains("service/rr.gslb.example.com has lost its last"), "{text}");
     assert_served(&server, &[], "all drained");
 }
@@ -168,6 +191,7 @@ fn exit_codes_tell_wrong_from_failed() {
     for (arguments, said) in [
         (&["drain"][..], "TARGET"),
         (&["drain", "eu-1"], "no target"),
+        (&["drain", "all"], "all may be frozen, no more"),
         (&["drain", "service/www.gslb.example.com"], "name its pool"),
         (&["drain", "pool/web", "--for", "soon"], "soon"),
         (&["drain", "pool/web", "--for", "100ms"], "100ms"),

@@ -70,20 +70,17 @@ pub fn set_override(socket: &Path, wanted: &Wanted) -> Result<Applied, Failure> 
     ask(socket, ORDER_TIMEOUT, |client| client.put("http://localhost/v1/overrides").json(wanted))
 }
 
-/// Ends the overrides typed as `target`.
+/// Ends the overrides typed as `target`; `manner` is what stands in the query of the request.
 ///
 /// # Errors
 /// When there is no answer, or the server refuses.
-pub fn end_override(socket: &Path, target: &str, force: bool, who: Option<&str>) -> Result<Applied, Failure> {
+pub fn end_override(socket: &Path, target: &str, manner: &[(&str, &str)]) -> Result<Applied, Failure> {
     ask(socket, ORDER_TIMEOUT, |client| {
         let mut url = reqwest::Url::parse("http://localhost/v1/overrides").expect("a constant");
         if let Ok(mut path) = url.path_segments_mut() {
             path.extend(target.split('/'));
         }
-        url.query_pairs_mut().append_pair("force", if force { "true" } else { "false" });
-        who.iter().for_each(|who| {
-            url.query_pairs_mut().append_pair("who", who);
-        });
+        url.query_pairs_mut().extend_pairs(manner);
         client.delete(url)
     })
 }

@@ -195,7 +195,8 @@ impl Scrape {
     }
 
     fn overrides(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let actions = [Action::Drain, Action::Enable, Action::ForceUp, Action::ForceDown, Action::Weight(0)];
+        use Action::{Drain, Enable, ForceDown, ForceUp, Freeze, Weight};
+        let actions = [Drain, Enable, ForceUp, ForceDown, Weight(0), Freeze];
         let mut overrides = gauge(encoder, "overrides", "Overrides by the operator that are in force, by action")?;
         for action in actions.map(Action::word) {
             let count = self.status.overrides.iter().filter(|of| of.action.word() == action).count();

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `GET /v1/overrides` | lists, oldest first |
 //! | `PUT /v1/overrides` | sets one; the body is a [`Wanted`] |
-//! | `DELETE /v1/overrides/TARGET` | ends those typed so; `?force=true` as in a body |
+//! | `DELETE /v1/overrides/TARGET` | ends those typed so; `?force=true` as in a body; `?only=freeze` only its freezes, of `all` any |
 //!
 //! A refusal is a [`Refusal`] as JSON, whatever its status.
 
@@ -33,9 +33,9 @@ const LONGEST_NAME: usize = 64;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
-    /// `instance/web/eu-1`, `pool/web`, `region/eu-*`.
+    /// `instance/web/eu-1`, `pool/web`, `region/eu-*`; to be frozen `all`.
     pub target: String,
-    /// `drain`, `enable`, `force-up`, `force-down`, `weight 50%`.
+    /// `drain`, `enable`, `force-up`, `force-down`, `weight 50%`, `freeze`.
     pub action: Action,
     /// Why.
     #[serde(default)]
@@ -65,6 +65,15 @@ pub(super) struct Manner {
     force: bool,
     #[serde(default)]
     who: Option<String>,
+    #[serde(default)]
+    only: Option<Only>,
+}
+
+/// Which overrides of a target.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Only {
+    Freeze,
 }
 
 /// Who is at the other end of the control socket.
@@ -146,7 +155,12 @@ pub(super) async fn end(
         Ok(manner) => manner,
         Err(rejection) => return refuse(&wrong(rejection.body_text())),
     };
-    order(&api, What::End { target, who: peer.on_behalf(manner.who) }, manner.force).await
+    let who = peer.on_behalf(manner.who);
+    let what = match manner.only {
+        Some(Only::Freeze) => What::Resume { target, who },
+        None => What::End { target, who },
+    };
+    order(&api, what, manner.force).await
 }
 
 /// Where only reading is allowed.

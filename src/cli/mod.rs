@@ -45,6 +45,10 @@ enum Command {
     ForceDown(overrides::Order),
     /// Scale the weight of instances
     Weight(overrides::Weight),
+    /// Hold verdicts as they are, whatever checks say from now on; overrides act as ever
+    Freeze(overrides::Freeze),
+    /// End freezes: what checks say counts again
+    Resume(overrides::Resume),
     /// Show the overrides in force: who, why, since when, until when
     Overrides(overrides::Overrides),
 }
@@ -129,6 +133,8 @@ pub fn main() -> ExitCode {
         Command::ForceUp(order) => order.run(Action::ForceUp),
         Command::ForceDown(order) => order.run(Action::ForceDown),
         Command::Weight(weight) => weight.run(),
+        Command::Freeze(freeze) => freeze.run(),
+        Command::Resume(resume) => resume.run(),
         Command::Overrides(overrides) => overrides.run(),
     };
     end.into()

@@ -1,4 +1,4 @@
-//! `waymark drain | enable | force-up | force-down | weight | overrides`: what the operator says beside the checks
+//! `waymark drain | enable | force-up | force-down | weight | freeze | resume | overrides`: what the operator says beside the checks
 //! (SPEC 8.2).
 
 use std::time::Duration;
@@ -58,6 +58,28 @@ pub(super) struct Weight {
     manner: Manner,
 }
 
+/// What `waymark freeze` says.
+#[derive(Args, Debug)]
+pub(super) struct Freeze {
+    /// all, instance/POOL/NAME, pool/NAME or region/NAME; * stands for any characters of a name
+    target: String,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+/// What `waymark resume` says.
+#[derive(Args, Debug)]
+pub(super) struct Resume {
+    /// As it was typed to be frozen; all ends every freeze
+    #[arg(default_value = "all")]
+    target: String,
+    #[command(flatten)]
+    control: ControlArg,
+    /// Print what was done as JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// What `waymark overrides` says.
 #[derive(Args, Debug)]
 pub(super) struct Overrides {
@@ -92,6 +114,18 @@ impl Weight {
     }
 }
 
+impl Freeze {
+    pub(super) fn run(self) -> End {
+        self.manner.give(self.target, Action::Freeze)
+    }
+}
+
+impl Resume {
+    pub(super) fn run(self) -> End {
+        self.control.end(&self.target, &[("only", "freeze")], self.json)
+    }
+}
+
 impl Manner {
     fn give(self, target: String, action: Action) -> End {
         let Manner { lasts, reason, force, control, json } = self;
@@ -121,6 +155,9 @@ fn show(wanted: &Wanted, applied: &Applied, json: bool) {
     for of in &applied.held_by {
         output::line(&format!("some stay out, by another level: {of}"));
     }
+    if let Some(seconds) = applied.caches_hold_s {
+        output::line(&format!("caches may hand out answers of before for {} more", span(seconds.into())));
+    }
     lost(applied);
 }
 
@@ -144,12 +181,11 @@ impl Overrides {
     pub(super) fn run(self) -> End {
         let Overrides { remove, force, control, json } = self;
         match remove {
-            None => control
-                .ask(client::overrides, |listed| if json { output::json(listed) } else { print(&listed.overrides) }),
-            Some(target) => control.ask(
-                |socket| client::end_override(socket, &target, force, on_behalf().as_deref()),
-                |applied| if json { output::json(applied) } else { ended(applied) },
-            ),
+            None => control.ask(client::overrides, |listed| match json {
+                true => output::json(listed),
+                false => print(&listed.overrides),
+            }),
+            Some(target) => control.end(&target, &[("force", if force { "true" } else { "false" })], json),
         }
     }
 }
@@ -180,6 +216,17 @@ pub(super) fn list(overrides: &[Override]) -> Table {
 }
 
 impl ControlArg {
+    /// Has overrides of a target ended, and shows which.
+    fn end(&self, target: &str, manner: &[(&str, &str)], json: bool) -> End {
+        let who = on_behalf();
+        let who = who.iter().map(|who| ("who", who.as_str()));
+        let manner: Vec<(&str, &str)> = manner.iter().copied().chain(who).collect();
+        self.ask(
+            |socket| client::end_override(socket, target, &manner),
+            |applied| if json { output::json(applied) } else { ended(applied) },
+        )
+    }
+
     /// Asks the server and shows its answer.
     fn ask<T>(&self, ask: impl FnOnce(&std::path::Path) -> Result<T, Failure>, show: impl FnOnce(&T)) -> End {
         let socket = match self.socket() {

@@ -119,7 +119,7 @@ fn instances(status: &Shown, now: u64) -> Table {
                     instance.weight.to_string(),
                     operator_cell(instance),
                     address.address.to_string(),
-                    address.verdict.clone(),
+                    format!("{}{}", address.verdict, if instance.frozen { " (frozen)" } else { "" }),
                 ];
                 if address.checks.is_empty() {
                     table.add_row(head.iter().cloned().chain(["-".into(), "-".into(), "no check: always up".into()]));

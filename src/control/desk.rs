@@ -48,6 +48,23 @@ pub enum What {
         /// Who wants that.
         who: String,
     },
+    /// To end the freezes typed so; all of them for `all`.
+    Resume {
+        /// As typed.
+        target: String,
+        /// Who wants that.
+        who: String,
+    },
+}
+
+impl What {
+    /// What it is about, as typed.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        match self {
+            What::Set(Wish { target, .. }) | What::End { target, .. } | What::Resume { target, .. } => target,
+        }
+    }
 }
 
 /// What an order did.
@@ -63,6 +80,9 @@ pub struct Applied {
     pub held_by: Vec<Override>,
     /// Services that lost their last region or instance, by force.
     pub lost: Vec<String>,
+    /// Where it takes instances out: how long answers of before may be kept in caches, seconds.
+    #[serde(default)]
+    pub caches_hold_s: Option<u32>,
 }
 
 /// Why an order was refused; it changed nothing.
@@ -251,17 +271,25 @@ impl Overrides {
                 let line = format!("override: {set}{lasts}");
                 Ok((overrides, Applied { set: Some(set), ..Applied::default() }, line))
             }
-            What::End { target, who } => {
-                let (overrides, ended) = self.without(target);
-                if ended.is_empty() {
-                    let error = format!("there is no override of {target}");
-                    return Err(Refusal::new(RefusalCode::NotFound, error, Some("see `waymark overrides`")));
-                }
-                let line = format!("overrides of {target} ended by {who}");
-                Ok((overrides, Applied { ended, ..Applied::default() }, line))
-            }
+            What::End { target, who } => ended(self.without(target), "override", target, who),
+            What::Resume { target, who } => ended(self.thawed(target), "freeze", target, who),
         }
     }
+}
+
+/// What an order that ends overrides comes to.
+fn ended(
+    (left, ended): (Overrides, Vec<Override>),
+    noun: &str,
+    target: &str,
+    who: &str,
+) -> Result<(Overrides, Applied, String), Refusal> {
+    if ended.is_empty() {
+        let error = format!("there is no {noun} of {target}");
+        return Err(Refusal::new(RefusalCode::NotFound, error, Some("see `waymark overrides`")));
+    }
+    let line = format!("{noun} of {target} ended by {who}");
+    Ok((left, Applied { ended, ..Applied::default() }, line))
 }
 
 fn answer(reply: Reply, answer: Result<Applied, Refusal>) {

@@ -5,10 +5,13 @@
 //! instance    instance/POOL/NAME         globs in both parts
 //! pool        pool/NAME
 //! region      region/NAME
+//! all         all                        to be frozen, no more
 //! ```
 //! Targets are kept as typed and matched anew with each configuration, so a glob applies to later names too. Within one
 //! level the newest match wins, and `enable` is the newest match "enabled". Across levels a drain or force-down removes,
 //! force-up and weight apply to what is left ([`Said::and`]).
+//!
+//! A freeze holds what checks say, not what overrides do: it is an axis of its own, on which nothing competes.
 //!
 //! An override that can never win again is forgotten: one of the same target that is newer and lasts as long covers it,
 //! and an `enable` with nothing older at its level says what is so anyway.
@@ -48,6 +51,8 @@ pub enum Action {
     ForceDown,
     /// Scales the weight, in percent.
     Weight(u16),
+    /// Holds the verdicts of its checks as they are.
+    Freeze,
 }
 
 impl Action {
@@ -58,12 +63,18 @@ impl Action {
             Action::Drain => Administrative::Drained,
             Action::ForceUp => Administrative::ForcedUp,
             Action::ForceDown => Administrative::ForcedDown,
-            Action::Enable | Action::Weight(_) => Administrative::Enabled,
+            Action::Enable | Action::Weight(_) | Action::Freeze => Administrative::Enabled,
         };
         Said { state, percent: if let Action::Weight(percent) = self { percent } else { 100 } }
     }
 
-    /// Without the share: `drain`, `enable`, `force-up`, `force-down`, `weight`.
+    /// Whether instances get no clients by it.
+    #[must_use]
+    pub fn removes(self) -> bool {
+        self.said().state.removes() || self == Action::Weight(0)
+    }
+
+    /// Without the share: `drain`, `enable`, `force-up`, `force-down`, `weight`, `freeze`.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -72,6 +83,7 @@ impl Action {
             Action::ForceUp => "force-up",
             Action::ForceDown => "force-down",
             Action::Weight(_) => "weight",
+            Action::Freeze => "freeze",
         }
     }
 }
@@ -92,15 +104,15 @@ impl From<Action> for String {
 impl FromStr for Action {
     type Err = String;
 
-    /// `drain`, `enable`, `force-up`, `force-down`, `weight 50%`.
+    /// `drain`, `enable`, `force-up`, `force-down`, `weight 50%`, `freeze`.
     fn from_str(text: &str) -> Result<Action, String> {
-        let plain = [Action::Drain, Action::Enable, Action::ForceUp, Action::ForceDown];
+        let plain = [Action::Drain, Action::Enable, Action::ForceUp, Action::ForceDown, Action::Freeze];
         if let Some(action) = plain.into_iter().find(|action| action.word() == text) {
             return Ok(action);
         }
         match text.strip_prefix("weight ") {
             Some(share) => Ok(Action::Weight(percent(share)?)),
-            None => Err(format!("{text:?} is none of drain, enable, force-up, force-down, weight N%")),
+            None => Err(format!("{text:?} is none of drain, enable, force-up, force-down, weight N%, freeze")),
         }
     }
 }
@@ -129,6 +141,7 @@ enum Level {
     Instance,
     Pool,
     Region,
+    All,
 }
 
 /// The level of a target.
@@ -144,6 +157,7 @@ fn level(target: &str) -> Result<Level, String> {
         ("instance", 3) => Ok(Level::Instance),
         ("pool", 2) => Ok(Level::Pool),
         ("region", 2) => Ok(Level::Region),
+        ("all", 1) => Ok(Level::All),
         ("service", _) => Err(format!(
             "{target}: a service cannot be overridden, as its pool may serve others too; name its pool, a region or \
              instances"
@@ -181,6 +195,9 @@ impl Wish {
     /// What is wrong with it.
     pub fn check(&self) -> Result<(), String> {
         let level = level(&self.target)?;
+        if level == Level::All && self.action != Action::Freeze {
+            return Err(format!("all may be frozen, no more; {TARGETS}"));
+        }
         if matches!(self.action, Action::Weight(_)) && level != Level::Instance {
             return Err(format!(
                 "{}: weights are of instances; to scale all of a region or pool alike would change no share",
@@ -243,6 +260,15 @@ impl Entry {
         })
     }
 
+    /// Whether an older one can never count again.
+    fn covers(&self, older: &Entry) -> bool {
+        self.of.target == older.of.target && self.is_freeze() == older.is_freeze() && self.outlasts(older)
+    }
+
+    fn is_freeze(&self) -> bool {
+        self.of.action == Action::Freeze
+    }
+
     fn outlasts(&self, other: &Entry) -> bool {
         match (self.ends, other.ends) {
             (None, _) => true,
@@ -265,7 +291,7 @@ impl Overrides {
     pub fn restore(kept: Vec<Override>, now: Tick, unix_now: u64) -> Overrides {
         let left =
             |of: &Override| of.until.map(|until| Duration::from_secs(until.saturating_sub(unix_now.max(of.since))));
-        let entries = kept.into_iter().filter_map(|of| {
+        let entries = kept.into_iter().take(MOST).filter_map(|of| {
             let left = left(&of);
             Entry::new(of, left, now).ok()
         });
@@ -302,7 +328,7 @@ impl Overrides {
         let of = Override { target, action, who, why, since: unix_now, until };
         let newest = Entry::new(of.clone(), lasts, now)?;
         let mut entries = self.entries.clone();
-        entries.retain(|entry| entry.of.target != newest.of.target || !newest.outlasts(entry));
+        entries.retain(|entry| !newest.covers(entry));
         entries.push(newest);
         let mut overrides = Overrides { entries };
         overrides.forget_idle();
@@ -315,8 +341,17 @@ impl Overrides {
     /// Those without the ones typed as `target`, and these.
     #[must_use]
     pub fn without(&self, target: &str) -> (Overrides, Vec<Override>) {
-        let (gone, entries): (Vec<Entry>, Vec<Entry>) =
-            self.entries.iter().cloned().partition(|entry| entry.of.target == target);
+        self.parted(|entry| entry.of.target == target)
+    }
+
+    /// Those without the freezes typed as `target`, of `all` without any, and these.
+    #[must_use]
+    pub fn thawed(&self, target: &str) -> (Overrides, Vec<Override>) {
+        self.parted(|entry| entry.is_freeze() && (target == "all" || entry.of.target == target))
+    }
+
+    fn parted(&self, goes: impl Fn(&Entry) -> bool) -> (Overrides, Vec<Override>) {
+        let (gone, entries): (Vec<Entry>, Vec<Entry>) = self.entries.iter().cloned().partition(goes);
         let mut overrides = Overrides { entries };
         overrides.forget_idle();
         (overrides, gone.into_iter().map(|entry| entry.of).collect())
@@ -327,7 +362,7 @@ impl Overrides {
         let mut seen = Vec::new();
         self.entries.retain(|entry| {
             let idle = entry.of.action == Action::Enable && !seen.contains(&entry.level);
-            if !idle {
+            if !idle && !entry.is_freeze() {
                 seen.push(entry.level);
             }
             !idle
@@ -370,6 +405,14 @@ impl Overrides {
         let mut compiled = Compiled::default();
         for (at, Entry { of, level, .. }) in self.entries.iter().enumerate() {
             let winner = at as u16;
+            if of.action == Action::Freeze {
+                let list = sized(&mut compiled.frozen, fleet.instances.len());
+                match level {
+                    Level::All => list.fill(Some(winner)),
+                    _ => fleet.named(&of.target).iter().for_each(|id| list[id.0 as usize] = Some(winner)),
+                }
+                continue;
+            }
             match level {
                 Level::Instance => {
                     let list = sized(&mut compiled.winners[0], fleet.instances.len());
@@ -383,6 +426,7 @@ impl Overrides {
                     let names = fleet.regions.iter().map(|region| format!("region/{}", region.name));
                     win(&mut compiled.winners[2], fleet.regions.len(), names, &of.target, winner);
                 }
+                Level::All => {}
             }
         }
         self.say(fleet, &mut compiled);
@@ -430,6 +474,8 @@ pub struct Compiled {
     regions: Vec<Said>,
     /// By number at the levels instance, pool, region: which override wins.
     winners: [Winners; 3],
+    /// By `InstanceId`: the newest freeze of it; empty = nothing is frozen.
+    frozen: Winners,
 }
 
 impl Compiled {
@@ -447,15 +493,29 @@ impl Compiled {
         own(self) != own(other) || fleet.instance(id).regions.iter().any(there)
     }
 
+    /// Whether something is frozen.
+    #[must_use]
+    pub fn is_any_frozen(&self) -> bool {
+        !self.frozen.is_empty()
+    }
+
+    /// Whether the verdicts of an instance are held.
+    #[must_use]
+    pub fn is_frozen(&self, id: InstanceId) -> bool {
+        won(&self.frozen, id.0 as usize).is_some()
+    }
+
     /// The overrides that say something of an instance, as indices into [`Overrides::iter`]: its own, its pool's, its
-    /// regions'.
+    /// regions', and its freeze.
     #[must_use]
     pub fn winners(&self, fleet: &Fleet, id: InstanceId) -> Vec<usize> {
         let instance = fleet.instance(id);
         let [instances, pools, regions] = &self.winners;
         let own = [won(instances, id.0 as usize), won(pools, instance.pool.0 as usize)];
         let there = instance.regions.iter().map(|region| won(regions, usize::from(region.0)));
-        let mut all: Vec<usize> = own.into_iter().chain(there).flatten().map(usize::from).collect();
+        let frozen = won(&self.frozen, id.0 as usize);
+        let all = own.into_iter().chain(there).chain([frozen]).flatten().map(usize::from);
+        let mut all: Vec<usize> = all.collect();
         all.dedup();
         all
     }
@@ -575,11 +635,30 @@ mod tests {
             (&["pool/web: drain for 60", "pool/web: force-up"], &["pool/web: force-up"]),
             (&["pool/*: drain", "pool/web: enable"], &["pool/*: drain", "pool/web: enable"]),
             (&["region/eu: drain", "pool/web: enable"], &["region/eu: drain"]),
+            (&["pool/web: freeze", "pool/web: enable"], &["pool/web: freeze"]),
+            (&["pool/web: drain", "pool/web: freeze"], &["pool/web: drain", "pool/web: freeze"]),
+            (&["pool/web: freeze", "pool/web: freeze"], &["pool/web: freeze"]),
         ] {
             assert_eq!(targets(&after(wishes)), kept, "{wishes:?}");
         }
         let (left, gone) = after(&["pool/*: drain", "pool/web: enable"]).without("pool/*");
         assert!(left.is_empty() && gone.len() == 1);
+    }
+
+    #[test]
+    fn a_freeze_competes_with_nothing() {
+        let fleet = fleet();
+        let frozen = |all: &Overrides| {
+            let compiled = all.compile(&fleet);
+            (0..4).filter(|&id| compiled.is_frozen(InstanceId(id))).collect::<Vec<_>>()
+        };
+        let all = after(&["pool/web: drain", "instance/web/eu-*: freeze", "instance/web/eu-1: force-up"]);
+        assert_eq!((states(&all).as_str(), frozen(&all)), ("d d d .", vec![0, 1]));
+        let all = all.with(wish("all: freeze for 60"), Tick(0), 0).expect("well-formed").0;
+        assert_eq!(frozen(&all), [0, 1, 2, 3]);
+        assert_eq!(frozen(&all.thawed("instance/web/eu-*").0), [0, 1, 2, 3]);
+        assert_eq!(targets(&all.thawed("all").0), ["pool/web: drain", "instance/web/eu-1: force-up"]);
+        assert!(all.with(wish("all: drain"), Tick(0), 0).is_err());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::Change;
 use super::desk::{Applied, Desk, Order, Plan, Refusal, RefusalCode, What};
 use super::log::Burst;
-use super::overrides::{Compiled, Override, Overrides, Wish};
+use super::overrides::{Action, Compiled, Override, Overrides};
 use super::retired::Retired;
 use super::status::{self, Status};
 use super::store::Store;
@@ -53,6 +53,8 @@ pub struct State {
     burst: Burst,
     /// What the operator says.
     desk: Desk,
+    /// By target: its verdict is held, whatever its machine says; empty = none is.
+    frozen: Vec<bool>,
     /// Unix seconds.
     loaded_at: u64,
     reloads: u64,
@@ -78,6 +80,7 @@ impl State {
             settled: watch::Sender::new(false),
             burst: Burst::default(),
             desk: Desk::default(),
+            frozen: Vec::new(),
             loaded_at: unix_seconds(),
             reloads: 0,
             reload_problems: Vec::new(),
@@ -169,9 +172,10 @@ impl State {
         let transition = machine.observe(policy, now, &observation);
         report.next(machine.pace(policy));
         let held = machine.held(policy);
+        let is_frozen = self.is_frozen(observation.target);
         if let Some(transition) = transition {
             self.turn(observation.target, &transition, now);
-        } else if held {
+        } else if held && !is_frozen {
             self.release_if_needed(observation.target, now);
         }
         self.settle();
@@ -207,8 +211,43 @@ impl State {
         }
     }
 
+    /// Whether the verdict of a target is held.
+    fn is_frozen(&self, id: TargetId) -> bool {
+        self.frozen.get(id.0 as usize).is_some_and(|&frozen| frozen)
+    }
+
+    /// By target: whether an instance that it is probed for is frozen. Empty where nothing is.
+    fn freeze(&self) -> Vec<bool> {
+        let compiled = self.desk.compiled();
+        if !compiled.is_any_frozen() {
+            return Vec::new();
+        }
+        let targets = (0..self.world.fleet().targets.len() as u32).map(TargetId);
+        targets.map(|id| self.world.owners_of(id).any(|owner| compiled.is_frozen(owner))).collect()
+    }
+
+    /// Judges by what checks say now where that was held, and is no longer.
+    fn thaw(&mut self) {
+        let frozen = self.freeze();
+        let before = std::mem::replace(&mut self.frozen, frozen);
+        for id in (0..before.len() as u32).map(TargetId).filter(|id| before[id.0 as usize]) {
+            let verdict = self.machines[id.0 as usize].verdict();
+            if !self.is_frozen(id) && std::mem::replace(&mut self.verdicts[id.0 as usize], verdict) != verdict {
+                self.touched.extend(self.world.layouts_of(id));
+            }
+        }
+    }
+
     /// A verdict changed.
     fn turn(&mut self, id: TargetId, transition: &Transition, now: Tick) {
+        let judged = self.verdicts[id.0 as usize];
+        if self.is_frozen(id) && judged != Verdict::Unknown {
+            if self.burst.allows(now) {
+                let (who, new) = (status::describe_target(&self.world, id), status::word(transition.to));
+                tracing::warn!("{who}: {new} by its check, frozen {}: {}", status::word(judged), transition.reason);
+            }
+            return;
+        }
         self.verdicts[id.0 as usize] = transition.to;
         self.touched.extend(self.world.layouts_of(id));
         if self.burst.allows(now) {
@@ -321,6 +360,7 @@ impl State {
             Origin::Edited(id) | Origin::Near(id) => machine(id).adopt(),
         });
         self.machines = machines.collect();
+        let held = std::mem::take(&mut self.verdicts);
         self.verdicts = self.machines.iter().map(Machine::verdict).collect();
         let fails_open = |before: &Option<ServiceId>| before.map(|id| self.failing_open[id.0 as usize]);
         self.failing_open = next.services.iter().map(|before| fails_open(before).unwrap_or_default()).collect();
@@ -329,7 +369,18 @@ impl State {
         // Numbers of the world before mean nothing now; all that they stood for is judged anew.
         self.touched.clear();
         self.desk.recompile(self.world.fleet());
+        self.frozen = self.freeze();
+        self.hold(&held, &next.targets);
         (world, standings)
+    }
+
+    /// Verdicts of frozen targets stay as they were judged `before`.
+    fn hold(&mut self, before: &[Verdict], origins: &[Origin]) {
+        for (at, origin) in origins.iter().enumerate().filter(|(at, _)| self.frozen.get(*at) == Some(&true)) {
+            if let Origin::Same(id) | Origin::Edited(id) | Origin::Near(id) = origin {
+                self.verdicts[at] = before[id.0 as usize];
+            }
+        }
     }
 
     /// Judges all that some verdict touches. Times of loss of groups that stay come from the standings `before`.
@@ -378,8 +429,8 @@ impl State {
     /// What an order comes to.
     fn plan(&self, what: &What, force: bool, now: Tick) -> Result<Plan, Refusal> {
         let (overrides, mut applied, line) = self.desk.overrides().ordered(what, now)?;
-        let (What::Set(Wish { target, .. }) | What::End { target, .. }) = what;
-        let named = self.world.fleet().named(target);
+        let target = what.target();
+        let named = self.named(target);
         if named.is_empty() && matches!(what, What::Set(_)) && !force {
             let hint = "see `waymark status` for names; --force keeps it for instances that are configured later";
             return Err(Refusal::new(RefusalCode::NotFound, format!("{target} names no instance"), Some(hint)));
@@ -393,17 +444,34 @@ impl State {
         Ok(Plan { overrides, applied, line })
     }
 
+    fn named(&self, target: &str) -> Vec<InstanceId> {
+        let fleet = self.world.fleet();
+        if target == "all" { (0..fleet.instances.len() as u32).map(InstanceId).collect() } else { fleet.named(target) }
+    }
+
+    /// The longest time that a cache may keep answers with one of these instances, seconds.
+    fn caches_hold_s(&self, named: &[InstanceId]) -> Option<u32> {
+        let named: BTreeSet<InstanceId> = named.iter().copied().collect();
+        let layouts = self.world.layouts_with(|id| named.contains(&id));
+        let services = layouts.into_iter().flat_map(|layout| self.world.services_of(layout));
+        services.map(|service| self.world.steering.service(service).manner.ttl).max()
+    }
+
     /// Names what a target names, and who holds it.
     fn tell_of(&self, named: &[InstanceId], overrides: &Overrides, compiled: &Compiled, applied: &mut Applied) {
         let fleet = self.world.fleet();
         applied.instances = named.iter().take(MOST_NAMED).map(|&id| fleet.instance_path(id)).collect();
-        if applied.set.as_ref().is_some_and(|set| set.action.said().state.removes()) {
+        if applied.set.as_ref().is_some_and(|set| set.action.removes()) {
+            applied.caches_hold_s = self.caches_hold_s(named);
+            return;
+        }
+        if applied.set.as_ref().is_some_and(|set| set.action == Action::Freeze) {
             return;
         }
         let all: Vec<&Override> = overrides.iter().collect();
         let out = named.iter().filter(|id| compiled.operator().of(**id, fleet.instance(**id), &[]).state.removes());
         let by: BTreeSet<usize> = out.flat_map(|&id| compiled.winners(fleet, id)).collect();
-        let holds = by.into_iter().map(|at| all[at]).filter(|of| of.action.said().state.removes());
+        let holds = by.into_iter().map(|at| all[at]).filter(|of| of.action.removes());
         applied.held_by = holds.cloned().collect();
     }
 
@@ -459,6 +527,7 @@ impl State {
         let before = self.desk.set(overrides, self.world.fleet());
         let touched = self.differing(&before, self.desk.compiled());
         self.touched.extend(touched);
+        self.thaw();
     }
 
     /// How long until an override ends or its end is to be announced.
@@ -479,6 +548,7 @@ impl State {
         let view = status::View {
             world: &self.world,
             machines: &self.machines,
+            verdicts: &self.verdicts,
             standings: &self.standings,
             failing_open: &self.failing_open,
             overrides: self.desk.overrides(),
@@ -510,6 +580,7 @@ fn last_available(services: Vec<String>) -> Refusal {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::control::Wish;
     use crate::health::{Observation, Outcome};
     use crate::probe;
     use arc_swap::ArcSwap;
@@ -730,6 +801,35 @@ mod tests {
         fixture.state.publish(ends);
         assert_eq!(fixture.standing(), "2/2+ 2/2+");
         assert_eq!(fixture.state.overrides_due(ends), None);
+    }
+
+    #[tokio::test]
+    async fn a_freeze_holds_verdicts_and_nothing_else() {
+        let mut fixture = Fixture::new();
+        for target in 0..4 {
+            fixture.observe(target, "p");
+        }
+        fixture.force("freeze all").await;
+        fixture.observe(4, "p");
+        assert_eq!(fixture.state.verdicts[4], Verdict::Up, "what was never known is learned");
+        fixture.observe(0, "ff");
+        fixture.observe(1, "ff");
+        assert_eq!(fixture.standing(), "2/2+ 2/2+");
+        fixture.force("drain instance/one/b1").await;
+        assert_eq!(fixture.standing(), "2/2+ 1/1+");
+        // Another order of pools gives every target another number.
+        let (head, tail) = CONFIG.split_once("[pools.one]").expect("a pool");
+        let (one, rest) = tail.split_once("[pools.two]").expect("a pool");
+        let (two, services) = rest.split_once("[services.").expect("services");
+        fixture.reload(&format!("{head}[pools.two]{two}[pools.one]{one}[services.{services}"), Tick(100_000));
+        assert_eq!(fixture.standing(), "2/2+ 1/1+");
+        let status = fixture.state.status(Tick(100_000));
+        let address = &status.pools[1].instances[0].addresses[0];
+        assert_eq!((&*address.verdict, &*address.checks[0].verdict), ("up", "down"));
+        assert!(status.pools[1].instances[0].frozen);
+        let resume = What::Resume { target: "all".into(), who: "bob".into() };
+        fixture.order(resume, false).await.expect("something to resume");
+        assert_eq!(fixture.standing(), "0/2- 1/1+");
     }
 
     #[tokio::test]

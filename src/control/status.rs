@@ -101,6 +101,9 @@ pub struct InstanceStatus {
     /// Its effective weight, in percent of the configured one.
     #[serde(default)]
     pub weight_percent: u16,
+    /// Whether the verdicts of its addresses are held, whatever its checks say.
+    #[serde(default)]
+    pub frozen: bool,
     /// The overrides that say so: of itself, its pool, its regions.
     #[serde(default)]
     pub overrides: Vec<Override>,
@@ -113,7 +116,7 @@ pub struct InstanceStatus {
 pub struct AddressStatus {
     /// As handed out.
     pub address: IpAddr,
-    /// `up`, `down`, `unknown`: what all its checks say together.
+    /// `up`, `down`, `unknown`: what all its checks say together, or said when it was frozen.
     pub verdict: String,
     /// Its checks; empty = always up.
     pub checks: Vec<CheckStatus>,
@@ -144,6 +147,7 @@ pub struct CheckStatus {
 pub(super) struct View<'a> {
     pub(super) world: &'a World,
     pub(super) machines: &'a [Machine],
+    pub(super) verdicts: &'a [Verdict],
     pub(super) standings: &'a Table,
     pub(super) failing_open: &'a [[bool; 2]],
     pub(super) overrides: &'a Overrides,
@@ -254,6 +258,7 @@ fn instance(view: &View<'_>, overrides: &[&Override], id: InstanceId) -> Instanc
         weight: instance.weight,
         administrative: said.state.word().into(),
         weight_percent: said.percent,
+        frozen: view.compiled.is_frozen(id),
         overrides: winners.into_iter().map(|at| overrides[at].clone()).collect(),
         addresses: instance.addresses.iter().map(|one| address(view, one)).collect(),
     }
@@ -261,7 +266,7 @@ fn instance(view: &View<'_>, overrides: &[&Override], id: InstanceId) -> Instanc
 
 fn address(view: &View<'_>, address: &Address) -> AddressStatus {
     let checks: Vec<CheckStatus> = address.targets.iter().map(|&target| check(view, target)).collect();
-    let verdict_of = |target: &TargetId| view.machines[target.0 as usize].verdict();
+    let verdict_of = |target: &TargetId| view.verdicts[target.0 as usize];
     let verdict = Judge::all(address.targets.iter().map(verdict_of));
     AddressStatus { address: address.ip, verdict: word(verdict).into(), checks }
 }
