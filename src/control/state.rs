@@ -329,6 +329,7 @@ impl State {
         let (old, standings) = self.succeed(&mut next, now);
         self.renew_grace(now);
         self.judge_watched(&next, &standings, now);
+        // What was touched before is judged anew with all else, and its numbers mean nothing now.
         self.touched = self.overridden().into_iter().collect();
         self.loaded_at = unix_seconds();
         self.reloads += 1;
@@ -366,8 +367,6 @@ impl State {
         self.failing_open = next.services.iter().map(|before| fails_open(before).unwrap_or_default()).collect();
         let world = std::mem::replace(&mut self.world, Arc::clone(&next.world));
         let standings = std::mem::replace(&mut self.standings, std::mem::take(&mut next.standings));
-        // Numbers of the world before mean nothing now; all that they stood for is judged anew.
-        self.touched.clear();
         self.desk.recompile(self.world.fleet());
         self.frozen = self.freeze();
         self.hold(&held, &next.targets);
