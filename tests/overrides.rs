@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use serde_json::{Value, json};
 
@@ -255,6 +257,40 @@ fn acknowledged_is_kept() {
     assert_served(&server, &["127.0.12.2"], "from the first answer on");
 }
 
+/// The same when it is killed in the midst of orders: what was acknowledged is there, and of what was not at most the one
+/// that was on its way.
+#[test]
+fn acknowledged_is_kept_when_killed_at_any_moment() {
+    let site = Site::unchecked();
+    let mut acknowledged: Vec<String> = Vec::new();
+    for round in 0..4 {
+        let mut server = site.start();
+        until("the control socket", || UnixStream::connect(site.path("state/control")).ok());
+        let count = AtomicUsize::new(0);
+        let give = |at: usize| {
+            let target = format!("pool/later-{round}-{at}");
+            let body = json!({ "target": target, "action": "drain", "force": true }).to_string();
+            let (status, _) = try_ask(&site, "PUT", "/v1/overrides", &body)?;
+            assert_eq!(status, 200);
+            count.fetch_add(1, Ordering::Relaxed);
+            Some(target)
+        };
+        thread::scope(|scope| {
+            let giver = scope.spawn(|| (0..100).map_while(give).collect::<Vec<_>>());
+            until_so("some orders", || count.load(Ordering::Relaxed) > 3 * round);
+            server.signal("KILL");
+            server.wait_end();
+            acknowledged.extend(giver.join().expect("no panic"));
+        });
+        let server = site.start();
+        let kept: Vec<String> = overrides(&site).iter().map(|of| of["target"].as_str().expect("text").into()).collect();
+        assert!(acknowledged.iter().all(|target| kept.contains(target)), "{acknowledged:?} {kept:?}");
+        assert!(kept.len() <= acknowledged.len() + 1, "{acknowledged:?} {kept:?}");
+        acknowledged = kept;
+        assert_eq!(server.logged(&["damaged"]), Vec::<String>::new());
+    }
+}
+
 #[test]
 fn what_cannot_be_kept_is_refused() {
     let site = Site::unchecked();
@@ -280,16 +316,22 @@ fn what_cannot_be_kept_is_refused() {
 }
 
 /// Status and body of a request over the control socket.
+#[track_caller]
 fn ask(site: &Site, method: &str, path: &str, body: &str) -> (u16, Value) {
-    let mut stream = UnixStream::connect(site.path("state/control")).expect("the control socket");
+    try_ask(site, method, path, body).expect("a response")
+}
+
+/// The same; `None` when there is none, or not all of it.
+fn try_ask(site: &Site, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
+    let mut stream = UnixStream::connect(site.path("state/control")).ok()?;
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}");
-    write!(stream, "{head}\r\n\r\n{body}").expect("sent");
+    write!(stream, "{head}\r\n\r\n{body}").ok()?;
     let mut text = String::new();
-    stream.read_to_string(&mut text).expect("a response");
-    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {text}")))
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, serde_json::from_str(body).ok()?))
 }
 
 #[test]
