@@ -10,6 +10,7 @@ mod hostile;
 mod lookup;
 mod memory;
 mod no_allocation;
+mod overrides;
 mod passes;
 mod reload;
 mod resolvers;

@@ -12,8 +12,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry as Exposition;
 
 use super::Api;
-use crate::control::Status;
 use crate::control::status::{CheckStatus, InstanceStatus};
+use crate::control::{Action, Status};
 use crate::metrics::{Counter, Counters, RCODES, TRANSPORTS, TYPES};
 
 /// One scrape.
@@ -93,6 +93,7 @@ impl Collector for Scrape {
         self.queries(&mut encoder)?;
         self.transports(&mut encoder)?;
         self.health(&mut encoder)?;
+        self.overrides(&mut encoder)?;
         self.node(&mut encoder)
     }
 }
@@ -207,6 +208,17 @@ impl Scrape {
         for service in &self.status.services {
             let failing = u8::from(!service.failing_open.is_empty());
             level(&mut open, &[("service", &service.name)], f64::from(failing))?;
+        }
+        Ok(())
+    }
+
+    fn overrides(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        use Action::{Drain, Enable, ForceDown, ForceUp, Freeze, Weight};
+        let actions = [Drain, Enable, ForceUp, ForceDown, Weight(0), Freeze];
+        let mut overrides = gauge(encoder, "overrides", "Overrides by the operator that are in force, by action")?;
+        for action in actions.map(Action::word) {
+            let count = self.status.overrides.iter().filter(|of| of.action.word() == action).count();
+            level(&mut overrides, &[("action", action)], count as f64)?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! | path | says |
 //! |---|---|
 //! | `GET /v1/status` | everything that `waymark status` shows, as JSON |
+//! | `/v1/overrides` | what operators override; written over the control socket alone (`overrides`) |
 //! | `GET /metrics` | counters in the OpenMetrics text format |
 //! | `GET /healthz` | 200 while the process lives and its control loop answers |
 //! | `GET /readyz` | 200 once queries are answered, 503 before |
@@ -12,6 +13,7 @@
 
 pub mod client;
 mod metrics;
+pub mod overrides;
 
 use std::fs;
 use std::io;
@@ -21,11 +23,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get, put};
 use axum::{Json, Router};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
@@ -33,6 +35,9 @@ use tokio::sync::oneshot;
 use crate::control::{Change, Changes, Status};
 use crate::metrics::Registry;
 use crate::probe::Totals;
+
+/// Longest body of a request, in octets.
+const LONGEST_BODY: usize = 16 << 10;
 
 /// What the handlers need.
 #[derive(Clone, Debug)]
@@ -59,7 +64,11 @@ pub fn control_socket(state_dir: &Path) -> PathBuf {
 /// When the listener fails.
 pub async fn serve_tcp(api: Api, listener: TcpListener, hosts: Vec<String>) -> io::Result<()> {
     let hosts = Arc::new(Hosts { names: hosts, address: listener.local_addr()? });
-    axum::serve(listener, router(api).layer(middleware::from_fn_with_state(hosts, guard_host))).await
+    let writing = Router::new()
+        .route("/v1/overrides", put(overrides::forbid))
+        .route("/v1/overrides/{*target}", delete(overrides::forbid));
+    let router = router(api, writing).layer(middleware::from_fn_with_state(hosts, guard_host));
+    axum::serve(listener, router).await
 }
 
 /// Serves the API over the control socket at `path` until the process ends. A stale socket there is replaced.
@@ -73,16 +82,23 @@ pub async fn serve_control(api: Api, path: &Path) -> io::Result<()> {
     }
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-    axum::serve(listener, router(api)).await
+    let writing = Router::new()
+        .route("/v1/overrides", put(overrides::set))
+        .route("/v1/overrides/{*target}", delete(overrides::end))
+        .layer(DefaultBodyLimit::max(LONGEST_BODY));
+    axum::serve(listener, router(api, writing).into_make_service_with_connect_info::<overrides::Peer>()).await
 }
 
-fn router(api: Api) -> Router {
-    Router::new()
+/// All that may be read, and what this listener makes of `writing`.
+fn router(api: Api, writing: Router<Api>) -> Router {
+    let paths = "/v1/status, /v1/overrides, /metrics, /healthz, /readyz";
+    writing
+        .route("/v1/overrides", get(overrides::list))
         .route("/v1/status", get(status))
         .route("/metrics", get(scrape))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "not found; see /v1/status, /metrics, /healthz, /readyz\n") })
+        .fallback(move || async move { (StatusCode::NOT_FOUND, format!("not found; see {paths}\n")) })
         .with_state(api)
 }
 

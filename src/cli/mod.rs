@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod explain;
 mod output;
+mod overrides;
 mod run;
 mod status;
 
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Configuration};
+use crate::control::Action;
 use crate::problem::Severity;
 
 /// Authoritative DNS server for global server load balancing: answers with the service instances that work, in the
@@ -33,6 +35,22 @@ enum Command {
     Check(check::Check),
     Explain(explain::Explain),
     Status(status::Status),
+    /// Take instances out: they get no clients, whatever their checks say
+    Drain(overrides::Order),
+    /// Let checks decide again, whatever older overrides of the same level say
+    Enable(overrides::Order),
+    /// Let instances have clients whatever their checks say
+    ForceUp(overrides::Order),
+    /// Take instances for broken whatever their checks say
+    ForceDown(overrides::Order),
+    /// Scale the weight of instances
+    Weight(overrides::Weight),
+    /// Hold verdicts as they are, whatever checks say from now on; overrides act as ever
+    Freeze(overrides::Freeze),
+    /// End freezes: what checks say counts again
+    Resume(overrides::Resume),
+    /// Show the overrides in force: who, why, since when, until when
+    Overrides(overrides::Overrides),
 }
 
 /// Which configuration.
@@ -51,6 +69,32 @@ impl ConfigArg {
         let there = |path: &&&str| Path::new(path).is_file();
         let default = || DEFAULT_CONFIGS.iter().find(there).unwrap_or(&DEFAULT_CONFIGS[0]);
         self.config.clone().unwrap_or_else(|| PathBuf::from(default()))
+    }
+}
+
+/// Which server.
+#[derive(Args, Clone, Debug)]
+struct ControlArg {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The server's control socket [default: `state-dir`/control of the configuration]
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+}
+
+impl ControlArg {
+    /// Its control socket; a configuration that does not say where is told to standard error.
+    fn socket(&self) -> Result<PathBuf, End> {
+        if let Some(path) = &self.control {
+            return Ok(path.clone());
+        }
+        match config::state_dir(&self.config.path()) {
+            Ok(state_dir) => Ok(crate::admin::control_socket(&state_dir)),
+            Err(problem) => {
+                output::error(&problem);
+                Err(End::Wrong)
+            }
+        }
     }
 }
 
@@ -84,6 +128,14 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
         Command::Status(status) => status.run(),
+        Command::Drain(order) => order.run(Action::Drain),
+        Command::Enable(order) => order.run(Action::Enable),
+        Command::ForceUp(order) => order.run(Action::ForceUp),
+        Command::ForceDown(order) => order.run(Action::ForceDown),
+        Command::Weight(weight) => weight.run(),
+        Command::Freeze(freeze) => freeze.run(),
+        Command::Resume(resume) => resume.run(),
+        Command::Overrides(overrides) => overrides.run(),
     };
     end.into()
 }

@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 use super::{ConfigArg, End, load, output};
 use crate::admin::{self, Api};
 use crate::config::{self, Admin, Configuration, Server};
-use crate::control::{self, Change, Changes, Succession, World, explain};
+use crate::control::{self, Change, Changes, Store, Succession, World, explain};
 use crate::idle;
 use crate::metrics::Registry;
 use crate::probe::{self, Prober};
@@ -179,7 +179,8 @@ impl Node {
         let prober = Prober::start(&world.fleet().targets, &world.checks, probing, reports);
         let probes = prober.totals();
         let published = Arc::new(ArcSwap::from_pointee(world.freeze(world.base().clone(), 0)));
-        let state = control::State::new(Arc::clone(&world), Arc::clone(&published), prober, time::now());
+        let mut state = control::State::new(Arc::clone(&world), Arc::clone(&published), prober, time::now());
+        state.keep_overrides(Store::new(&server.state_dir), time::now());
         let mut settled = state.settled();
         tokio::spawn(control::run(state, queue, reported));
 

@@ -1,23 +1,20 @@
 //! `waymark status`: what a running server sees and serves.
 
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args;
 use comfy_table::{Table, presets};
 
-use super::{ConfigArg, End, output};
+use super::{ControlArg, End, output, overrides};
 use crate::admin::client;
-use crate::control::status::{CheckStatus, FamilyStatus, Status as Shown};
+use crate::control::status::{CheckStatus, FamilyStatus, InstanceStatus, RegionStatus, Status as Shown};
+use crate::time::unix_seconds;
 
 /// Show services, regions and instances of the running server, with the health of each and its reason
 #[derive(Args, Debug)]
 pub(super) struct Status {
     #[command(flatten)]
-    config: ConfigArg,
-    /// The server's control socket [default: `state-dir`/control of the configuration]
-    #[arg(long, value_name = "PATH")]
-    control: Option<PathBuf>,
+    control: ControlArg,
     /// Print the status as JSON
     #[arg(long)]
     json: bool,
@@ -25,15 +22,9 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn run(self) -> End {
-        let socket = match &self.control {
-            Some(path) => path.clone(),
-            None => match crate::config::state_dir(&self.config.path()) {
-                Ok(state_dir) => crate::admin::control_socket(&state_dir),
-                Err(problem) => {
-                    output::error(&problem);
-                    return End::Wrong;
-                }
-            },
+        let socket = match self.control.socket() {
+            Ok(socket) => socket,
+            Err(end) => return end,
         };
         match client::status(&socket) {
             Err(problem) => {
@@ -53,7 +44,7 @@ impl Status {
 }
 
 fn print(status: &Shown) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = unix_seconds();
     output::line(&format!(
         "{}  waymark {}  up {}  configuration loaded {} ago  snapshot {}",
         status.node,
@@ -74,6 +65,9 @@ fn print(status: &Shown) {
     }
     output::line(&format!("\n{}", services(status)));
     output::line(&format!("\n{}", instances(status, now)));
+    if !status.overrides.is_empty() {
+        output::line(&format!("\n{}", overrides::list(&status.overrides)));
+    }
 }
 
 fn services(status: &Shown) -> Table {
@@ -87,7 +81,7 @@ fn services(status: &Shown) -> Table {
             table.add_row([
                 format!("service/{}", service.name),
                 service.pool.clone(),
-                region.region.clone(),
+                region_cell(region),
                 family(region.ipv4.as_ref()),
                 family(region.ipv6.as_ref()),
                 std::mem::take(&mut note),
@@ -95,6 +89,22 @@ fn services(status: &Shown) -> Table {
         }
     }
     table
+}
+
+/// `eu-west`, `eu-west (drained)`.
+fn region_cell(region: &RegionStatus) -> String {
+    match &*region.administrative {
+        "" | "enabled" => region.region.clone(),
+        state => format!("{} ({state})", region.region),
+    }
+}
+
+/// `enabled`, `drained`, `enabled 50%`, `forced-up 50%`.
+fn operator_cell(instance: &InstanceStatus) -> String {
+    match instance.weight_percent {
+        100 => instance.administrative.clone(),
+        percent => format!("{} {percent}%", instance.administrative),
+    }
 }
 
 fn family(family: Option<&FamilyStatus>) -> String {
@@ -111,7 +121,8 @@ fn family(family: Option<&FamilyStatus>) -> String {
 }
 
 fn instances(status: &Shown, now: u64) -> Table {
-    let mut table = table(&["INSTANCE", "REGION", "WEIGHT", "ADDRESS", "HEALTH", "CHECK", "SINCE", "LAST PROBE"]);
+    let mut table =
+        table(&["INSTANCE", "REGION", "WEIGHT", "OPERATOR", "ADDRESS", "HEALTH", "CHECK", "SINCE", "LAST PROBE"]);
     for pool in &status.pools {
         for instance in &pool.instances {
             for address in &instance.addresses {
@@ -119,8 +130,9 @@ fn instances(status: &Shown, now: u64) -> Table {
                     format!("instance/{}/{}", pool.name, instance.name),
                     instance.regions.join(" "),
                     instance.weight.to_string(),
+                    operator_cell(instance),
                     address.address.to_string(),
-                    address.verdict.clone(),
+                    format!("{}{}", address.verdict, if instance.frozen { " (frozen)" } else { "" }),
                 ];
                 if address.checks.is_empty() {
                     table.add_row(head.iter().cloned().chain(["-".into(), "-".into(), "no check: always up".into()]));
@@ -144,14 +156,14 @@ fn check_cells(check: &CheckStatus, now: u64) -> [String; 3] {
     ]
 }
 
-fn table(head: &[&str]) -> Table {
+pub(super) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head.iter().copied());
     table
 }
 
 /// `3d4h`, `2m5s`, `7s`.
-fn span(seconds: u64) -> String {
+pub(super) fn span(seconds: u64) -> String {
     let parts = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
     let mut left = Duration::from_secs(seconds).as_secs();
     let mut text = String::new();

@@ -37,6 +37,7 @@ mod zones;
 mod tests;
 
 pub use reference::reference;
+pub use text::duration;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

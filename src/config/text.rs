@@ -20,7 +20,8 @@ pub(super) enum PrefixError {
 }
 
 /// `250ms`, `5s`, `1m30s`, `2h`; units d h m s ms, each at most once, in this order.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut units = UNITS.iter();
     let mut total_ms: u64 = 0;

@@ -3,17 +3,21 @@
 //! ```text
 //!  probe tasks ── Report ──┐
 //!  SIGHUP ─────── Reload ──┼─► run ─► State ─► judge what was touched ─► publish, at most 100 times a second
-//!  API, status ── Status ──┘
+//!  API, status ── Status ──┤
+//!  operator ───── Override ┘
 //! ```
 
 mod agenda;
+pub mod desk;
 mod doubt;
 pub mod explain;
 mod index;
 mod log;
+pub mod overrides;
 mod retired;
 mod state;
 pub mod status;
+pub mod store;
 mod succession;
 pub mod world;
 
@@ -24,8 +28,11 @@ use tokio::time::Instant;
 
 use crate::probe::Report;
 use crate::time;
+pub use desk::{Applied, Order, Refusal, RefusalCode, What};
+pub use overrides::{Action, Override, Wish};
 pub use state::State;
 pub use status::Status;
+pub use store::Store;
 pub use succession::Succession;
 pub use world::World;
 
@@ -46,6 +53,10 @@ pub enum Change {
     ReloadFailed(Vec<String>),
     /// Somebody wants to know; changes nothing.
     Status(oneshot::Sender<Status>),
+    /// The operator overrides what checks say, or ends that; answered when it is on the disk and served.
+    Override(Box<Order>),
+    /// Which overrides are in force; changes nothing.
+    Overrides(oneshot::Sender<Vec<Override>>),
 }
 
 /// Where changes go.
@@ -64,6 +75,7 @@ pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut repo
         let due = pace.due();
         let (grace, log_due) = (state.grace_left(time::now()), state.log_due(time::now()));
         let judging_due = state.judging_due(time::now());
+        let (overrides_due, is_saving) = (state.overrides_due(time::now()), state.is_saving());
         tokio::select! {
             change = changes.recv() => match change {
                 Some(change) => state.apply(change, time::now()),
@@ -75,6 +87,10 @@ pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut repo
             () = tokio::time::sleep(judging_due.unwrap_or_default()), if judging_due.is_some() => {
                 state.take_due(time::now());
             }
+            () = tokio::time::sleep(overrides_due.unwrap_or_default()), if overrides_due.is_some() => {
+                state.end_overrides(time::now());
+            }
+            written = state.written(), if is_saving => state.end_saving(written, time::now()),
             () = tokio::time::sleep_until(due), if state.is_dirty() => {}
         }
         if state.is_dirty() && Instant::now() >= due {

@@ -1,5 +1,9 @@
 //! What runs now: the compiled configuration, a health machine for each target, the standings published last.
 
+mod orders;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +12,7 @@ use tokio::sync::watch;
 
 use super::Change;
 use super::agenda::Agenda;
+use super::desk::Desk;
 use super::doubt::{Doubts, fails_everywhere};
 use super::log::Burst;
 use super::retired::Retired;
@@ -48,6 +53,10 @@ pub struct State {
     prober: Prober,
     settled: watch::Sender<bool>,
     burst: Burst,
+    /// What the operator says.
+    desk: Desk,
+    /// By target: its verdict is held, whatever its machine says; empty = none is.
+    frozen: Vec<bool>,
     /// Unix seconds.
     loaded_at: u64,
     reloads: u64,
@@ -74,6 +83,8 @@ impl State {
             prober,
             settled: watch::Sender::new(false),
             burst: Burst::default(),
+            desk: Desk::default(),
+            frozen: Vec::new(),
             loaded_at: unix_seconds(),
             reloads: 0,
             reload_problems: Vec::new(),
@@ -131,8 +142,9 @@ impl State {
         let world = Arc::clone(&self.world);
         let mut failed = 0;
         for id in world.targets_of_check(check) {
+            let is_frozen = self.is_frozen(id);
             let (machine, verdict) = (&mut self.machines[id.0 as usize], &mut self.verdicts[id.0 as usize]);
-            if machine.verdict() == *verdict {
+            if is_frozen || machine.verdict() == *verdict {
                 continue;
             }
             if *verdict == Verdict::Up && machine.last().is_some_and(|last| last.outcome == Outcome::Pass) {
@@ -199,6 +211,10 @@ impl State {
             Change::Status(reply) => {
                 let _ = reply.send(self.status(now));
             }
+            Change::Override(order) => self.order(*order, now),
+            Change::Overrides(reply) => {
+                let _ = reply.send(self.desk.overrides().iter().cloned().collect());
+            }
         }
     }
 
@@ -214,9 +230,10 @@ impl State {
         let transition = machine.observe(policy, now, &observation);
         report.next(machine.pace(policy));
         let held = machine.held(policy);
+        let is_frozen = self.is_frozen(observation.target);
         if let Some(transition) = transition {
             self.turn(observation.target, &transition, now);
-        } else if held {
+        } else if held && !is_frozen {
             self.release_if_needed(observation.target, now);
         }
         self.settle();
@@ -254,6 +271,14 @@ impl State {
 
     /// A verdict changed.
     fn turn(&mut self, id: TargetId, transition: &Transition, now: Tick) {
+        let judged = self.verdicts[id.0 as usize];
+        if self.is_frozen(id) && judged != Verdict::Unknown {
+            if self.burst.allows(now) {
+                let (who, new) = (status::describe_target(&self.world, id), status::word(transition.to));
+                tracing::warn!("{who}: {new} by its check, frozen {}: {}", status::word(judged), transition.reason);
+            }
+            return;
+        }
         if self.is_doubted(id, transition, now) {
             return;
         }
@@ -281,9 +306,11 @@ impl State {
         let snapshot = self.world.freeze(self.standings.clone(), self.serial);
         self.retired.push(self.published.swap(Arc::new(snapshot)));
         self.settle();
+        self.desk.acknowledge();
         if is_new {
-            let watched: Vec<LayoutId> = self.world.watched().into();
-            self.watch_fail_open(watched, now);
+            let watched = self.world.watched().iter().copied();
+            let all: BTreeSet<LayoutId> = watched.chain(touched).collect();
+            self.watch_fail_open(all, now);
         } else {
             self.watch_fail_open(touched, now);
         }
@@ -327,7 +354,14 @@ impl State {
 
     fn health(&self, now: Tick) -> Health<'_> {
         let grace_over = self.grace_until.is_none();
-        Health { verdicts: &self.verdicts, down: &[], grace_over, now, serial: self.serial }
+        Health {
+            verdicts: &self.verdicts,
+            down: &[],
+            operator: self.desk.operator(),
+            grace_over,
+            now,
+            serial: self.serial,
+        }
     }
 
     /// One warning when a service begins to answer though nothing works, one line when that ends.
@@ -355,6 +389,8 @@ impl State {
         let (old, standings) = self.succeed(&mut next, now);
         self.renew_grace(now);
         self.judge_watched(&next, &standings, now);
+        // What was touched before is judged anew with all else, and its numbers mean nothing now.
+        self.touched = self.overridden().into_iter().collect();
         self.loaded_at = unix_seconds();
         self.reloads += 1;
         self.reload_problems.clear();
@@ -398,11 +434,15 @@ impl State {
             }
         }
         self.doubts.renumber(&self.world, &next.world);
-        (self.machines, self.verdicts) = (machines, verdicts);
+        let held = std::mem::replace(&mut self.verdicts, verdicts);
+        self.machines = machines;
         let fails_open = |before: &Option<ServiceId>| before.map(|id| self.failing_open[id.0 as usize]);
         self.failing_open = next.services.iter().map(|before| fails_open(before).unwrap_or_default()).collect();
         let world = std::mem::replace(&mut self.world, Arc::clone(&next.world));
         let standings = std::mem::replace(&mut self.standings, std::mem::take(&mut next.standings));
+        self.desk.recompile(self.world.fleet());
+        self.frozen = self.freeze();
+        self.hold(&held, &next.targets);
         (world, standings)
     }
 
@@ -428,9 +468,12 @@ impl State {
         let view = status::View {
             world: &self.world,
             machines: &self.machines,
+            verdicts: &self.verdicts,
             standings: &self.standings,
             failing_open: &self.failing_open,
             doubts: &self.doubts,
+            overrides: self.desk.overrides(),
+            compiled: self.desk.compiled(),
             now,
         };
         Status {
@@ -440,379 +483,5 @@ impl State {
             problems: self.reload_problems.clone(),
             ..status::status(view)
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config;
-    use crate::health::Observation;
-    use crate::probe;
-    use arc_swap::ArcSwap;
-    use tokio::sync::mpsc;
-
-    /// Two pools with a service each; targets are numbered a1 a2 b1 b2 c1.
-    const CONFIG: &str = r#"
-        [zones."example.com"]
-        file = "zone"
-        [regions.a]
-        [regions.b]
-        [checks.tcp]
-        type = "tcp"
-        port = 80
-        interval = "1s"
-        timeout = "500ms"
-        fall = 2
-        rise = 2
-        hold-down = "30s"
-        [pools.one]
-        check = "tcp"
-        [pools.one.instances]
-        a1 = { region = "a", address = "192.0.2.1" }
-        a2 = { region = "a", address = "192.0.2.2" }
-        b1 = { region = "b", address = "192.0.2.3" }
-        b2 = { region = "b", address = "192.0.2.4" }
-        [pools.two]
-        check = "tcp"
-        [pools.two.instances]
-        c1 = { region = "a", address = "192.0.2.5" }
-        [services."one.example.com"]
-        pool = "one"
-        steer = "failover"
-        order = ["a", "b"]
-        [services."two.example.com"]
-        pool = "two"
-        steer = "failover"
-    "#;
-
-    fn world(config: &str) -> World {
-        let folder = tempfile::tempdir().expect("a folder");
-        let zone = "@ 60 IN SOA ns hm 1 1 1 1 1\n@ 60 IN NS ns\nns 60 IN A 192.0.2.53\n";
-        std::fs::write(folder.path().join("zone"), zone).expect("written");
-        let path = folder.path().join("waymark.toml");
-        std::fs::write(&path, config).expect("written");
-        let loaded = config::load(&path);
-        World::compile(loaded.configuration.unwrap_or_else(|| panic!("{:?}", loaded.problems)))
-    }
-
-    struct Fixture {
-        state: State,
-        published: Published,
-        now: u64,
-    }
-
-    impl Fixture {
-        fn new() -> Fixture {
-            let (sink, _) = mpsc::channel(1);
-            // It probes nothing: reports are made here.
-            let prober = Prober::start(&[], &[], probe::Settings::default(), sink);
-            let published: Published = Arc::new(ArcSwap::default());
-            let state = State::new(Arc::new(world(CONFIG)), Arc::clone(&published), prober, Tick(0));
-            Fixture { state, published, now: 0 }
-        }
-
-        fn reload(&mut self, config: &str, now: Tick) {
-            let next = Succession::new(Arc::new(world(config)), &self.state.world);
-            self.state.reload(next, now);
-        }
-
-        /// Observes `outcomes` of a target, a second apart, publishing after each.
-        fn observe(&mut self, target: u32, outcomes: &str) {
-            for letter in outcomes.chars() {
-                self.report(target, if letter == 'p' { Outcome::Pass } else { Outcome::Fail });
-                if self.state.is_dirty() {
-                    self.state.publish(Tick(self.now));
-                }
-            }
-        }
-
-        /// Observes a target a second later, without publishing.
-        fn report(&mut self, target: u32, outcome: Outcome) {
-            let took = Duration::ZERO;
-            let observation = Observation { target: TargetId(target), outcome, reason: "x".into(), took };
-            self.now += 1000;
-            self.state.report(Report::new(&observation).0, Tick(self.now));
-        }
-
-        /// `a2 b2/2`: eligible of all, of service one, by region.
-        fn standing(&self) -> String {
-            let snapshot = self.published.load();
-            let standings = snapshot.standings.get(LayoutId(0));
-            let shown = (0..2).filter_map(|group| {
-                let v4 = standings.get(group, Family::V4)?;
-                let mark = if v4.available { "+" } else { "-" };
-                Some(format!("{}/{}{mark}", v4.eligible.entries.len(), v4.allowed.entries.len()))
-            });
-            shown.collect::<Vec<_>>().join(" ")
-        }
-    }
-
-    #[tokio::test]
-    async fn a_verdict_changes_what_it_touches_alone() {
-        let mut fixture = Fixture::new();
-        for target in 0..5 {
-            assert!(!*fixture.state.settled().borrow());
-            fixture.observe(target, "p");
-        }
-        assert!(*fixture.state.settled().borrow());
-        assert_eq!(fixture.standing(), "2/2+ 2/2+");
-        let before = fixture.published.load_full();
-        fixture.observe(4, "ff");
-        let after = fixture.published.load_full();
-        assert_eq!(after.serial, before.serial + 1);
-        let is_shared = |layout| {
-            let entries = |snapshot: &crate::snapshot::Snapshot| {
-                let selection = snapshot.standings.get(LayoutId(layout)).get(0, Family::V4).cloned();
-                selection.expect("IPv4").eligible.entries
-            };
-            Arc::ptr_eq(&entries(&before), &entries(&after))
-        };
-        assert_eq!((is_shared(0), is_shared(1)), (true, false));
-        assert_eq!(fixture.state.failing_open, [[false; 2], [true, false]]);
-        fixture.observe(4, "pp");
-        assert_eq!(fixture.state.failing_open, [[false; 2]; 2]);
-    }
-
-    #[tokio::test]
-    async fn the_first_round_ends_when_it_is_published() {
-        let mut fixture = Fixture::new();
-        (0..5).for_each(|target| fixture.report(target, Outcome::Pass));
-        assert!(!*fixture.state.settled().borrow());
-        fixture.state.publish(Tick(fixture.now));
-        assert!(*fixture.state.settled().borrow());
-        assert_eq!(fixture.standing(), "2/2+ 2/2+");
-    }
-
-    #[tokio::test]
-    async fn unknown_targets_count_after_the_grace_and_new_ones_get_their_own() {
-        let mut fixture = Fixture::new();
-        fixture.observe(0, "p");
-        assert_eq!(fixture.standing(), "1/2+ 0/2-");
-        assert_eq!(fixture.state.grace_left(Tick(1000)), Some(Duration::from_secs(4)));
-        fixture.state.end_grace();
-        fixture.state.publish(Tick(6000));
-        assert_eq!(fixture.standing(), "1/2+ 0/2-");
-        for target in 1..5 {
-            fixture.observe(target, "p");
-        }
-        let many = CONFIG.replace("[pools.two]", "a3 = { region = \"a\", address = \"192.0.2.6\" }\na4 = { region = \"a\", address = \"192.0.2.7\" }\na5 = { region = \"a\", address = \"192.0.2.8\" }\n[pools.two]");
-        fixture.reload(&many, Tick(10_000));
-        // Two of five are up, which is below the threshold, but three have not been looked at yet.
-        assert_eq!(fixture.standing(), "2/5+ 2/2+");
-        fixture.state.end_grace();
-        fixture.state.publish(Tick(20_000));
-        assert_eq!(fixture.standing(), "2/5- 2/2+");
-    }
-
-    #[tokio::test]
-    async fn a_reload_keeps_health_and_times_of_loss() {
-        let mut fixture = Fixture::new();
-        for target in 0..5 {
-            fixture.observe(target, "p");
-        }
-        fixture.observe(0, "ff");
-        fixture.observe(1, "ff");
-        let lost_at = |fixture: &Fixture| {
-            let snapshot = fixture.published.load();
-            snapshot.standings.get(LayoutId(0)).get(0, Family::V4).and_then(|selection| selection.lost_at)
-        };
-        let lost = lost_at(&fixture);
-        assert!(lost.is_some());
-        fixture.observe(4, "ff");
-        let failing_open = |fixture: &Fixture| {
-            let services = fixture.state.world.steering.services.iter().zip(&fixture.state.failing_open);
-            services.map(|(service, flags)| (service.configured.name.to_string(), flags[0])).collect::<Vec<_>>()
-        };
-        let expected = [("one.example.com".into(), false), ("two.example.com".into(), true)];
-        assert_eq!(failing_open(&fixture), expected);
-        // Another order of pools gives every target another number.
-        let (head, tail) = CONFIG.split_once("[pools.one]").expect("a pool");
-        let (one, rest) = tail.split_once("[pools.two]").expect("a pool");
-        let (two, services) = rest.split_once("[services.").expect("services");
-        let turned = format!("{head}[pools.two]{two}[pools.one]{one}[services.{services}");
-        fixture.reload(&turned, Tick(100_000));
-        assert_eq!(fixture.standing(), "0/2- 2/2+");
-        assert_eq!(lost_at(&fixture), lost);
-        assert_eq!(failing_open(&fixture), expected);
-        assert!(*fixture.state.settled().borrow());
-        let status = fixture.state.status(Tick(100_000));
-        assert_eq!((status.reloads, status.pools[0].name.as_str()), (1, "two"));
-        assert_eq!(status.pools[1].instances[0].addresses[0].verdict, "down");
-    }
-
-    #[tokio::test]
-    async fn a_region_returns_as_time_passes() {
-        let mut fixture = Fixture::new();
-        for target in 0..4 {
-            fixture.observe(target, "p");
-        }
-        assert_eq!(fixture.state.judging_due(Tick(fixture.now)), None);
-        fixture.observe(0, "ff");
-        fixture.observe(1, "ff");
-        fixture.observe(0, "pp");
-        let share = |fixture: &Fixture| {
-            let snapshot = fixture.published.load();
-            let share = snapshot.standings.get(LayoutId(0)).get(0, Family::V4).map_or(0, |selection| selection.share);
-            f64::from(share) / f64::from(u32::MAX)
-        };
-        let returned = fixture.now;
-        assert_eq!((share(&fixture), fixture.standing().as_str()), (0.0, "1/2+ 2/2+"));
-        let mut shares = Vec::new();
-        while let Some(due) = fixture.state.judging_due(Tick(fixture.now)) {
-            fixture.now += due.as_millis() as u64;
-            fixture.state.take_due(Tick(fixture.now));
-            fixture.state.publish(Tick(fixture.now));
-            shares.push(share(&fixture));
-        }
-        assert_eq!(fixture.now - returned, 150_000, "30 s of waiting, 2 min of growing");
-        assert!(shares.is_sorted() && shares.len() > 20 && shares.last() == Some(&1.0), "{shares:?}");
-    }
-
-    /// [`CONFIG`] with a check of its own for pool two, whose instance passed, as all others did.
-    fn with_another_check() -> Fixture {
-        let mut fixture = Fixture::new();
-        let other = CONFIG.replace(
-            "[pools.two]\n        check = \"tcp\"",
-            "[checks.other]\n        extends = \"tcp\"\n        [pools.two]\n        check = \"other\"",
-        );
-        assert_ne!(other, CONFIG);
-        fixture.reload(&other, Tick(0));
-        for target in 0..5 {
-            fixture.observe(target, "p");
-        }
-        fixture
-    }
-
-    impl Fixture {
-        /// Time passes until nothing is due.
-        fn settle_down(&mut self) {
-            while let Some(due) = self.state.judging_due(Tick(self.now)) {
-                self.now += due.as_millis() as u64;
-                self.state.take_due(Tick(self.now));
-                self.state.publish(Tick(self.now));
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_check_that_fails_everywhere_is_held_then_applied() {
-        let mut fixture = with_another_check();
-        for target in [0, 1, 2, 3, 0, 1, 2, 3] {
-            fixture.observe(target, "f");
-            assert_eq!(fixture.standing(), "2/2+ 2/2+");
-        }
-        let suspects = fixture.state.status(Tick(fixture.now)).suspects;
-        assert_eq!((suspects.len(), suspects[0].check.as_str()), (1, "tcp"));
-        fixture.settle_down();
-        assert_eq!(fixture.standing(), "0/2- 0/2-");
-        assert!(fixture.state.status(Tick(fixture.now)).suspects.is_empty());
-    }
-
-    #[tokio::test]
-    async fn what_passes_in_time_was_never_down() {
-        let mut fixture = with_another_check();
-        for target in [0, 1, 2, 3, 0, 1, 2] {
-            fixture.observe(target, "f");
-        }
-        for target in [0, 1, 3] {
-            fixture.observe(target, "p");
-        }
-        fixture.settle_down();
-        assert_eq!(fixture.standing(), "2/2+ 1/2+");
-    }
-
-    #[tokio::test]
-    async fn an_edit_mends_a_check_that_is_held() {
-        let mut fixture = with_another_check();
-        for target in [0, 1, 2, 3, 0, 1, 2, 3] {
-            fixture.observe(target, "f");
-        }
-        let other = CONFIG.replace(
-            "[pools.two]\n        check = \"tcp\"",
-            "[checks.other]\n        extends = \"tcp\"\n        [pools.two]\n        check = \"other\"",
-        );
-        fixture.reload(&other.replace("timeout = \"500ms\"", "timeout = \"400ms\""), Tick(fixture.now));
-        fixture.settle_down();
-        assert_eq!(fixture.standing(), "2/2+ 2/2+");
-        // It is believed again: evidence counts as ever.
-        fixture.observe(0, "ff");
-        assert_eq!(fixture.standing(), "1/2+ 2/2+");
-    }
-
-    #[tokio::test]
-    async fn failures_that_say_nothing_of_the_check_are_believed() {
-        // One region alone; everything, other checks too; fewer than three targets left.
-        for (failing, standing) in [
-            (&[0, 1, 0, 1][..], "0/2- 2/2+"),
-            (&[4, 0, 1, 2, 3, 0, 1, 2, 3], "0/2- 0/2-"),
-            (&[0, 0, 1, 1, 2, 3, 2, 3], "0/2- 0/2-"),
-        ] {
-            let mut fixture = with_another_check();
-            for &target in failing {
-                fixture.observe(target, "f");
-            }
-            assert_eq!(fixture.standing(), standing, "{failing:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn several_hold_downs_end_where_a_region_needs_them() {
-        let mut fixture = Fixture::new();
-        for target in 0..5 {
-            fixture.observe(target, "p");
-        }
-        for target in [0, 1] {
-            fixture.observe(target, "ffpp");
-        }
-        // Both of region a fall again and pass again: one alone is below the threshold of 100 %.
-        let strict = CONFIG.replace("[pools.one]\n", "[pools.one]\nup-threshold = \"100%\"\n");
-        fixture.reload(&strict, Tick(fixture.now));
-        fixture.observe(0, "ff");
-        fixture.observe(1, "ff");
-        fixture.observe(0, "pp");
-        assert_eq!(fixture.standing(), "0/2- 2/2+");
-        fixture.observe(1, "pp");
-        fixture.observe(0, "p");
-        assert_eq!(fixture.standing(), "2/2+ 2/2+");
-    }
-
-    #[tokio::test]
-    async fn a_target_that_is_checked_in_another_way_keeps_its_verdict() {
-        for (from, to) in [
-            ("port = 80", "port = 81"),
-            (
-                "[checks.tcp]\n        type = \"tcp\"",
-                "[checks.tcp]\n        type = \"http\"\n        host = \"www.example.com\"",
-            ),
-            ("interval = \"1s\"", "interval = \"2s\""),
-        ] {
-            let mut fixture = Fixture::new();
-            for target in 0..5 {
-                fixture.observe(target, "p");
-            }
-            fixture.observe(1, "ff");
-            let edited = CONFIG.replace(from, to);
-            assert_ne!(edited, CONFIG, "{from}");
-            fixture.reload(&edited, Tick(10_000));
-            assert_eq!(fixture.standing(), "1/2+ 2/2+", "{to}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_hold_down_ends_where_a_region_needs_it() {
-        let mut fixture = Fixture::new();
-        for target in 0..5 {
-            fixture.observe(target, "p");
-        }
-        // The second time down is held; one of two is enough for the region, so nobody lifts it.
-        fixture.observe(0, "ffppff");
-        fixture.observe(0, "pp");
-        assert_eq!(fixture.standing(), "1/2+ 2/2+");
-        // Without the other one the region is lost, and the held one comes back with its next pass.
-        fixture.observe(1, "ff");
-        assert_eq!(fixture.standing(), "0/2- 2/2+");
-        fixture.observe(0, "p");
-        assert_eq!(fixture.standing(), "1/2+ 2/2+");
     }
 }

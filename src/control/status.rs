@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::doubt::Doubts;
+use super::overrides::{Compiled, Override, Overrides};
 use super::world::World;
 use crate::fleet::{Address, CheckId, Family, InstanceId, TargetId};
 use crate::health::group::Judge;
 use crate::health::presence::{ALL, Presence};
-use crate::health::{Machine, Verdict};
+use crate::health::{Administrative, Machine, Verdict};
 use crate::steering::Table;
+use crate::steering::plan::Group;
 use crate::time::{Tick, unix_seconds};
 
 /// Everything about a running node.
@@ -32,6 +34,9 @@ pub struct Status {
     pub problems: Vec<String>,
     /// Checks that are not believed now: everything they look at fails at once.
     pub suspects: Vec<SuspectStatus>,
+    /// What the operator overrides, oldest first.
+    #[serde(default)]
+    pub overrides: Vec<Override>,
     /// In configured order.
     pub services: Vec<ServiceStatus>,
     /// In configured order.
@@ -65,6 +70,9 @@ pub struct ServiceStatus {
 pub struct RegionStatus {
     /// `eu-west`; `any` where regions do not count.
     pub region: String,
+    /// What the operator says of it: `enabled`, `drained`, `forced-up`, `forced-down`.
+    #[serde(default)]
+    pub administrative: String,
     /// For A queries; `None` without any IPv4 address.
     pub ipv4: Option<FamilyStatus>,
     /// For AAAA queries.
@@ -80,9 +88,9 @@ pub struct FamilyStatus {
     pub share: f64,
     /// Whether it was lost and is on its way back.
     pub returning: bool,
-    /// Sum of the weights that are eligible.
+    /// Sum of the weights that are eligible; where weights are overridden, in a unit that makes them whole numbers.
     pub eligible_weight: u64,
-    /// Sum of the weights that are allowed.
+    /// Sum of the weights that are allowed, in the same unit.
     pub allowed_weight: u64,
 }
 
@@ -104,6 +112,18 @@ pub struct InstanceStatus {
     pub regions: Vec<String>,
     /// Its configured weight.
     pub weight: u32,
+    /// What the operator says of it, beside what its checks say: `enabled`, `drained`, `forced-up`, `forced-down`.
+    #[serde(default)]
+    pub administrative: String,
+    /// Its effective weight, in percent of the configured one.
+    #[serde(default)]
+    pub weight_percent: u16,
+    /// Whether the verdicts of its addresses are held, whatever its checks say.
+    #[serde(default)]
+    pub frozen: bool,
+    /// The overrides that say so: of itself, its pool, its regions.
+    #[serde(default)]
+    pub overrides: Vec<Override>,
     /// Its addresses.
     pub addresses: Vec<AddressStatus>,
 }
@@ -113,7 +133,7 @@ pub struct InstanceStatus {
 pub struct AddressStatus {
     /// As handed out.
     pub address: IpAddr,
-    /// `up`, `down`, `unknown`: what all its checks say together.
+    /// `up`, `down`, `unknown`: what all its checks say together, or said when it was frozen.
     pub verdict: String,
     /// Its checks; empty = always up.
     pub checks: Vec<CheckStatus>,
@@ -144,9 +164,12 @@ pub struct CheckStatus {
 pub(super) struct View<'a> {
     pub(super) world: &'a World,
     pub(super) machines: &'a [Machine],
+    pub(super) verdicts: &'a [Verdict],
     pub(super) standings: &'a Table,
     pub(super) failing_open: &'a [[bool; 2]],
     pub(super) doubts: &'a Doubts,
+    pub(super) overrides: &'a Overrides,
+    pub(super) compiled: &'a Compiled,
     pub(super) now: Tick,
 }
 
@@ -186,10 +209,11 @@ fn suspects(view: &View<'_>) -> Vec<SuspectStatus> {
 pub(super) fn status(view: View<'_>) -> Status {
     let world = view.world;
     let services = (0..world.steering.services.len()).map(|index| service(&view, index)).collect();
+    let overrides: Vec<&Override> = view.overrides.iter().collect();
     let pools = (world.fleet().pools.iter())
         .map(|pool| PoolStatus {
             name: pool.name.to_string(),
-            instances: pool.instances.iter().map(|&id| instance(&view, id)).collect(),
+            instances: pool.instances.iter().map(|&id| instance(&view, &overrides, id)).collect(),
         })
         .collect();
     Status {
@@ -197,6 +221,7 @@ pub(super) fn status(view: View<'_>) -> Status {
         version: env!("CARGO_PKG_VERSION").into(),
         uptime_s: view.now.since(Tick(0)).as_secs(),
         suspects: suspects(&view),
+        overrides: view.overrides.iter().cloned().collect(),
         services,
         pools,
         ..Status::default()
@@ -210,7 +235,7 @@ fn service(view: &View<'_>, index: usize) -> ServiceStatus {
     let standings = view.standings.get(steered.layout);
     let regions = layout.groups.iter().enumerate().map(|(at, group)| {
         let family = |family: Family| {
-            let selection = standings.get(at, family).filter(|selection| !selection.allowed.is_empty())?;
+            let selection = standings.get(at, family).filter(|_| has_address(view, group, family))?;
             Some(FamilyStatus {
                 available: selection.available,
                 share: f64::from(selection.share) / f64::from(ALL),
@@ -219,7 +244,12 @@ fn service(view: &View<'_>, index: usize) -> ServiceStatus {
                 allowed_weight: selection.allowed.weight,
             })
         };
-        RegionStatus { region: group.label(&steering.fleet), ipv4: family(Family::V4), ipv6: family(Family::V6) }
+        RegionStatus {
+            region: group.label(&steering.fleet),
+            administrative: of_group(view, group).word().into(),
+            ipv4: family(Family::V4),
+            ipv6: family(Family::V6),
+        }
     });
     let failing_open = view.failing_open[index];
     let names = [("ipv4", failing_open[0]), ("ipv6", failing_open[1])];
@@ -231,20 +261,41 @@ fn service(view: &View<'_>, index: usize) -> ServiceStatus {
     }
 }
 
-fn instance(view: &View<'_>, id: InstanceId) -> InstanceStatus {
+/// Whether a group has something to hand out in a family, were it allowed.
+fn has_address(view: &View<'_>, group: &Group, family: Family) -> bool {
+    let members =
+        group.members.iter().map(|&id| view.world.fleet().instance(id)).filter(|instance| instance.weight > 0);
+    members.flat_map(|instance| &instance.addresses).any(|address| Family::of(address.ip) == family)
+}
+
+/// What the operator says of the region that a group stands for; of several, nothing.
+fn of_group(view: &View<'_>, group: &Group) -> Administrative {
+    match group.regions[..] {
+        [only] => view.compiled.operator().of_region(only).state,
+        _ => Administrative::Enabled,
+    }
+}
+
+fn instance(view: &View<'_>, overrides: &[&Override], id: InstanceId) -> InstanceStatus {
     let fleet = view.world.fleet();
     let instance = fleet.instance(id);
+    let said = view.compiled.operator().of(id, instance, &[]);
+    let winners = view.compiled.winners(fleet, id);
     InstanceStatus {
         name: instance.name.to_string(),
         regions: instance.regions.iter().map(|&region| fleet.region(region).name.clone()).collect(),
         weight: instance.weight,
+        administrative: said.state.word().into(),
+        weight_percent: said.percent,
+        frozen: view.compiled.is_frozen(id),
+        overrides: winners.into_iter().map(|at| overrides[at].clone()).collect(),
         addresses: instance.addresses.iter().map(|one| address(view, one)).collect(),
     }
 }
 
 fn address(view: &View<'_>, address: &Address) -> AddressStatus {
     let checks: Vec<CheckStatus> = address.targets.iter().map(|&target| check(view, target)).collect();
-    let verdict_of = |target: &TargetId| view.machines[target.0 as usize].verdict();
+    let verdict_of = |target: &TargetId| view.verdicts[target.0 as usize];
     let verdict = Judge::all(address.targets.iter().map(verdict_of));
     AddressStatus { address: address.ip, verdict: word(verdict).into(), checks }
 }

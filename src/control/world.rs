@@ -8,9 +8,9 @@ use super::index::Index;
 use crate::config::{Admin, Configuration, Server, Test};
 use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, PoolId, TargetId};
 use crate::geo;
-use crate::health::Verdict;
-use crate::health::group::{Before, Judge, Rule, Standing};
+use crate::health::group::{Before, Judge, Members, Rule, Standing};
 use crate::health::presence::Return;
+use crate::health::{Operator, Verdict};
 use crate::metrics::Tally;
 use crate::probe::Check;
 use crate::snapshot::{Settings, Snapshot};
@@ -67,6 +67,8 @@ pub struct Health<'a> {
     pub verdicts: &'a [Verdict],
     /// By `InstanceId`, taken for down whatever checks say; may be empty.
     pub down: &'a [bool],
+    /// What the operator says.
+    pub operator: Operator<'a>,
     /// Whether `startup-grace` is over.
     pub grace_over: bool,
     /// The current time.
@@ -77,7 +79,14 @@ pub struct Health<'a> {
 
 impl Health<'_> {
     /// Nothing is known yet.
-    const NONE: Health<'static> = Health { verdicts: &[], down: &[], grace_over: false, now: Tick(0), serial: 0 };
+    const NONE: Health<'static> = Health {
+        verdicts: &[],
+        down: &[],
+        operator: Operator { instances: &[], regions: &[] },
+        grace_over: false,
+        now: Tick(0),
+        serial: 0,
+    };
 }
 
 impl World {
@@ -199,14 +208,15 @@ impl World {
         health: Health<'_>,
         known: impl Fn(usize, Family) -> Known<'k>,
     ) -> Standings {
-        let Health { verdicts, down, grace_over, now, serial } = health;
-        let judge = Judge { fleet: self.fleet(), verdicts, down, grace_over, now };
+        let Health { verdicts, down, operator, grace_over, now, serial } = health;
+        let judge = Judge { fleet: self.fleet(), verdicts, down, operator, grace_over, now };
         let how = self.returns(layout);
         let layout = self.steering.layout(layout);
         let threshold = Rule::Threshold(self.fleet().pool(layout.pool).up_threshold);
         let rule = layout.spill.map_or(threshold, Rule::Spill);
         let of_group = |(group, of): (usize, &Group)| {
-            Family::BOTH.map(|family| judge.judge(&of.members, family, rule, known(group, family).0))
+            let members = Members { instances: &of.members, regions: &of.regions };
+            Family::BOTH.map(|family| judge.judge(members, family, rule, known(group, family).0))
         };
         let mut standings: Vec<[Standing; 2]> = layout.groups.iter().enumerate().map(of_group).collect();
         for family in Family::BOTH.map(|family| family as usize) {
@@ -266,12 +276,20 @@ impl World {
             pools.insert(fleet.instance(id).pool);
         }
         let verdicts = vec![verdict; fleet.targets.len()];
-        let health = Health { verdicts: &verdicts, down: &flags, grace_over: true, now: Tick(0), serial: 0 };
+        let health = Health { verdicts: &verdicts, down: &flags, grace_over: true, ..Health::NONE };
         let mut table = self.base.clone();
         for layout in self.touched_by(&pools) {
             table.set(layout, self.judge(layout, health, None));
         }
         self.freeze(table, 0)
+    }
+
+    /// The layouts that have a member of which `is` is true.
+    #[must_use]
+    pub fn layouts_with(&self, is: impl Fn(InstanceId) -> bool) -> Vec<LayoutId> {
+        let has =
+            |&id: &LayoutId| self.steering.layout(id).groups.iter().any(|group| group.members.iter().any(|&m| is(m)));
+        self.all_layouts().filter(has).collect()
     }
 
     /// The layouts that are watched, and those of `pools`.

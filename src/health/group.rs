@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::Verdict;
 use super::presence::{ALL, Presence, Return, Seen};
-use crate::fleet::{Address, Family, Fleet, InstanceId, TargetId};
+use super::{Administrative, Operator, Verdict};
+use crate::fleet::{Address, Family, Fleet, InstanceId, RegionId, TargetId};
 use crate::time::Tick;
 
 /// An instance that may be picked, with those of its addresses that may be handed out.
@@ -81,10 +81,21 @@ pub struct Judge<'a> {
     pub verdicts: &'a [Verdict],
     /// By [`InstanceId`]: taken for down whatever its checks say; may be shorter.
     pub down: &'a [bool],
+    /// What the operator says.
+    pub operator: Operator<'a>,
     /// Whether `startup-grace` is over, so that unknown instances count as allowed.
     pub grace_over: bool,
     /// The current time.
     pub now: Tick,
+}
+
+/// The instances of a group.
+#[derive(Clone, Copy, Debug)]
+pub struct Members<'a> {
+    /// In configured order.
+    pub instances: &'a [InstanceId],
+    /// The regions it stands for; empty = any.
+    pub regions: &'a [RegionId],
 }
 
 impl Candidates {
@@ -115,10 +126,11 @@ impl Candidates {
 impl Judge<'_> {
     /// The standing of `members` in `family`; `before` is what was known of the same group.
     #[must_use]
-    pub fn judge(&self, members: &[InstanceId], family: Family, rule: Rule, before: Option<Before>) -> Standing {
+    pub fn judge(&self, members: Members<'_>, family: Family, rule: Rule, before: Option<Before>) -> Standing {
         let mut standing = Standing::default();
-        for &id in members {
-            self.sort_in(&mut standing, id, family);
+        let scale = self.scale(members);
+        for &id in members.instances {
+            self.sort_in(&mut standing, id, family, members.regions, scale);
         }
         let counted =
             if self.grace_over { standing.allowed.weight } else { standing.allowed.weight - standing.unknown.weight };
@@ -139,21 +151,37 @@ impl Judge<'_> {
         standing
     }
 
-    fn sort_in(&self, standing: &mut Standing, id: InstanceId, family: Family) {
+    /// In what unit effective weights are whole numbers, in 1/100 of the configured ones: 100 while nobody's weight is
+    /// overridden. It is as great as can be, so that cycles of round-robin stay short.
+    fn scale(&self, members: Members<'_>) -> u32 {
+        let percent = |id: InstanceId| self.operator.of(id, self.fleet.instance(id), members.regions).percent;
+        if self.operator.is_silent() || members.instances.iter().all(|&id| percent(id) == 100) {
+            return 100;
+        }
+        let parts = |&id: &InstanceId| self.fleet.instance(id).weight * u32::from(percent(id));
+        members.instances.iter().map(parts).fold(0, greatest_common_divisor).max(1)
+    }
+
+    fn sort_in(&self, standing: &mut Standing, id: InstanceId, family: Family, regions: &[RegionId], scale: u32) {
         let instance = self.fleet.instance(id);
-        if instance.weight == 0 {
+        let said = self.operator.of(id, instance, regions);
+        let weight = instance.weight * u32::from(said.percent) / scale;
+        if weight == 0 || said.state.removes() {
             return;
         }
         let addresses = || instance.addresses.iter().filter(|address| Family::of(address.ip) == family);
         let with = |verdict| addresses().filter(move |&a| self.verdict(a) == verdict).map(|address| address.ip);
-        standing.allowed.push(id, instance.weight, addresses().map(|address| address.ip));
+        standing.allowed.push(id, weight, addresses().map(|address| address.ip));
+        if said.state == Administrative::ForcedUp {
+            return standing.eligible.push(id, weight, addresses().map(|address| address.ip));
+        }
         if self.down.get(id.0 as usize).is_some_and(|&down| down) {
             return;
         }
         if with(Verdict::Up).next().is_some() {
-            standing.eligible.push(id, instance.weight, with(Verdict::Up));
+            standing.eligible.push(id, weight, with(Verdict::Up));
         } else {
-            standing.unknown.push(id, instance.weight, with(Verdict::Unknown));
+            standing.unknown.push(id, weight, with(Verdict::Unknown));
         }
     }
 
@@ -178,6 +206,10 @@ impl Judge<'_> {
 /// `part` ÷ `whole` of 2^32, at most [`ALL`].
 fn share_of(part: u64, whole: u64) -> u32 {
     u32::try_from((u128::from(part) << 32) / u128::from(whole.max(1))).unwrap_or(ALL)
+}
+
+fn greatest_common_divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 impl Standing {
@@ -205,7 +237,8 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{Instance, PoolId, RegionId};
+    use crate::fleet::{Instance, PoolId};
+    use crate::health::Said;
 
     /// Instances with one IPv4 address and one target each, of these weights.
     fn fleet(weights: &[u32]) -> Fleet {
@@ -238,8 +271,51 @@ mod tests {
             .collect();
         let fleet = fleet(weights);
         let members: Vec<InstanceId> = (0..weights.len() as u32).map(InstanceId).collect();
-        let judge = Judge { fleet: &fleet, verdicts: &verdicts, down: &[], grace_over, now: Tick(1000) };
-        judge.judge(&members, Family::V4, rule, before.map(Standing::before))
+        let operator = Operator::default();
+        let judge = Judge { fleet: &fleet, verdicts: &verdicts, down: &[], operator, grace_over, now: Tick(1000) };
+        judge.judge(all(&members), Family::V4, rule, before.map(Standing::before))
+    }
+
+    fn all(instances: &[InstanceId]) -> Members<'_> {
+        Members { instances, regions: &[] }
+    }
+
+    /// `i0:3 i1:1 / i0:3 +`: eligible with their weights, allowed, available.
+    fn with_operator(weights: &[u32], verdicts: &[Verdict], said: &[Said]) -> String {
+        let (fleet, operator) = (fleet(weights), Operator { instances: said, regions: &[] });
+        let members: Vec<InstanceId> = (0..weights.len() as u32).map(InstanceId).collect();
+        let judge = Judge { fleet: &fleet, verdicts, down: &[], operator, grace_over: true, now: Tick(0) };
+        let standing = judge.judge(all(&members), Family::V4, Rule::Threshold(5000), None);
+        let list = |candidates: &Candidates| {
+            let shown = candidates.list.iter().map(|one| format!("i{}:{}", one.instance.0, one.weight));
+            shown.collect::<Vec<_>>().join(" ")
+        };
+        let mark = if standing.available { "+" } else { "-" };
+        format!("{} / {} {mark}", list(&standing.eligible), list(&standing.allowed))
+    }
+
+    #[test]
+    fn the_operator_decides_beside_the_checks() {
+        use Administrative::{Drained, Enabled, ForcedDown, ForcedUp};
+        use Verdict::{Down, Unknown, Up};
+        let row = |weights, verdicts: &[Verdict], said: &[(Administrative, u16)], expected| {
+            let said: Vec<Said> = said.iter().map(|&(state, percent)| Said { state, percent }).collect();
+            assert_eq!(with_operator(weights, verdicts, &said), expected, "{weights:?} {verdicts:?} {said:?}");
+        };
+        row(&[1, 1], &[Up, Up], &[], "i0:1 i1:1 / i0:1 i1:1 +");
+        row(&[1, 1], &[Up, Up], &[(Drained, 100)], "i1:1 / i1:1 +");
+        row(&[1, 1], &[Up, Up], &[(Enabled, 100), (ForcedDown, 100)], "i0:1 / i0:1 +");
+        // What is drained does not count, so the other one is all there is.
+        row(&[3, 1], &[Up, Up], &[(Drained, 100)], "i1:1 / i1:1 +");
+        row(&[3, 1], &[Down, Up], &[], "i1:1 / i0:3 i1:1 -");
+        row(&[3, 1], &[Down, Unknown], &[(ForcedUp, 100)], "i0:3 / i0:3 i1:1 +");
+        row(&[1, 1], &[Up, Up], &[(Drained, 100), (ForcedDown, 100)], " /  -");
+        row(&[1, 1], &[Up, Up], &[(Enabled, 50)], "i0:1 i1:2 / i0:1 i1:2 +");
+        row(&[1, 1], &[Up, Up], &[(Enabled, 0)], "i1:1 / i1:1 +");
+        row(&[1, 1], &[Up, Up], &[(ForcedUp, 0)], "i1:1 / i1:1 +");
+        row(&[2, 6], &[Up, Up], &[(Enabled, 33)], "i0:11 i1:100 / i0:11 i1:100 +");
+        row(&[1_000_000, 1], &[Up, Up], &[(Enabled, 1000)], "i0:10000000 i1:1 / i0:10000000 i1:1 +");
+        row(&[1, 0], &[Up, Up], &[(Enabled, 100), (ForcedUp, 100)], "i0:1 / i0:1 +");
     }
 
     #[test]
@@ -303,8 +379,15 @@ mod tests {
         let both = [fleet.instances[0].addresses[0].clone(), six];
         fleet.instances[0].addresses = both.into();
         let verdicts = [Verdict::Down, Verdict::Up];
-        let judge = Judge { fleet: &fleet, verdicts: &verdicts, down: &[], grace_over: true, now: Tick(0) };
-        let of = |family| judge.judge(&[InstanceId(0)], family, Rule::Threshold(5000), None);
+        let judge = Judge {
+            fleet: &fleet,
+            verdicts: &verdicts,
+            down: &[],
+            operator: Operator::default(),
+            grace_over: true,
+            now: Tick(0),
+        };
+        let of = |family| judge.judge(all(&[InstanceId(0)]), family, Rule::Threshold(5000), None);
         assert!(!of(Family::V4).available);
         assert!(of(Family::V6).available);
         assert_eq!(of(Family::V6).eligible.addresses.len(), 1);

@@ -1,12 +1,14 @@
-//! Pure health: observations in, verdicts out (`machine`), which regions can serve (`group`), and how they come back
-//! (`presence`).
+//! Pure health: observations in, verdicts out (`machine`), what the operator says beside it (`operator`), which regions
+//! can serve (`group`), and how they come back (`presence`).
 
 pub mod group;
 pub mod machine;
+pub mod operator;
 pub mod presence;
 
 pub use group::Standing;
 pub use machine::{Evidence, Last, Machine, Transition};
+pub use operator::{Administrative, Operator, Said};
 pub use presence::Presence;
 
 use std::sync::Arc;

@@ -358,7 +358,10 @@ impl<'a> Walk<'a, '_> {
         let holds = |roster: &Roster| roster.entries.iter().any(|entry| entry.instance == id);
         let state = match () {
             () if instance.weight == 0 => return format!("{} never (weight 0)", instance.name),
-            () if !holds(&selection.allowed) => return format!("{} has no address of this family", instance.name),
+            () if !instance.addresses.iter().any(|address| Family::of(address.ip) == self.family) => {
+                return format!("{} has no address of this family", instance.name);
+            }
+            () if !holds(&selection.allowed) => return format!("{} is taken out by an override", instance.name),
             () if holds(&selection.eligible) => "up",
             () if holds(&selection.unknown) => "unknown",
             () => "down",
@@ -406,6 +409,22 @@ fn pass_of(selection: &Selection, roster: &Roster) -> u64 {
 #[must_use]
 pub fn sticky_bits(sticky: Sticky, address: IpAddr) -> u8 {
     if address.is_ipv4() { sticky.ipv4 } else { sticky.ipv6 }
+}
+
+/// Whether standings `after` leave some client of a service without the last available region that it has `before`, or
+/// without the last eligible instance.
+#[must_use]
+pub fn takes_last(steering: &Steering, before: &Table, after: &Table, steered: &Steered, family: Family) -> bool {
+    let client = Client::of_resolver(IpAddr::from([0, 0, 0, 0]));
+    let of = |standings, order: &Order, is: fn(&Selection) -> bool| {
+        let mut walk = Walk { steering, standings, client: &client, family, fences: Fences::default(), scope: 0 };
+        walk.fences.add(order.fence.as_deref());
+        let mut open = walk.open(steered, standings.get(steered.layout), &order.groups, family);
+        open.any(|serving| is(serving.selection))
+    };
+    let takes = |order: &Order, is: fn(&Selection) -> bool| of(before, order, is) && !of(after, order, is);
+    let eligible = |selection: &Selection| !selection.eligible.is_empty();
+    steered.orders.orders.iter().any(|order| takes(order, |selection| selection.available) || takes(order, eligible))
 }
 
 /// Whether some client of a service gets an answer of the third pass now: the service fails open, or has nothing left.

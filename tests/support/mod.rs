@@ -51,7 +51,7 @@ pub(crate) fn say(line: &str) {
 /// The program under test, deaf to variables that the developer may have set.
 pub(crate) fn waymark() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_waymark"));
-    command.env_remove("WAYMARK_CONFIG").env_remove("WAYMARK_LOG");
+    command.env_remove("WAYMARK_CONFIG").env_remove("WAYMARK_LOG").env_remove("SUDO_USER");
     command
 }
 

@@ -10,7 +10,7 @@ use waymark::answer::{Transport, Worker, respond};
 use waymark::control::World;
 use waymark::control::world::Health;
 use waymark::fleet::{Family, InstanceId};
-use waymark::health::Verdict;
+use waymark::health::{Operator, Verdict};
 use waymark::snapshot::Snapshot;
 use waymark::steering::{LayoutId, Table};
 use waymark::time::Tick;
@@ -119,6 +119,7 @@ impl Node {
         let health = Health {
             verdicts: &self.verdicts,
             down: &self.down,
+            operator: Operator::default(),
             grace_over: self.grace_over,
             now: self.now,
             serial: self.serial,

@@ -1,0 +1,252 @@
+//! `waymark drain | enable | force-up | force-down | weight | freeze | resume | overrides`: what the operator says beside the checks
+//! (SPEC 8.2).
+
+use std::time::Duration;
+
+use clap::Args;
+use comfy_table::Table;
+
+use super::status::{span, table};
+use super::{ControlArg, End, output};
+use crate::admin::client::{self, Failure};
+use crate::admin::overrides::Wanted;
+use crate::config;
+use crate::control::overrides::percent;
+use crate::control::{Action, Applied, Override, Wish};
+use crate::time::unix_seconds;
+
+/// Most instances named in the answer of a command.
+const MOST_NAMED: usize = 10;
+
+/// What an order says beside its action.
+#[derive(Args, Debug)]
+pub(super) struct Order {
+    /// instance/POOL/NAME, pool/NAME or region/NAME; * stands for any characters of a name
+    target: String,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+/// How an order is given.
+#[derive(Args, Debug)]
+struct Manner {
+    /// How long: 30m, 2h, 1d12h; without it, until it is ended
+    #[arg(long = "for", value_name = "TIME", value_parser = time)]
+    lasts: Option<Duration>,
+    /// Why; shown wherever the override is
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    /// Also when it takes the last available region or instance of a service, or names nothing yet
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    control: ControlArg,
+    /// Print what was done as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `waymark weight` says.
+#[derive(Args, Debug)]
+pub(super) struct Weight {
+    /// instance/POOL/NAME; * stands for any characters of a name
+    target: String,
+    /// How much of the configured weight, from 0% (nothing) to 1000%
+    #[arg(value_name = "SHARE", value_parser = percent)]
+    share: u16,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+/// What `waymark freeze` says.
+#[derive(Args, Debug)]
+pub(super) struct Freeze {
+    /// all, instance/POOL/NAME, pool/NAME or region/NAME; * stands for any characters of a name
+    target: String,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+/// What `waymark resume` says.
+#[derive(Args, Debug)]
+pub(super) struct Resume {
+    /// As it was typed to be frozen; all ends every freeze
+    #[arg(default_value = "all")]
+    target: String,
+    #[command(flatten)]
+    control: ControlArg,
+    /// Print what was done as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `waymark overrides` says.
+#[derive(Args, Debug)]
+pub(super) struct Overrides {
+    /// End the overrides whose target was typed exactly so
+    #[arg(long, value_name = "TARGET")]
+    remove: Option<String>,
+    /// With --remove: also when it takes the last available region or instance of a service
+    #[arg(long, requires = "remove")]
+    force: bool,
+    #[command(flatten)]
+    control: ControlArg,
+    /// Print them as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let time = config::duration(text).filter(|time| time.subsec_millis() == 0);
+    time.ok_or_else(|| format!("{text:?} is no time in whole seconds, as 30m, 2h, 1d12h"))
+}
+
+impl Order {
+    /// Gives the order.
+    pub(super) fn run(self, action: Action) -> End {
+        self.manner.give(self.target, action)
+    }
+}
+
+impl Weight {
+    pub(super) fn run(self) -> End {
+        self.manner.give(self.target, Action::Weight(self.share))
+    }
+}
+
+impl Freeze {
+    pub(super) fn run(self) -> End {
+        self.manner.give(self.target, Action::Freeze)
+    }
+}
+
+impl Resume {
+    pub(super) fn run(self) -> End {
+        self.control.end(&self.target, &[("only", "freeze")], self.json)
+    }
+}
+
+impl Manner {
+    fn give(self, target: String, action: Action) -> End {
+        let Manner { lasts, reason, force, control, json } = self;
+        let wish = Wish { target, action, who: String::new(), why: reason, lasts };
+        if let Err(problem) = wish.check() {
+            output::error(&problem);
+            return End::Wrong;
+        }
+        let Wish { target, action, why: reason, .. } = wish;
+        let wanted =
+            Wanted { target, action, reason, for_s: lasts.map(|lasts| lasts.as_secs()), force, who: on_behalf() };
+        control.ask(|socket| client::set_override(socket, &wanted), |applied| show(&wanted, applied, json))
+    }
+}
+
+/// Who uses sudo.
+fn on_behalf() -> Option<String> {
+    std::env::var("SUDO_USER").ok().filter(|user| !user.is_empty())
+}
+
+fn show(wanted: &Wanted, applied: &Applied, json: bool) {
+    if json {
+        return output::json(applied);
+    }
+    let lasts = wanted.for_s.map_or(String::new(), |seconds| format!(" for {}", span(seconds)));
+    output::line(&format!("{} {}{lasts}: {}", wanted.action, wanted.target, named(&applied.instances)));
+    for of in &applied.held_by {
+        output::line(&format!("some stay out, by another level: {of}"));
+    }
+    if let Some(seconds) = applied.caches_hold_s {
+        output::line(&format!("caches may hand out answers of before for {} more", span(seconds.into())));
+    }
+    lost(applied);
+}
+
+/// `2 instances: web/eu-1 web/eu-2`.
+fn named(instances: &[String]) -> String {
+    let shown: Vec<&str> = instances.iter().take(MOST_NAMED).map(String::as_str).collect();
+    let more = if instances.len() > shown.len() { " …" } else { "" };
+    match instances.len() {
+        0 => "no instance now, those that will be named so".into(),
+        count => format!("{}: {}{more}", output::count(count, "instance"), shown.join(" ")),
+    }
+}
+
+fn lost(applied: &Applied) {
+    for service in &applied.lost {
+        output::line(&format!("service/{service} has lost its last region or instance, for some clients at least"));
+    }
+}
+
+impl Overrides {
+    pub(super) fn run(self) -> End {
+        let Overrides { remove, force, control, json } = self;
+        match remove {
+            None => control.ask(client::overrides, |listed| match json {
+                true => output::json(listed),
+                false => print(&listed.overrides),
+            }),
+            Some(target) => control.end(&target, &[("force", if force { "true" } else { "false" })], json),
+        }
+    }
+}
+
+fn print(overrides: &[Override]) {
+    if overrides.is_empty() {
+        return output::line("no overrides: checks decide");
+    }
+    output::line(&list(overrides).to_string());
+}
+
+fn ended(applied: &Applied) {
+    applied.ended.iter().for_each(|of| output::line(&format!("ended: {of}")));
+    lost(applied);
+}
+
+/// A table of overrides, oldest first.
+pub(super) fn list(overrides: &[Override]) -> Table {
+    let now = unix_seconds();
+    let mut table = table(&["OVERRIDE", "ACTION", "BY", "SINCE", "LEFT", "REASON"]);
+    for of in overrides {
+        let left = of.until.map_or_else(|| "no end".into(), |until| span(until.saturating_sub(now)));
+        let since = span(now.saturating_sub(of.since));
+        let why = if of.why.is_empty() { "-".into() } else { of.why.clone() };
+        table.add_row([of.target.clone(), of.action.to_string(), of.who.clone(), since, left, why]);
+    }
+    table
+}
+
+impl ControlArg {
+    /// Has overrides of a target ended, and shows which.
+    fn end(&self, target: &str, manner: &[(&str, &str)], json: bool) -> End {
+        let who = on_behalf();
+        let who = who.iter().map(|who| ("who", who.as_str()));
+        let manner: Vec<(&str, &str)> = manner.iter().copied().chain(who).collect();
+        self.ask(
+            |socket| client::end_override(socket, target, &manner),
+            |applied| if json { output::json(applied) } else { ended(applied) },
+        )
+    }
+
+    /// Asks the server and shows its answer.
+    fn ask<T>(&self, ask: impl FnOnce(&std::path::Path) -> Result<T, Failure>, show: impl FnOnce(&T)) -> End {
+        let socket = match self.socket() {
+            Ok(socket) => socket,
+            Err(end) => return end,
+        };
+        match ask(&socket) {
+            Ok(answer) => {
+                show(&answer);
+                End::Done
+            }
+            Err(failure) => {
+                let place = if matches!(failure, Failure::Refused(_)) {
+                    String::new()
+                } else {
+                    format!("{}: ", socket.display())
+                };
+                output::error(&format!("{place}{failure}"));
+                if failure.is_wrong() { End::Wrong } else { End::Failed }
+            }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Orders of the operator, one after another: planned, written to the disk, applied, served, and only then acknowledged.
+//!
+//! ```text
+//!  Change::Override ─► plan (refused: answered at once) ─► save, in a thread of its own ─► apply ─► publish ─► answered
+//!       others wait ◄──────────────────── while one is saved ────────┘
+//! ```
+//! What cannot be written is refused and changes nothing. The control loop never waits for the disk.
+
+use std::collections::VecDeque;
+use std::{future, io, mem};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::overrides::{Compiled, Override, Overrides, Wish};
+use super::store::Store;
+use crate::fleet::Fleet;
+use crate::health::Operator;
+use crate::time::{Tick, unix_seconds};
+
+/// Most orders that wait for the disk.
+const MOST_WAITING: usize = 64;
+
+/// An order.
+#[derive(Debug)]
+pub struct Order {
+    /// What is wanted.
+    pub what: What,
+    /// Whether also when it takes the last region or instance of a service, or names nothing.
+    pub force: bool,
+    /// Where the answer goes.
+    pub reply: Reply,
+}
+
+/// Where the answer to an order goes.
+pub type Reply = oneshot::Sender<Result<Applied, Refusal>>;
+
+/// What an order wants.
+#[derive(Debug)]
+pub enum What {
+    /// An override more.
+    Set(Wish),
+    /// To end those typed so.
+    End {
+        /// As typed.
+        target: String,
+        /// Who wants that.
+        who: String,
+    },
+    /// To end the freezes typed so; all of them for `all`.
+    Resume {
+        /// As typed.
+        target: String,
+        /// Who wants that.
+        who: String,
+    },
+}
+
+impl What {
+    /// What it is about, as typed.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        match self {
+            What::Set(Wish { target, .. }) | What::End { target, .. } | What::Resume { target, .. } => target,
+        }
+    }
+}
+
+/// What an order did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The override that was set.
+    pub set: Option<Override>,
+    /// The overrides that were ended by the order.
+    pub ended: Vec<Override>,
+    /// The instances that the target names now, `web/eu-1`.
+    pub instances: Vec<String>,
+    /// Overrides of other levels that still keep some of them out.
+    pub held_by: Vec<Override>,
+    /// Services that lost their last region or instance, by force.
+    pub lost: Vec<String>,
+    /// Where it takes instances out: how long answers of before may be kept in caches, seconds.
+    #[serde(default)]
+    pub caches_hold_s: Option<u32>,
+}
+
+/// Why an order was refused; it changed nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What kind of refusal.
+    pub code: RefusalCode,
+    /// In words.
+    pub error: String,
+    /// What to do.
+    pub hint: Option<String>,
+    /// Services that would lose their last region or instance.
+    pub services: Vec<String>,
+}
+
+/// Kinds of refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalCode {
+    /// It is not well-formed.
+    Wrong,
+    /// The target names nothing.
+    NotFound,
+    /// It would take the last region or instance of a service.
+    LastAvailable,
+    /// It could not be written.
+    NotStored,
+    /// Not from here.
+    Forbidden,
+    /// Too many orders wait, or the server ends.
+    Busy,
+}
+
+impl Refusal {
+    /// Without services.
+    #[must_use]
+    pub fn new(code: RefusalCode, error: impl Into<String>, hint: Option<&str>) -> Refusal {
+        Refusal { code, error: error.into(), hint: hint.map(Into::into), services: Vec::new() }
+    }
+}
+
+/// What an order comes to.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) overrides: Overrides,
+    pub(super) applied: Applied,
+    /// One line for the log.
+    pub(super) line: String,
+}
+
+#[derive(Debug)]
+struct Saving {
+    /// `None` where the list is only tidied up.
+    plan: Option<(Plan, Reply)>,
+    written: JoinHandle<io::Result<()>>,
+}
+
+/// The overrides in force and the orders on their way.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    overrides: Overrides,
+    compiled: Compiled,
+    /// `None` = they are kept in memory alone.
+    store: Option<Store>,
+    saving: Option<Saving>,
+    waiting: VecDeque<Order>,
+    /// To be answered when they are served.
+    applied: Vec<(Reply, Applied)>,
+}
+
+impl Desk {
+    pub(super) fn overrides(&self) -> &Overrides {
+        &self.overrides
+    }
+
+    pub(super) fn compiled(&self) -> &Compiled {
+        &self.compiled
+    }
+
+    pub(super) fn operator(&self) -> Operator<'_> {
+        self.compiled.operator()
+    }
+
+    pub(super) fn keep_in(&mut self, store: Store) {
+        self.store = Some(store);
+    }
+
+    /// Puts these in force; what they said before.
+    pub(super) fn set(&mut self, overrides: Overrides, fleet: &Fleet) -> Compiled {
+        self.overrides = overrides;
+        self.recompile(fleet)
+    }
+
+    /// Matches all targets anew; what they said before.
+    pub(super) fn recompile(&mut self, fleet: &Fleet) -> Compiled {
+        let compiled = self.overrides.compile(fleet);
+        mem::replace(&mut self.compiled, compiled)
+    }
+
+    pub(super) fn is_saving(&self) -> bool {
+        self.saving.is_some()
+    }
+
+    /// Puts an order behind those that wait for the disk.
+    pub(super) fn wait(&mut self, order: Order) {
+        if self.waiting.len() < MOST_WAITING {
+            return self.waiting.push_back(order);
+        }
+        let hint = "the disk of state-dir may be slow or hang; try again";
+        answer(order.reply, Err(Refusal::new(RefusalCode::Busy, "too many orders wait to be written", Some(hint))));
+    }
+
+    /// The next order, when nothing is saved.
+    pub(super) fn next(&mut self) -> Option<Order> {
+        if self.is_saving() { None } else { self.waiting.pop_front() }
+    }
+
+    /// Begins to write what a plan comes to.
+    pub(super) fn save(&mut self, plan: Plan, reply: Reply) {
+        let written = self.write(&plan.overrides);
+        self.saving = Some(Saving { plan: Some((plan, reply)), written });
+    }
+
+    /// Begins to write what is in force, unless a write is under way, which comes to the same in the end.
+    pub(super) fn tidy(&mut self) {
+        if !self.is_saving() {
+            self.saving = Some(Saving { plan: None, written: self.write(&self.overrides) });
+        }
+    }
+
+    fn write(&self, overrides: &Overrides) -> JoinHandle<io::Result<()>> {
+        let list: Vec<Override> = overrides.iter().cloned().collect();
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || store.map_or(Ok(()), |store| store.save(&list)))
+    }
+
+    /// Waits for the end of the write under way; for ever when there is none.
+    pub(super) async fn written(&mut self) -> io::Result<()> {
+        match &mut self.saving {
+            Some(saving) => (&mut saving.written).await.unwrap_or_else(|error| Err(io::Error::other(error))),
+            None => future::pending().await,
+        }
+    }
+
+    /// Ends the write under way: the plan that is to be applied, unless it was not written, which is answered here.
+    pub(super) fn end_saving(&mut self, written: io::Result<()>) -> Option<(Plan, Reply)> {
+        let plan = self.saving.take()?.plan;
+        let Err(error) = written else { return plan };
+        tracing::error!("overrides cannot be written: {error}");
+        let (_, reply) = plan?;
+        let error = format!("it cannot be written to state-dir, so nothing was changed: {error}");
+        answer(reply, Err(Refusal::new(RefusalCode::NotStored, error, Some("make room there, then try again"))));
+        None
+    }
+
+    /// To be answered with the next publish.
+    pub(super) fn acknowledge_later(&mut self, reply: Reply, applied: Applied) {
+        self.applied.push((reply, applied));
+    }
+
+    /// All that was applied is served.
+    pub(super) fn acknowledge(&mut self) {
+        self.applied.drain(..).for_each(|(reply, applied)| answer(reply, Ok(applied)));
+    }
+
+    /// Ends the overrides whose time is over; says so, and which end soon.
+    pub(super) fn end_due(&mut self, now: Tick) -> Option<Overrides> {
+        for (of, left) in self.overrides.announce(now) {
+            tracing::warn!("override ends in {} min: {of}", left.as_secs().div_ceil(60));
+        }
+        let mut left = self.overrides.clone();
+        let over = left.end(now);
+        over.iter().for_each(|of| tracing::warn!("override has ended: {of}"));
+        (!over.is_empty()).then_some(left)
+    }
+}
+
+impl Overrides {
+    /// What they are after an order; what it does, and the line for the log.
+    pub(super) fn ordered(&self, what: &What, now: Tick) -> Result<(Overrides, Applied, String), Refusal> {
+        match what {
+            What::Set(wish) => {
+                let wrong = |problem| Refusal::new(RefusalCode::Wrong, problem, None);
+                let (overrides, set) = self.with(wish.clone(), now, unix_seconds()).map_err(wrong)?;
+                let lasts = wish.lasts.map_or(String::new(), |lasts| format!(" (for {} s)", lasts.as_secs()));
+                let line = format!("override: {set}{lasts}");
+                Ok((overrides, Applied { set: Some(set), ..Applied::default() }, line))
+            }
+            What::End { target, who } => ended(self.without(target), "override", target, who),
+            What::Resume { target, who } => ended(self.thawed(target), "freeze", target, who),
+        }
+    }
+}
+
+/// What an order that ends overrides comes to.
+fn ended(
+    (left, ended): (Overrides, Vec<Override>),
+    noun: &str,
+    target: &str,
+    who: &str,
+) -> Result<(Overrides, Applied, String), Refusal> {
+    if ended.is_empty() {
+        let error = format!("there is no {noun} of {target}");
+        return Err(Refusal::new(RefusalCode::NotFound, error, Some("see `waymark overrides`")));
+    }
+    let line = format!("{noun} of {target} ended by {who}");
+    Ok((left, Applied { ended, ..Applied::default() }, line))
+}
+
+fn answer(reply: Reply, answer: Result<Applied, Refusal>) {
+    // Whoever asked may be gone.
+    let _ = reply.send(answer);
+}

@@ -1,0 +1,580 @@
+//! Histories of observations, reloads and orders, with a clock that the tests set and probes that never run.
+
+use super::*;
+use crate::config;
+use crate::control::{Applied, Order, Refusal, RefusalCode, Store, What, Wish};
+use crate::health::Observation;
+use crate::probe;
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+
+/// Two pools with a service each; targets are numbered a1 a2 b1 b2 c1.
+const CONFIG: &str = r#"
+        [zones."example.com"]
+        file = "zone"
+        [regions.a]
+        [regions.b]
+        [checks.tcp]
+        type = "tcp"
+        port = 80
+        interval = "1s"
+        timeout = "500ms"
+        fall = 2
+        rise = 2
+        hold-down = "30s"
+        [pools.one]
+        check = "tcp"
+        [pools.one.instances]
+        a1 = { region = "a", address = "192.0.2.1" }
+        a2 = { region = "a", address = "192.0.2.2" }
+        b1 = { region = "b", address = "192.0.2.3" }
+        b2 = { region = "b", address = "192.0.2.4" }
+        [pools.two]
+        check = "tcp"
+        [pools.two.instances]
+        c1 = { region = "a", address = "192.0.2.5" }
+        [services."one.example.com"]
+        pool = "one"
+        steer = "failover"
+        order = ["a", "b"]
+        [services."two.example.com"]
+        pool = "two"
+        steer = "failover"
+    "#;
+
+fn world(config: &str) -> World {
+    let folder = tempfile::tempdir().expect("a folder");
+    let zone = "@ 60 IN SOA ns hm 1 1 1 1 1\n@ 60 IN NS ns\nns 60 IN A 192.0.2.53\n";
+    std::fs::write(folder.path().join("zone"), zone).expect("written");
+    let path = folder.path().join("waymark.toml");
+    std::fs::write(&path, config).expect("written");
+    let loaded = config::load(&path);
+    World::compile(loaded.configuration.unwrap_or_else(|| panic!("{:?}", loaded.problems)))
+}
+
+struct Fixture {
+    state: State,
+    published: Published,
+    now: u64,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let (sink, _) = mpsc::channel(1);
+        // It probes nothing: reports are made here.
+        let prober = Prober::start(&[], &[], probe::Settings::default(), sink);
+        let published: Published = Arc::new(ArcSwap::default());
+        let state = State::new(Arc::new(world(CONFIG)), Arc::clone(&published), prober, Tick(0));
+        Fixture { state, published, now: 0 }
+    }
+
+    fn reload(&mut self, config: &str, now: Tick) {
+        let next = Succession::new(Arc::new(world(config)), &self.state.world);
+        self.state.reload(next, now);
+    }
+
+    /// Observes `outcomes` of a target, a second apart, publishing after each.
+    fn observe(&mut self, target: u32, outcomes: &str) {
+        for letter in outcomes.chars() {
+            self.report(target, if letter == 'p' { Outcome::Pass } else { Outcome::Fail });
+            if self.state.is_dirty() {
+                self.state.publish(Tick(self.now));
+            }
+        }
+    }
+
+    /// Observes a target a second later, without publishing.
+    fn report(&mut self, target: u32, outcome: Outcome) {
+        let took = Duration::ZERO;
+        let observation = Observation { target: TargetId(target), outcome, reason: "x".into(), took };
+        self.now += 1000;
+        self.state.report(Report::new(&observation).0, Tick(self.now));
+    }
+
+    /// Gives an order and waits until it is served or refused.
+    async fn order(&mut self, what: What, force: bool) -> Result<Applied, Refusal> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        self.state.apply(Change::Override(Box::new(Order { what, force, reply })), Tick(self.now));
+        if self.state.is_saving() {
+            let written = self.state.written().await;
+            self.state.end_saving(written, Tick(self.now));
+        }
+        if self.state.is_dirty() {
+            self.state.publish(Tick(self.now));
+        }
+        answer.await.expect("an answer")
+    }
+
+    /// `drain region/a`, `weight 50% instance/one/a1`; by force.
+    async fn force(&mut self, text: &str) -> Applied {
+        self.order(what(text), true).await.expect("no refusal")
+    }
+
+    /// `a2 b2/2`: eligible of all, of service one, by region.
+    fn standing(&self) -> String {
+        let snapshot = self.published.load();
+        let standings = snapshot.standings.get(LayoutId(0));
+        let shown = (0..2).filter_map(|group| {
+            let v4 = standings.get(group, Family::V4)?;
+            let mark = if v4.available { "+" } else { "-" };
+            Some(format!("{}/{}{mark}", v4.eligible.entries.len(), v4.allowed.entries.len()))
+        });
+        shown.collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn what(text: &str) -> What {
+    let (action, target) = text.rsplit_once(' ').expect("an action and a target");
+    let action = action.parse().expect("an action");
+    What::Set(Wish { target: target.into(), action, who: "alice".into(), why: String::new(), lasts: None })
+}
+
+#[tokio::test]
+async fn overrides_are_judged_beside_verdicts() {
+    let mut fixture = Fixture::new();
+    for target in 0..5 {
+        fixture.observe(target, "p");
+    }
+    for (order, expected) in [
+        ("drain instance/one/a1", "1/1+ 2/2+"),
+        ("enable instance/one/a1", "2/2+ 2/2+"),
+        ("drain region/a", "0/0- 2/2+"),
+        ("force-up instance/one/a1", "0/0- 2/2+"),
+        ("enable region/a", "2/2+ 2/2+"),
+        ("weight 0% instance/one/b*", "2/2+ 0/0-"),
+        ("enable instance/one/b*", "2/2+ 2/2+"),
+        ("force-down pool/one", "0/0- 0/0-"),
+        ("enable pool/one", "2/2+ 2/2+"),
+    ] {
+        fixture.force(order).await;
+        assert_eq!(fixture.standing(), expected, "{order}");
+    }
+    // What checks say changes meanwhile and afterwards as ever.
+    fixture.observe(0, "ff");
+    fixture.observe(1, "ff");
+    assert_eq!(fixture.standing(), "1/2+ 2/2+", "a1 is forced up");
+    fixture.force("enable instance/one/a1").await;
+    assert_eq!(fixture.standing(), "0/2- 2/2+");
+    assert!(fixture.state.desk.overrides().is_empty());
+}
+
+#[tokio::test]
+async fn the_last_one_is_kept_without_force() {
+    let mut fixture = Fixture::new();
+    for target in 0..5 {
+        fixture.observe(target, "p");
+    }
+    let services = |refused: Result<Applied, Refusal>| refused.expect_err("refused").services;
+    assert_eq!(services(fixture.order(what("drain region/a"), false).await), ["two.example.com"]);
+    assert_eq!(services(fixture.order(what("drain region/*"), false).await), ["one.example.com", "two.example.com"]);
+    assert_eq!(services(fixture.order(what("force-down instance/two/c1"), false).await), ["two.example.com"]);
+    assert_eq!(fixture.standing(), "2/2+ 2/2+");
+    fixture.order(what("drain instance/one/a*"), false).await.expect("region b is left");
+    assert_eq!(fixture.standing(), "0/0- 2/2+");
+    assert_eq!(services(fixture.order(what("drain pool/one"), false).await), ["one.example.com"]);
+    fixture.order(what("force-up instance/one/b1"), false).await.expect("takes nothing");
+    fixture.observe(2, "ff");
+    fixture.observe(3, "ff");
+    assert_eq!(fixture.standing(), "0/0- 1/2+");
+    let end = || What::End { target: "instance/one/b1".into(), who: "bob".into() };
+    assert_eq!(services(fixture.order(end(), false).await), ["one.example.com"]);
+    assert_eq!(fixture.force("drain pool/one").await.lost, ["one.example.com"]);
+    // Nothing is left to be lost.
+    fixture.order(what("drain region/b"), false).await.expect("nothing to lose");
+}
+
+#[tokio::test]
+async fn overrides_stay_over_a_reload_and_meet_new_names() {
+    let mut fixture = Fixture::new();
+    for target in 0..5 {
+        fixture.observe(target, "p");
+    }
+    fixture.force("drain instance/one/a*").await;
+    let more = CONFIG.replace("b1 = {", "a0 = { region = \"b\", address = \"192.0.2.9\" }\n        b1 = {");
+    fixture.reload(&more, Tick(10_000));
+    assert_eq!(fixture.standing(), "0/0- 2/2+");
+    // Without checks nothing is watched, and overrides are judged all the same.
+    let unchecked = CONFIG.replace("check = \"tcp\"\n", "");
+    fixture.reload(&unchecked, Tick(20_000));
+    assert_eq!(fixture.standing(), "0/0- 2/2+");
+    fixture.force("enable instance/one/a1").await;
+    assert_eq!(fixture.standing(), "1/1+ 2/2+");
+    fixture.force("enable instance/one/a*").await;
+    assert_eq!(fixture.standing(), "2/2+ 2/2+");
+}
+
+#[tokio::test]
+async fn an_override_ends_by_itself() {
+    let mut fixture = Fixture::new();
+    for target in 0..5 {
+        fixture.observe(target, "p");
+    }
+    let What::Set(wish) = what("drain instance/one/a*") else { panic!("an override") };
+    let lasts = Some(Duration::from_secs(60));
+    fixture.order(What::Set(Wish { lasts, ..wish }), false).await.expect("no refusal");
+    let (began, ends) = (Tick(fixture.now), Tick(fixture.now + 60_000));
+    assert_eq!(fixture.state.overrides_due(began), lasts);
+    fixture.state.end_overrides(Tick(ends.0 - 1));
+    assert!(!fixture.state.is_dirty());
+    fixture.state.end_overrides(ends);
+    fixture.state.publish(ends);
+    assert_eq!(fixture.standing(), "2/2+ 2/2+");
+    assert_eq!(fixture.state.overrides_due(ends), None);
+}
+
+#[tokio::test]
+async fn orders_wait_for_one_another() {
+    let mut fixture = Fixture::new();
+    for target in 0..5 {
+        fixture.observe(target, "p");
+    }
+    let mut answers = Vec::new();
+    for _ in 0..100 {
+        for text in ["drain instance/one/a1", "enable instance/one/a1", "drain instance/one/a2"] {
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            let order = Order { what: what(text), force: false, reply };
+            fixture.state.apply(Change::Override(Box::new(order)), Tick(fixture.now));
+            answers.push(answer);
+        }
+    }
+    while fixture.state.is_saving() {
+        let written = fixture.state.written().await;
+        fixture.state.end_saving(written, Tick(fixture.now));
+    }
+    fixture.state.publish(Tick(fixture.now));
+    let mut kept = 0;
+    for answer in answers {
+        match answer.await.expect("an answer") {
+            Ok(_) => kept += 1,
+            Err(refusal) => assert_eq!(refusal.code, RefusalCode::Busy),
+        }
+    }
+    // One is written and 64 wait; the last of them enables a1, a2 stays drained.
+    assert_eq!((kept, fixture.standing().as_str()), (65, "1/1+ 2/2+"));
+}
+
+#[tokio::test]
+async fn a_freeze_holds_verdicts_and_nothing_else() {
+    let mut fixture = Fixture::new();
+    for target in 0..4 {
+        fixture.observe(target, "p");
+    }
+    fixture.force("freeze all").await;
+    fixture.observe(4, "p");
+    assert_eq!(fixture.state.verdicts[4], Verdict::Up, "what was never known is learned");
+    fixture.observe(0, "ff");
+    fixture.observe(1, "ff");
+    assert_eq!(fixture.standing(), "2/2+ 2/2+");
+    fixture.force("drain instance/one/b1").await;
+    assert_eq!(fixture.standing(), "2/2+ 1/1+");
+    // Another order of pools gives every target another number.
+    let (head, tail) = CONFIG.split_once("[pools.one]").expect("a pool");
+    let (one, rest) = tail.split_once("[pools.two]").expect("a pool");
+    let (two, services) = rest.split_once("[services.").expect("services");
+    fixture.reload(&format!("{head}[pools.two]{two}[pools.one]{one}[services.{services}"), Tick(100_000));
+    assert_eq!(fixture.standing(), "2/2+ 1/1+");
+    let status = fixture.state.status(Tick(100_000));
+    let address = &status.pools[1].instances[0].addresses[0];
+    assert_eq!((&*address.verdict, &*address.checks[0].verdict), ("up", "down"));
+    assert!(status.pools[1].instances[0].frozen);
+    let resume = What::Resume { target: "all".into(), who: "bob".into() };
+    fixture.order(resume, false).await.expect("something to resume");
+    assert_eq!(fixture.standing(), "0/2- 1/1+");
+}
+
+#[tokio::test]
+async fn what_is_not_written_is_not_done() {
+    let mut fixture = Fixture::new();
+    for target in 0..5 {
+        fixture.observe(target, "p");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    fixture.state.keep_overrides(Store::new(folder.path()), Tick(0));
+    fixture.force("drain instance/one/a1").await;
+    std::fs::create_dir(folder.path().join("overrides.new")).expect("in the way");
+    let refusal = fixture.order(what("drain instance/one/a2"), false).await.expect_err("refused");
+    assert_eq!(refusal.code, RefusalCode::NotStored);
+    assert_eq!(fixture.standing(), "1/1+ 2/2+");
+    assert_eq!(Store::new(folder.path()).load().len(), 1);
+    let nothing = fixture.order(what("drain region/mars"), false).await.expect_err("refused");
+    assert_eq!(nothing.code, RefusalCode::NotFound);
+}
+
+#[tokio::test]
+async fn a_reload_forgets_what_the_world_before_touched() {
+    let mut fixture = Fixture::new();
+    for target in 0..5 {
+        fixture.report(target, Outcome::Pass);
+    }
+    let (one, _) = CONFIG.split_once("[services.\"two").expect("a service");
+    fixture.reload(one, Tick(10_000));
+    assert_eq!(fixture.standing(), "2/2+ 2/2+");
+}
+
+#[tokio::test]
+async fn a_verdict_changes_what_it_touches_alone() {
+    let mut fixture = Fixture::new();
+    for target in 0..5 {
+        assert!(!*fixture.state.settled().borrow());
+        fixture.observe(target, "p");
+    }
+    assert!(*fixture.state.settled().borrow());
+    assert_eq!(fixture.standing(), "2/2+ 2/2+");
+    let before = fixture.published.load_full();
+    fixture.observe(4, "ff");
+    let after = fixture.published.load_full();
+    assert_eq!(after.serial, before.serial + 1);
+    let is_shared = |layout| {
+        let entries = |snapshot: &crate::snapshot::Snapshot| {
+            let selection = snapshot.standings.get(LayoutId(layout)).get(0, Family::V4).cloned();
+            selection.expect("IPv4").eligible.entries
+        };
+        Arc::ptr_eq(&entries(&before), &entries(&after))
+    };
+    assert_eq!((is_shared(0), is_shared(1)), (true, false));
+    assert_eq!(fixture.state.failing_open, [[false; 2], [true, false]]);
+    fixture.observe(4, "pp");
+    assert_eq!(fixture.state.failing_open, [[false; 2]; 2]);
+}
+
+#[tokio::test]
+async fn the_first_round_ends_when_it_is_published() {
+    let mut fixture = Fixture::new();
+    (0..5).for_each(|target| fixture.report(target, Outcome::Pass));
+    assert!(!*fixture.state.settled().borrow());
+    fixture.state.publish(Tick(fixture.now));
+    assert!(*fixture.state.settled().borrow());
+    assert_eq!(fixture.standing(), "2/2+ 2/2+");
+}
+
+#[tokio::test]
+async fn unknown_targets_count_after_the_grace_and_new_ones_get_their_own() {
+    let mut fixture = Fixture::new();
+    fixture.observe(0, "p");
+    assert_eq!(fixture.standing(), "1/2+ 0/2-");
+    assert_eq!(fixture.state.grace_left(Tick(1000)), Some(Duration::from_secs(4)));
+    fixture.state.end_grace();
+    fixture.state.publish(Tick(6000));
+    assert_eq!(fixture.standing(), "1/2+ 0/2-");
+    for target in 1..5 {
+        fixture.observe(target, "p");
+    }
+    let many = CONFIG.replace("[pools.two]", "a3 = { region = \"a\", address = \"192.0.2.6\" }\na4 = { region = \"a\", address = \"192.0.2.7\" }\na5 = { region = \"a\", address = \"192.0.2.8\" }\n[pools.two]");
+    fixture.reload(&many, Tick(10_000));
+    // Two of five are up, which is below the threshold, but three have not been looked at yet.
+    assert_eq!(fixture.standing(), "2/5+ 2/2+");
+    fixture.state.end_grace();
+    fixture.state.publish(Tick(20_000));
+    assert_eq!(fixture.standing(), "2/5- 2/2+");
+}
+
+#[tokio::test]
+async fn a_reload_keeps_health_and_times_of_loss() {
+    let mut fixture = Fixture::new();
+    for target in 0..5 {
+        fixture.observe(target, "p");
+    }
+    fixture.observe(0, "ff");
+    fixture.observe(1, "ff");
+    let lost_at = |fixture: &Fixture| {
+        let snapshot = fixture.published.load();
+        snapshot.standings.get(LayoutId(0)).get(0, Family::V4).and_then(|selection| selection.lost_at)
+    };
+    let lost = lost_at(&fixture);
+    assert!(lost.is_some());
+    fixture.observe(4, "ff");
+    let failing_open = |fixture: &Fixture| {
+        let services = fixture.state.world.steering.services.iter().zip(&fixture.state.failing_open);
+        services.map(|(service, flags)| (service.configured.name.to_string(), flags[0])).collect::<Vec<_>>()
+    };
+    let expected = [("one.example.com".into(), false), ("two.example.com".into(), true)];
+    assert_eq!(failing_open(&fixture), expected);
+    // Another order of pools gives every target another number.
+    let (head, tail) = CONFIG.split_once("[pools.one]").expect("a pool");
+    let (one, rest) = tail.split_once("[pools.two]").expect("a pool");
+    let (two, services) = rest.split_once("[services.").expect("services");
+    let turned = format!("{head}[pools.two]{two}[pools.one]{one}[services.{services}");
+    fixture.reload(&turned, Tick(100_000));
+    assert_eq!(fixture.standing(), "0/2- 2/2+");
+    assert_eq!(lost_at(&fixture), lost);
+    assert_eq!(failing_open(&fixture), expected);
+    assert!(*fixture.state.settled().borrow());
+    let status = fixture.state.status(Tick(100_000));
+    assert_eq!((status.reloads, status.pools[0].name.as_str()), (1, "two"));
+    assert_eq!(status.pools[1].instances[0].addresses[0].verdict, "down");
+}
+
+#[tokio::test]
+async fn a_region_returns_as_time_passes() {
+    let mut fixture = Fixture::new();
+    for target in 0..4 {
+        fixture.observe(target, "p");
+    }
+    assert_eq!(fixture.state.judging_due(Tick(fixture.now)), None);
+    fixture.observe(0, "ff");
+    fixture.observe(1, "ff");
+    fixture.observe(0, "pp");
+    let share = |fixture: &Fixture| {
+        let snapshot = fixture.published.load();
+        let share = snapshot.standings.get(LayoutId(0)).get(0, Family::V4).map_or(0, |selection| selection.share);
+        f64::from(share) / f64::from(u32::MAX)
+    };
+    let returned = fixture.now;
+    assert_eq!((share(&fixture), fixture.standing().as_str()), (0.0, "1/2+ 2/2+"));
+    let mut shares = Vec::new();
+    while let Some(due) = fixture.state.judging_due(Tick(fixture.now)) {
+        fixture.now += due.as_millis() as u64;
+        fixture.state.take_due(Tick(fixture.now));
+        fixture.state.publish(Tick(fixture.now));
+        shares.push(share(&fixture));
+    }
+    assert_eq!(fixture.now - returned, 150_000, "30 s of waiting, 2 min of growing");
+    assert!(shares.is_sorted() && shares.len() > 20 && shares.last() == Some(&1.0), "{shares:?}");
+}
+
+/// [`CONFIG`] with a check of its own for pool two, whose instance passed, as all others did.
+fn with_another_check() -> Fixture {
+    let mut fixture = Fixture::new();
+    let other = CONFIG.replace(
+        "[pools.two]\n        check = \"tcp\"",
+        "[checks.other]\n        extends = \"tcp\"\n        [pools.two]\n        check = \"other\"",
+    );
+    assert_ne!(other, CONFIG);
+    fixture.reload(&other, Tick(0));
+    for target in 0..5 {
+        fixture.observe(target, "p");
+    }
+    fixture
+}
+
+impl Fixture {
+    /// Time passes until nothing is due.
+    fn settle_down(&mut self) {
+        while let Some(due) = self.state.judging_due(Tick(self.now)) {
+            self.now += due.as_millis() as u64;
+            self.state.take_due(Tick(self.now));
+            self.state.publish(Tick(self.now));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_check_that_fails_everywhere_is_held_then_applied() {
+    let mut fixture = with_another_check();
+    for target in [0, 1, 2, 3, 0, 1, 2, 3] {
+        fixture.observe(target, "f");
+        assert_eq!(fixture.standing(), "2/2+ 2/2+");
+    }
+    let suspects = fixture.state.status(Tick(fixture.now)).suspects;
+    assert_eq!((suspects.len(), suspects[0].check.as_str()), (1, "tcp"));
+    fixture.settle_down();
+    assert_eq!(fixture.standing(), "0/2- 0/2-");
+    assert!(fixture.state.status(Tick(fixture.now)).suspects.is_empty());
+}
+
+#[tokio::test]
+async fn what_passes_in_time_was_never_down() {
+    let mut fixture = with_another_check();
+    for target in [0, 1, 2, 3, 0, 1, 2] {
+        fixture.observe(target, "f");
+    }
+    for target in [0, 1, 3] {
+        fixture.observe(target, "p");
+    }
+    fixture.settle_down();
+    assert_eq!(fixture.standing(), "2/2+ 1/2+");
+}
+
+#[tokio::test]
+async fn an_edit_mends_a_check_that_is_held() {
+    let mut fixture = with_another_check();
+    for target in [0, 1, 2, 3, 0, 1, 2, 3] {
+        fixture.observe(target, "f");
+    }
+    let other = CONFIG.replace(
+        "[pools.two]\n        check = \"tcp\"",
+        "[checks.other]\n        extends = \"tcp\"\n        [pools.two]\n        check = \"other\"",
+    );
+    fixture.reload(&other.replace("timeout = \"500ms\"", "timeout = \"400ms\""), Tick(fixture.now));
+    fixture.settle_down();
+    assert_eq!(fixture.standing(), "2/2+ 2/2+");
+    // It is believed again: evidence counts as ever.
+    fixture.observe(0, "ff");
+    assert_eq!(fixture.standing(), "1/2+ 2/2+");
+}
+
+#[tokio::test]
+async fn failures_that_say_nothing_of_the_check_are_believed() {
+    // One region alone; everything, other checks too; fewer than three targets left.
+    for (failing, standing) in [
+        (&[0, 1, 0, 1][..], "0/2- 2/2+"),
+        (&[4, 0, 1, 2, 3, 0, 1, 2, 3], "0/2- 0/2-"),
+        (&[0, 0, 1, 1, 2, 3, 2, 3], "0/2- 0/2-"),
+    ] {
+        let mut fixture = with_another_check();
+        for &target in failing {
+            fixture.observe(target, "f");
+        }
+        assert_eq!(fixture.standing(), standing, "{failing:?}");
+    }
+}
+
+#[tokio::test]
+async fn several_hold_downs_end_where_a_region_needs_them() {
+    let mut fixture = Fixture::new();
+    for target in 0..5 {
+        fixture.observe(target, "p");
+    }
+    for target in [0, 1] {
+        fixture.observe(target, "ffpp");
+    }
+    // Both of region a fall again and pass again: one alone is below the threshold of 100 %.
+    let strict = CONFIG.replace("[pools.one]\n", "[pools.one]\nup-threshold = \"100%\"\n");
+    fixture.reload(&strict, Tick(fixture.now));
+    fixture.observe(0, "ff");
+    fixture.observe(1, "ff");
+    fixture.observe(0, "pp");
+    assert_eq!(fixture.standing(), "0/2- 2/2+");
+    fixture.observe(1, "pp");
+    fixture.observe(0, "p");
+    assert_eq!(fixture.standing(), "2/2+ 2/2+");
+}
+
+#[tokio::test]
+async fn a_target_that_is_checked_in_another_way_keeps_its_verdict() {
+    for (from, to) in [
+        ("port = 80", "port = 81"),
+        (
+            "[checks.tcp]\n        type = \"tcp\"",
+            "[checks.tcp]\n        type = \"http\"\n        host = \"www.example.com\"",
+        ),
+        ("interval = \"1s\"", "interval = \"2s\""),
+    ] {
+        let mut fixture = Fixture::new();
+        for target in 0..5 {
+            fixture.observe(target, "p");
+        }
+        fixture.observe(1, "ff");
+        let edited = CONFIG.replace(from, to);
+        assert_ne!(edited, CONFIG, "{from}");
+        fixture.reload(&edited, Tick(10_000));
+        assert_eq!(fixture.standing(), "1/2+ 2/2+", "{to}");
+    }
+}
+
+#[tokio::test]
+async fn a_hold_down_ends_where_a_region_needs_it() {
+    let mut fixture = Fixture::new();
+    for target in 0..5 {
+        fixture.observe(target, "p");
+    }
+    // The second time down is held; one of two is enough for the region, so nobody lifts it.
+    fixture.observe(0, "ffppff");
+    fixture.observe(0, "pp");
+    assert_eq!(fixture.standing(), "1/2+ 2/2+");
+    // Without the other one the region is lost, and the held one comes back with its next pass.
+    fixture.observe(1, "ff");
+    assert_eq!(fixture.standing(), "0/2- 2/2+");
+    fixture.observe(0, "p");
+    assert_eq!(fixture.standing(), "1/2+ 2/2+");
+}
