@@ -15,8 +15,16 @@ use crate::health::Policy;
 use crate::probe::{BodyMatch, Check, Http, Kind};
 use crate::problem::{Problem, Span};
 
-/// Keys that only `http` and `https` use.
-const HTTP_KEYS: &[&str] = &["method", "path", "host", "headers", "expect-status", "expect-body", "verify"];
+/// Keys that only some types use, each with these types.
+const KEYS_OF_TYPES: &[(&str, &[&str])] = &[
+    ("method", &["http", "https"]),
+    ("path", &["http", "https"]),
+    ("host", &["http", "https", "tls"]),
+    ("headers", &["http", "https"]),
+    ("expect-status", &["http", "https"]),
+    ("expect-body", &["http", "https"]),
+    ("verify", &["https", "tls"]),
+];
 /// Most headers, and most ranges of statuses.
 const MAX_LIST: usize = 64;
 
@@ -28,7 +36,16 @@ pub(super) struct Placed {
     pub(super) port: Option<u16>,
     pub(super) host: Host,
     /// Port of its type.
-    pub(super) default_port: Option<u16>,
+    pub(super) type_port: TypePort,
+}
+
+/// What a type of check makes of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TypePort {
+    /// Goes to this one unless told otherwise.
+    Usual(u16),
+    /// Must be told one.
+    Needed,
 }
 
 /// Where Host header and SNI come from.
@@ -57,35 +74,44 @@ pub(super) fn compile(document: &Document, findings: &mut Findings) -> Vec<Place
 
 fn check(fields: &Fields<'_>, name: &str, findings: &mut Findings) -> Placed {
     let kind_name = fields.text("type").unwrap_or_default();
-    let tls = kind_name == "https";
     let verify = fields.boolean("verify");
-    let kind = if kind_name == "tcp" { Kind::Tcp } else { Kind::Http(http(fields, tls, verify)) };
-    if kind_name == "tcp" {
-        refuse_unused(fields, HTTP_KEYS, "`type = \"tcp\"`", findings);
-    } else if kind_name == "http" {
-        refuse_unused(fields, &["verify"], "`type = \"http\"`", findings);
-    }
+    refuse_keys_of_others(fields, &kind_name, findings);
     Placed {
         check: Check {
             name: name.to_string(),
             policy: policy(fields, findings),
-            kind,
+            kind: match kind_name.as_str() {
+                "tcp" => Kind::Tcp,
+                "tls" => Kind::Tls { verify },
+                _ => Kind::Http(http(fields, kind_name == "https", verify)),
+            },
             source: fields.address("source"),
         },
         name: fields.place,
         port: fields.integer("port"),
-        host: host(fields, &kind_name, tls && verify),
-        default_port: match kind_name.as_str() {
-            "http" => Some(80),
-            "https" => Some(443),
-            "tcp" => None,
+        host: host(fields, &kind_name, verify),
+        type_port: match kind_name.as_str() {
+            "http" => TypePort::Usual(80),
+            "https" => TypePort::Usual(443),
+            "tcp" | "tls" => TypePort::Needed,
             // What is wrong with the type was said.
-            _ => Some(0),
+            _ => TypePort::Usual(0),
         },
     }
 }
 
-fn host(fields: &Fields<'_>, kind: &str, needed: bool) -> Host {
+/// Says of keys that another type's checks would read that this one's do not.
+fn refuse_keys_of_others(fields: &Fields<'_>, kind: &str, findings: &mut Findings) {
+    // What is wrong with the type was said.
+    if !Kind::NAMES.contains(&kind) {
+        return;
+    }
+    let of_others = KEYS_OF_TYPES.iter().filter(|(_, types)| !types.contains(&kind)).map(|(key, _)| *key);
+    refuse_unused(fields, &of_others.collect::<Vec<_>>(), &format!("`type = \"{kind}\"`"), findings);
+}
+
+fn host(fields: &Fields<'_>, kind: &str, verify: bool) -> Host {
+    let needed = verify && matches!(kind, "https" | "tls");
     match fields.text("host").as_deref() {
         _ if kind == "tcp" => Host::Unused,
         Some("address") => Host::Address,

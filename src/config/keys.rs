@@ -331,12 +331,17 @@ pub(super) static CHECK: Section = section(
         key("extends", Kind::Reference("check"), Words("none"), "Takes what is not given from that check."),
         key(
             "type",
-            Kind::Choice { words: &["http", "https", "tcp"], later: &["tls", "icmp", "dns", "grpc", "exec", "push"] },
+            Kind::Choice { words: &["http", "https", "tcp", "tls"], later: &["icmp", "dns", "grpc", "exec", "push"] },
             Required,
             "What a probe does.",
         ),
         later("address", Words("none"), "What a canary probes.", "checks probe the addresses of instances"),
-        key("port", PORT, Words("the instance's port, else 80 or 443"), "Port that is probed."),
+        key(
+            "port",
+            PORT,
+            Words("the instance's port, else that of the type: 80 or 443 for `http` and `https`"),
+            "Port that is probed.",
+        ),
         key(
             "method",
             Kind::Custom { describe: "HTTP method", check: checks::check_method },

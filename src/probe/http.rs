@@ -19,7 +19,7 @@ use reqwest::{Client, Method, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout_at};
 
 use crate::fleet::Target;
-use crate::probe::tls::Tls;
+use crate::probe::trust::Tls;
 use crate::probe::{Check, Finding, Probe, reason, socket_address, source_of};
 
 /// How probes name themselves.
@@ -167,8 +167,10 @@ impl Probe for Request {
 fn prepare(kind: &Http, check: &Check, target: &Target, tls: &Tls) -> Result<Prepared, String> {
     let url = url(kind, target)?;
     let host = url.host_str().unwrap_or_default();
+    let mut tls = tls.client(kind.tls && kind.verify)?;
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     let client = Client::builder()
-        .tls_backend_preconfigured(tls.client(kind.tls && kind.verify)?)
+        .tls_backend_preconfigured(tls)
         .resolve(host, socket_address(target))
         .local_address(source_of(check, target))
         .connect_timeout(check.policy.timeout.saturating_sub(CONNECT_MARGIN).max(CONNECT_MARGIN))

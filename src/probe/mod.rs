@@ -6,11 +6,11 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `http`, `tcp` | one kind each: from a check and a target to a [`Finding`] |
+//! | `http`, `tcp`, `tls` | one kind each: from a check and a target to a [`Finding`] |
 //! | `reason` | errors in words, and which of them are the node's own fault |
-//! | `tls` | certificates that `https` checks believe |
 //! | `tasks` | schedule, concurrency, crashes |
 //! | `totals` | counters |
+//! | `trust` | certificates that checks over TLS believe |
 //!
 //! Left to others: verdicts (`health`), what is probed (`fleet`), overrides and publishing (`control`).
 
@@ -22,6 +22,7 @@ mod tasks;
 mod tcp;
 mod tls;
 mod totals;
+mod trust;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -55,11 +56,16 @@ pub enum Kind {
     Http(Http),
     /// A TCP handshake.
     Tcp,
+    /// A TLS handshake.
+    Tls {
+        /// Whether the certificate must be valid for the host.
+        verify: bool,
+    },
 }
 
 impl Kind {
     /// The names of all kinds, as in `type = "…"`.
-    pub const NAMES: [&str; 3] = ["http", "https", "tcp"];
+    pub const NAMES: [&str; 4] = ["http", "https", "tcp", "tls"];
 
     /// As in `type = "…"`, one of [`Kind::NAMES`].
     #[must_use]
@@ -68,14 +74,16 @@ impl Kind {
             Kind::Http(Http { tls: false, .. }) => "http",
             Kind::Http(Http { tls: true, .. }) => "https",
             Kind::Tcp => "tcp",
+            Kind::Tls { .. } => "tls",
         }
     }
 
     /// What is prepared once for a target and then runs again and again.
-    fn prepare(&self, check: &Check, target: &Target, tls: &tls::Tls) -> Box<dyn Probe> {
+    fn prepare(&self, check: &Check, target: &Target, trust: &trust::Tls) -> Box<dyn Probe> {
         match self {
-            Kind::Http(kind) => Box::new(http::Request::new(kind, check, target, tls)),
+            Kind::Http(kind) => Box::new(http::Request::new(kind, check, target, trust)),
             Kind::Tcp => Box::new(tcp::Handshake::new(check, target)),
+            Kind::Tls { verify } => Box::new(tls::Handshake::new(*verify, check, target, trust)),
         }
     }
 }

@@ -27,7 +27,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::fleet::{Target, TargetId};
 use crate::health::{Observation, Outcome};
-use crate::probe::tls::Tls;
+use crate::probe::trust::Tls;
 use crate::probe::{Check, Finding, Probe, Totals};
 
 /// Probes that run at once unless told otherwise; each holds a file descriptor.

@@ -66,6 +66,9 @@ mod tests {
             .by_kind()
             .map(|(name, kind)| (name, read(&kind.pass), read(&kind.fail), read(&kind.no_verdict), read(&kind.took_us)))
             .collect();
-        assert_eq!(all, [("http", 2, 0, 0, 6000), ("https", 0, 1, 0, 3000), ("tcp", 0, 0, 1, 3000)]);
+        assert_eq!(
+            all,
+            [("http", 2, 0, 0, 6000), ("https", 0, 1, 0, 3000), ("tcp", 0, 0, 1, 3000), ("tls", 0, 0, 0, 0)]
+        );
     }
 }
