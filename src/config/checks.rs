@@ -11,8 +11,9 @@ use super::keys;
 use super::kinds::{self, Read};
 use super::text::show_duration;
 use super::value::{Data, Value, quoted};
+use crate::dns::{Name, Rcode, RecordType};
 use crate::health::Policy;
-use crate::probe::{BodyMatch, Check, Http, Kind};
+use crate::probe::{BodyMatch, Check, Dns, Http, Kind};
 use crate::problem::{Problem, Span};
 
 /// Keys that only some types use, each with these types.
@@ -24,7 +25,16 @@ const KEYS_OF_TYPES: &[(&str, &[&str])] = &[
     ("expect-status", &["http", "https"]),
     ("expect-body", &["http", "https"]),
     ("verify", &["https", "tls"]),
+    ("query", &["dns"]),
+    ("query-type", &["dns"]),
+    ("expect-rcode", &["dns"]),
+    ("expect-answer", &["dns"]),
 ];
+/// What `expect-rcode` can name, as in [`RCODE_WORDS`].
+const RCODES: &[Rcode] =
+    &[Rcode::NOERROR, Rcode::FORMERR, Rcode::SERVFAIL, Rcode::NXDOMAIN, Rcode::NOTIMP, Rcode::REFUSED];
+/// Words of `expect-rcode`.
+pub(super) const RCODE_WORDS: &[&str] = &["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
 /// Most headers, and most ranges of statuses.
 const MAX_LIST: usize = 64;
 
@@ -81,6 +91,7 @@ fn check(fields: &Fields<'_>, name: &str, findings: &mut Findings) -> Placed {
             name: name.to_string(),
             policy: policy(fields, findings),
             kind: match kind_name.as_str() {
+                "dns" => Kind::Dns(dns(fields, findings)),
                 "tcp" => Kind::Tcp,
                 "tls" => Kind::Tls { verify },
                 _ => Kind::Http(http(fields, kind_name == "https", verify)),
@@ -91,6 +102,7 @@ fn check(fields: &Fields<'_>, name: &str, findings: &mut Findings) -> Placed {
         port: fields.integer("port"),
         host: host(fields, &kind_name, verify),
         type_port: match kind_name.as_str() {
+            "dns" => TypePort::Usual(53),
             "http" => TypePort::Usual(80),
             "https" => TypePort::Usual(443),
             "tcp" | "tls" => TypePort::Needed,
@@ -113,7 +125,7 @@ fn refuse_keys_of_others(fields: &Fields<'_>, kind: &str, findings: &mut Finding
 fn host(fields: &Fields<'_>, kind: &str, verify: bool) -> Host {
     let needed = verify && matches!(kind, "https" | "tls");
     match fields.text("host").as_deref() {
-        _ if kind == "tcp" => Host::Unused,
+        _ if matches!(kind, "dns" | "tcp") => Host::Unused,
         Some("address") => Host::Address,
         Some(name) => Host::Named(name.into()),
         None => Host::Pool { needed },
@@ -127,6 +139,44 @@ pub(super) fn refuse_unused(fields: &Fields<'_>, names: &[&str], where_: &str, f
             findings.cross.push(Problem::error(entry.key, format!("`{name}` has no meaning with {where_}")));
         }
     }
+}
+
+/// A key that the type cannot do without.
+fn need(fields: &Fields<'_>, name: &str, kind: &str, example: &str, findings: &mut Findings) {
+    if fields.find(name).is_none() {
+        let message = format!("`{name}` is missing in a check of `type = \"{kind}\"`");
+        findings.cross.push(Problem::error(fields.place, message).hint(format!("add {name} = {example}")));
+    }
+}
+
+fn dns(fields: &Fields<'_>, findings: &mut Findings) -> Dns {
+    need(fields, "query", "dns", "\"www.example.com\"", findings);
+    let rtype = fields.text("query-type").and_then(|text| RecordType::parse(&text)).unwrap_or(RecordType::A);
+    let expect_answer = fields.text("expect-answer");
+    if let Some(text) = &expect_answer {
+        findings.cross.extend(not_data_of(rtype, text, fields.at("expect-answer")));
+    }
+    let rcode = fields.text("expect-rcode").and_then(|word| RCODES.iter().find(|rcode| rcode.to_string() == word));
+    Dns {
+        name: fields.custom("query", |value| kinds::domain_name(value).ok()).unwrap_or_else(Name::root),
+        rtype,
+        expect_rcode: rcode.copied().unwrap_or(Rcode::NOERROR),
+        // An address is written in the one form that answers are shown in.
+        expect_answer: expect_answer
+            .map(|text| text.parse::<std::net::IpAddr>().map_or(text, |address| address.to_string())),
+    }
+}
+
+/// Text that no record of that type has as its data.
+fn not_data_of(rtype: RecordType, text: &str, place: Span) -> Option<Problem> {
+    let (is_data, allowed) = match rtype {
+        RecordType::A => (text.parse::<std::net::Ipv4Addr>().is_ok(), "an IPv4 address"),
+        RecordType::AAAA => (text.parse::<std::net::Ipv6Addr>().is_ok(), "an IPv6 address"),
+        RecordType::CNAME | RecordType::NS | RecordType::PTR => (kinds::domain_name_of(text).is_ok(), "a domain name"),
+        _ => return None,
+    };
+    let problem = || Problem::error(place, format!("{} is not the data of an {rtype} record", quoted(text)));
+    (!is_data).then(|| problem().allowed(allowed))
 }
 
 fn http(fields: &Fields<'_>, tls: bool, verify: bool) -> Http {

@@ -6,7 +6,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `http`, `tcp`, `tls` | one kind each: from a check and a target to a [`Finding`] |
+//! | `dns`, `http`, `tcp`, `tls` | one kind each: from a check and a target to a [`Finding`] |
 //! | `reason` | errors in words, and which of them are the node's own fault |
 //! | `tasks` | schedule, concurrency, crashes |
 //! | `totals` | counters |
@@ -16,6 +16,7 @@
 
 #[cfg(test)]
 mod backends;
+mod dns;
 mod http;
 mod reason;
 mod tasks;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use crate::fleet::Target;
 use crate::health::{Outcome, Policy};
 
+pub use dns::Dns;
 pub use http::{BodyMatch, Http};
 pub use tasks::{MOST_AT_ONCE, Prober, Report, Settings};
 pub use totals::{KindTotals, Totals};
@@ -52,6 +54,8 @@ pub struct Check {
 /// What a probe does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
+    /// A DNS query.
+    Dns(Dns),
     /// An HTTP request over a new connection.
     Http(Http),
     /// A TCP handshake.
@@ -65,12 +69,13 @@ pub enum Kind {
 
 impl Kind {
     /// The names of all kinds, as in `type = "…"`.
-    pub const NAMES: [&str; 4] = ["http", "https", "tcp", "tls"];
+    pub const NAMES: [&str; 5] = ["dns", "http", "https", "tcp", "tls"];
 
     /// As in `type = "…"`, one of [`Kind::NAMES`].
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Kind::Dns(_) => "dns",
             Kind::Http(Http { tls: false, .. }) => "http",
             Kind::Http(Http { tls: true, .. }) => "https",
             Kind::Tcp => "tcp",
@@ -81,6 +86,7 @@ impl Kind {
     /// What is prepared once for a target and then runs again and again.
     fn prepare(&self, check: &Check, target: &Target, trust: &trust::Tls) -> Box<dyn Probe> {
         match self {
+            Kind::Dns(kind) => Box::new(dns::Lookup::new(kind, check, target)),
             Kind::Http(kind) => Box::new(http::Request::new(kind, check, target, trust)),
             Kind::Tcp => Box::new(tcp::Handshake::new(check, target)),
             Kind::Tls { verify } => Box::new(tls::Handshake::new(*verify, check, target, trust)),

@@ -576,7 +576,7 @@ mod tests {
         prober.update(&targets(&[other]), &[quick_check()], &[None]);
         seen(&mut reports, &[(0, Outcome::Pass)]).await;
         let (_, tcp) =
-            prober.totals().by_kind().map(|(name, kind)| (name, kind.pass.load(Ordering::Relaxed))).nth(2).unwrap();
+            prober.totals().by_kind().map(|(name, kind)| (name, kind.pass.load(Ordering::Relaxed))).nth(3).unwrap();
         assert!(tcp >= 3);
 
         prober.update(&[], &[], &[]);
