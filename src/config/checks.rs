@@ -13,14 +13,16 @@ use super::text::show_duration;
 use super::value::{Data, Value, quoted};
 use crate::dns::{Name, Rcode, RecordType};
 use crate::health::Policy;
-use crate::probe::{BodyMatch, Check, Dns, Http, Kind};
+use crate::probe::{BodyMatch, Check, Dns, Exec, Http, Kind};
 use crate::problem::{Problem, Span};
 
 /// Keys that only some types use, each with these types.
 const KEYS_OF_TYPES: &[(&str, &[&str])] = &[
+    ("source", &["dns", "http", "https", "tcp", "tls"]),
+    ("command", &["exec"]),
     ("method", &["http", "https"]),
     ("path", &["http", "https"]),
-    ("host", &["http", "https", "tls"]),
+    ("host", &["exec", "http", "https", "tls"]),
     ("headers", &["http", "https"]),
     ("expect-status", &["http", "https"]),
     ("expect-body", &["http", "https"]),
@@ -92,6 +94,7 @@ fn check(fields: &Fields<'_>, name: &str, findings: &mut Findings) -> Placed {
             policy: policy(fields, findings),
             kind: match kind_name.as_str() {
                 "dns" => Kind::Dns(dns(fields, findings)),
+                "exec" => Kind::Exec(exec(fields, findings)),
                 "tcp" => Kind::Tcp,
                 "tls" => Kind::Tls { verify },
                 _ => Kind::Http(http(fields, kind_name == "https", verify)),
@@ -106,7 +109,7 @@ fn check(fields: &Fields<'_>, name: &str, findings: &mut Findings) -> Placed {
             "http" => TypePort::Usual(80),
             "https" => TypePort::Usual(443),
             "tcp" | "tls" => TypePort::Needed,
-            // What is wrong with the type was said.
+            // A program need not have one. What is wrong with another type was said.
             _ => TypePort::Usual(0),
         },
     }
@@ -147,6 +150,12 @@ fn need(fields: &Fields<'_>, name: &str, kind: &str, example: &str, findings: &m
         let message = format!("`{name}` is missing in a check of `type = \"{kind}\"`");
         findings.cross.push(Problem::error(fields.place, message).hint(format!("add {name} = {example}")));
     }
+}
+
+fn exec(fields: &Fields<'_>, findings: &mut Findings) -> Exec {
+    need(fields, "command", "exec", "[\"/usr/local/bin/check-web\", \"--quick\"]", findings);
+    let words = fields.each("command", |value| kinds::text(value).map(str::to_string));
+    Exec { command: words.iter().map(|(word, _)| word.clone()).collect() }
 }
 
 fn dns(fields: &Fields<'_>, findings: &mut Findings) -> Dns {
@@ -382,4 +391,27 @@ fn body(value: &Value) -> Read<BodyMatch> {
 /// Checks `expect-body`.
 pub(super) fn check_body(value: &Value, problems: &mut Vec<Problem>) {
     kinds::report(body(value), value, problems);
+}
+
+/// Checks `command`.
+pub(super) fn check_command(value: &Value, problems: &mut Vec<Problem>) {
+    const FORM: &str = "[\"/usr/local/bin/check-web\", \"--quick\"]";
+    let Data::Array(words) = &value.data else {
+        problems.push(kinds::wrong_type(value, "an array: a program and its arguments").allowed(FORM));
+        return;
+    };
+    if words.is_empty() || words.len() > MAX_LIST {
+        let problem = Problem::error(value.span, format!("{} words", words.len()));
+        problems.push(problem.allowed(format!("1 to {MAX_LIST}: a program and its arguments")));
+    }
+    for word in words {
+        kinds::report(kinds::text(word), word, problems);
+    }
+    if let Some(program) = words.first().and_then(|word| word.text())
+        && program.contains('/')
+        && !program.starts_with('/')
+    {
+        let message = format!("{} is relative to a folder that may change", quoted(program));
+        problems.push(Problem::error(words[0].span, message).allowed("an absolute path, or a name that is in PATH"));
+    }
 }

@@ -331,7 +331,7 @@ pub(super) static CHECK: Section = section(
         key("extends", Kind::Reference("check"), Words("none"), "Takes what is not given from that check."),
         key(
             "type",
-            Kind::Choice { words: &["http", "https", "tcp", "tls", "dns"], later: &["icmp", "grpc", "exec", "push"] },
+            Kind::Choice { words: &["http", "https", "tcp", "tls", "dns", "exec"], later: &["icmp", "grpc", "push"] },
             Required,
             "What a probe does.",
         ),
@@ -379,6 +379,12 @@ pub(super) static CHECK: Section = section(
             "What the first 64 KiB of the body must hold.",
         ),
         key("verify", Kind::Boolean, Is("true"), "Whether the certificate must be valid for the host."),
+        key(
+            "command",
+            Kind::Custom { describe: "array of texts", check: checks::check_command },
+            Words("required for `exec`"),
+            "Program and arguments; exit 0 passes. Its environment has `WAYMARK_ADDRESS`, `WAYMARK_PORT`, `WAYMARK_HOST`.",
+        ),
         key("query", Kind::DomainName, Words("required for `dns`"), "Name that is asked for."),
         key(
             "query-type",

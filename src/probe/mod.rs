@@ -6,7 +6,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `dns`, `http`, `tcp`, `tls` | one kind each: from a check and a target to a [`Finding`] |
+//! | `dns`, `exec`, `http`, `tcp`, `tls` | one kind each: from a check and a target to a [`Finding`] |
 //! | `reason` | errors in words, and which of them are the node's own fault |
 //! | `tasks` | schedule, concurrency, crashes |
 //! | `totals` | counters |
@@ -17,6 +17,7 @@
 #[cfg(test)]
 mod backends;
 mod dns;
+mod exec;
 mod http;
 mod reason;
 mod tasks;
@@ -30,10 +31,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
+
 use crate::fleet::Target;
 use crate::health::{Outcome, Policy};
 
 pub use dns::Dns;
+pub use exec::Exec;
 pub use http::{BodyMatch, Http};
 pub use tasks::{MOST_AT_ONCE, Prober, Report, Settings};
 pub use totals::{KindTotals, Totals};
@@ -56,6 +60,8 @@ pub struct Check {
 pub enum Kind {
     /// A DNS query.
     Dns(Dns),
+    /// A program that is run.
+    Exec(Exec),
     /// An HTTP request over a new connection.
     Http(Http),
     /// A TCP handshake.
@@ -69,13 +75,14 @@ pub enum Kind {
 
 impl Kind {
     /// The names of all kinds, as in `type = "…"`.
-    pub const NAMES: [&str; 5] = ["dns", "http", "https", "tcp", "tls"];
+    pub const NAMES: [&str; 6] = ["dns", "exec", "http", "https", "tcp", "tls"];
 
     /// As in `type = "…"`, one of [`Kind::NAMES`].
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
             Kind::Dns(_) => "dns",
+            Kind::Exec(_) => "exec",
             Kind::Http(Http { tls: false, .. }) => "http",
             Kind::Http(Http { tls: true, .. }) => "https",
             Kind::Tcp => "tcp",
@@ -84,13 +91,27 @@ impl Kind {
     }
 
     /// What is prepared once for a target and then runs again and again.
-    fn prepare(&self, check: &Check, target: &Target, trust: &trust::Tls) -> Box<dyn Probe> {
+    fn prepare(&self, check: &Check, target: &Target, means: &Means) -> Box<dyn Probe> {
         match self {
             Kind::Dns(kind) => Box::new(dns::Lookup::new(kind, check, target)),
-            Kind::Http(kind) => Box::new(http::Request::new(kind, check, target, trust)),
+            Kind::Exec(kind) => Box::new(exec::Program::new(kind, check, target, &means.programs)),
+            Kind::Http(kind) => Box::new(http::Request::new(kind, check, target, &means.tls)),
             Kind::Tcp => Box::new(tcp::Handshake::new(check, target)),
-            Kind::Tls { verify } => Box::new(tls::Handshake::new(*verify, check, target, trust)),
+            Kind::Tls { verify } => Box::new(tls::Handshake::new(*verify, check, target, &means.tls)),
         }
+    }
+}
+
+/// What all probes of a process share.
+struct Means {
+    tls: trust::Tls,
+    programs: exec::Programs,
+}
+
+impl Means {
+    /// Believes the system's root certificates and these.
+    fn new(extra_roots: Vec<CertificateDer<'static>>) -> Means {
+        Means { tls: trust::Tls::new(extra_roots), programs: exec::Programs::default() }
     }
 }
 

@@ -62,19 +62,13 @@ mod tests {
             totals.count(kind, outcome, Duration::from_millis(3));
         }
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counted = |name: &str| rows.iter().any(|(kind, _)| *kind == name);
         let all: Vec<_> = totals
             .by_kind()
             .map(|(name, kind)| (name, read(&kind.pass), read(&kind.fail), read(&kind.no_verdict), read(&kind.took_us)))
             .collect();
-        assert_eq!(
-            all,
-            [
-                ("dns", 0, 0, 0, 0),
-                ("http", 2, 0, 0, 6000),
-                ("https", 0, 1, 0, 3000),
-                ("tcp", 0, 0, 1, 3000),
-                ("tls", 0, 0, 0, 0)
-            ]
-        );
+        let (some, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(name, ..)| counted(name));
+        assert_eq!(some, [("http", 2, 0, 0, 6000), ("https", 0, 1, 0, 3000), ("tcp", 0, 0, 1, 3000)]);
+        assert!(others.iter().all(|&(_, pass, fail, no_verdict, took)| pass + fail + no_verdict + took == 0));
     }
 }
