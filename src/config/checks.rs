@@ -18,7 +18,8 @@ use crate::problem::{Problem, Span};
 
 /// Keys that only some types use, each with these types.
 const KEYS_OF_TYPES: &[(&str, &[&str])] = &[
-    ("source", &["dns", "http", "https", "tcp", "tls"]),
+    ("source", &["dns", "http", "https", "icmp", "tcp", "tls"]),
+    ("port", &["dns", "exec", "http", "https", "tcp", "tls"]),
     ("command", &["exec"]),
     ("method", &["http", "https"]),
     ("path", &["http", "https"]),
@@ -58,6 +59,8 @@ pub(super) enum TypePort {
     Usual(u16),
     /// Must be told one.
     Needed,
+    /// Has none.
+    Unused,
 }
 
 /// Where Host header and SNI come from.
@@ -95,6 +98,7 @@ fn check(fields: &Fields<'_>, name: &str, findings: &mut Findings) -> Placed {
             kind: match kind_name.as_str() {
                 "dns" => Kind::Dns(dns(fields, findings)),
                 "exec" => Kind::Exec(exec(fields, findings)),
+                "icmp" => Kind::Icmp,
                 "tcp" => Kind::Tcp,
                 "tls" => Kind::Tls { verify },
                 _ => Kind::Http(http(fields, kind_name == "https", verify)),
@@ -108,6 +112,7 @@ fn check(fields: &Fields<'_>, name: &str, findings: &mut Findings) -> Placed {
             "dns" => TypePort::Usual(53),
             "http" => TypePort::Usual(80),
             "https" => TypePort::Usual(443),
+            "icmp" => TypePort::Unused,
             "tcp" | "tls" => TypePort::Needed,
             // A program need not have one. What is wrong with another type was said.
             _ => TypePort::Usual(0),
@@ -128,7 +133,7 @@ fn refuse_keys_of_others(fields: &Fields<'_>, kind: &str, findings: &mut Finding
 fn host(fields: &Fields<'_>, kind: &str, verify: bool) -> Host {
     let needed = verify && matches!(kind, "https" | "tls");
     match fields.text("host").as_deref() {
-        _ if matches!(kind, "dns" | "tcp") => Host::Unused,
+        _ if matches!(kind, "dns" | "icmp" | "tcp") => Host::Unused,
         Some("address") => Host::Address,
         Some(name) => Host::Named(name.into()),
         None => Host::Pool { needed },

@@ -331,7 +331,7 @@ pub(super) static CHECK: Section = section(
         key("extends", Kind::Reference("check"), Words("none"), "Takes what is not given from that check."),
         key(
             "type",
-            Kind::Choice { words: &["http", "https", "tcp", "tls", "dns", "exec"], later: &["icmp", "grpc", "push"] },
+            Kind::Choice { words: &["http", "https", "tcp", "tls", "dns", "exec", "icmp"], later: &["grpc", "push"] },
             Required,
             "What a probe does.",
         ),

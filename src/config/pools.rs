@@ -169,16 +169,17 @@ impl Builder<'_> {
         let check_address = fields.address("check-address");
         let ports = used.iter().map(|&(check, _)| {
             let placed = &self.checks[check.0 as usize];
-            let port: Option<u16> = check_port.or(placed.port).or(port);
-            let port = port.unwrap_or_else(|| match placed.type_port {
-                TypePort::Usual(port) => port,
-                TypePort::Needed => {
+            let told: Option<u16> = check_port.or(placed.port).or(port);
+            let port = match (told, placed.type_port) {
+                (_, TypePort::Unused) => 0,
+                (Some(port), _) | (None, TypePort::Usual(port)) => port,
+                (None, TypePort::Needed) => {
                     if !ips.is_empty() {
                         findings.cross.push(no_port(entry, placed));
                     }
                     0
                 }
-            });
+            };
             (check, port)
         });
         let ports: Few<(CheckId, u16)> = ports.collect();

@@ -6,7 +6,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `dns`, `exec`, `http`, `tcp`, `tls` | one kind each: from a check and a target to a [`Finding`] |
+//! | `dns`, `exec`, `http`, `icmp`, `tcp`, `tls` | one kind each: from a check and a target to a [`Finding`] |
 //! | `reason` | errors in words, and which of them are the node's own fault |
 //! | `tasks` | schedule, concurrency, crashes |
 //! | `totals` | counters |
@@ -19,6 +19,7 @@ mod backends;
 mod dns;
 mod exec;
 mod http;
+mod icmp;
 mod reason;
 mod tasks;
 mod tcp;
@@ -64,6 +65,8 @@ pub enum Kind {
     Exec(Exec),
     /// An HTTP request over a new connection.
     Http(Http),
+    /// An ICMP echo.
+    Icmp,
     /// A TCP handshake.
     Tcp,
     /// A TLS handshake.
@@ -75,7 +78,7 @@ pub enum Kind {
 
 impl Kind {
     /// The names of all kinds, as in `type = "…"`.
-    pub const NAMES: [&str; 6] = ["dns", "exec", "http", "https", "tcp", "tls"];
+    pub const NAMES: [&str; 7] = ["dns", "exec", "http", "https", "icmp", "tcp", "tls"];
 
     /// As in `type = "…"`, one of [`Kind::NAMES`].
     #[must_use]
@@ -85,6 +88,7 @@ impl Kind {
             Kind::Exec(_) => "exec",
             Kind::Http(Http { tls: false, .. }) => "http",
             Kind::Http(Http { tls: true, .. }) => "https",
+            Kind::Icmp => "icmp",
             Kind::Tcp => "tcp",
             Kind::Tls { .. } => "tls",
         }
@@ -96,6 +100,7 @@ impl Kind {
             Kind::Dns(kind) => Box::new(dns::Lookup::new(kind, check, target)),
             Kind::Exec(kind) => Box::new(exec::Program::new(kind, check, target, &means.programs)),
             Kind::Http(kind) => Box::new(http::Request::new(kind, check, target, &means.tls)),
+            Kind::Icmp => Box::new(icmp::Echo::new(check, target, &means.echoes)),
             Kind::Tcp => Box::new(tcp::Handshake::new(check, target)),
             Kind::Tls { verify } => Box::new(tls::Handshake::new(*verify, check, target, &means.tls)),
         }
@@ -106,12 +111,13 @@ impl Kind {
 struct Means {
     tls: trust::Tls,
     programs: exec::Programs,
+    echoes: Arc<icmp::Sockets>,
 }
 
 impl Means {
     /// Believes the system's root certificates and these.
     fn new(extra_roots: Vec<CertificateDer<'static>>) -> Means {
-        Means { tls: trust::Tls::new(extra_roots), programs: exec::Programs::default() }
+        Means { tls: trust::Tls::new(extra_roots), programs: exec::Programs::default(), echoes: Arc::default() }
     }
 }
 
