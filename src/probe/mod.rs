@@ -7,6 +7,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `dns`, `exec`, `http`, `icmp`, `tcp`, `tls` | one kind each: from a check and a target to a [`Finding`] |
+//! | `certificates` | when those that targets show expire |
 //! | `reason` | errors in words, and which of them are the node's own fault |
 //! | `tasks` | schedule, concurrency, crashes |
 //! | `totals` | counters |
@@ -16,6 +17,7 @@
 
 #[cfg(test)]
 mod backends;
+mod certificates;
 mod dns;
 mod exec;
 mod http;
@@ -37,6 +39,7 @@ use rustls::pki_types::CertificateDer;
 use crate::fleet::Target;
 use crate::health::{Outcome, Policy};
 
+pub use certificates::{Certificates, Holder};
 pub use dns::Dns;
 pub use exec::Exec;
 pub use http::{BodyMatch, Http};

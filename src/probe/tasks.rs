@@ -158,11 +158,12 @@ impl Prober {
     #[must_use]
     pub fn start(targets: &[Target], checks: &[Check], settings: Settings, sink: mpsc::Sender<Report>) -> Prober {
         let roots = settings.extra_roots.into_iter().map(CertificateDer::from).collect();
+        let means = Means::new(roots);
         let shared = Shared {
             seed: settings.seed,
             permits: Semaphore::new(settings.most_at_once.clamp(1, Semaphore::MAX_PERMITS)),
-            totals: Arc::default(),
-            means: Means::new(roots),
+            totals: Arc::new(Totals::new(Arc::clone(&means.tls.certificates))),
+            means,
             sink,
         };
         let mut prober = Prober { tasks: Vec::new(), shared: Arc::new(shared) };

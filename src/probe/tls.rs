@@ -34,7 +34,7 @@ struct Prepared {
 impl Handshake {
     pub(super) fn new(verify: bool, check: &Check, target: &Target, trust: &Tls) -> Handshake {
         Handshake {
-            prepared: prepare(verify, target, trust),
+            prepared: prepare(verify, check, target, trust),
             address: socket_address(target),
             source: source_of(check, target),
             timeout: check.policy.timeout,
@@ -69,13 +69,14 @@ impl Probe for Handshake {
     }
 }
 
-fn prepare(verify: bool, target: &Target, trust: &Tls) -> Result<Prepared, String> {
+fn prepare(verify: bool, check: &Check, target: &Target, trust: &Tls) -> Result<Prepared, String> {
     let name = match target.host.as_deref() {
         Some(host) => ServerName::try_from(host.trim_end_matches('.').to_string())
             .map_err(|_| format!("cannot ask for {host} over TLS"))?,
         None => ServerName::from(target.address),
     };
-    Ok(Prepared { connector: TlsConnector::from(Arc::new(trust.client(verify)?)), name })
+    let client = trust.client(verify, trust.certificates.of(check, target))?;
+    Ok(Prepared { connector: TlsConnector::from(Arc::new(client)), name })
 }
 
 #[cfg(test)]
@@ -125,6 +126,10 @@ mod tests {
             assert_eq!(handshake.probe().await, finding, "{host:?}");
             assert_eq!(handshake.probe().await, finding, "{host:?} again: no session is resumed");
         }
+        let handshake = handshake(expired, Some(NAME), true, AMPLE, &trust);
+        handshake.probe().await;
+        let expiries: Vec<u64> = trust.certificates.expiries().into_values().collect();
+        assert_eq!(expiries, [1_704_153_600], "2024-01-02, of the one that is still probed");
     }
 
     #[tokio::test]

@@ -1,10 +1,11 @@
 //! Counters of probes by kind of check, written by all probe tasks and read by whoever prints metrics.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::health::Outcome;
-use crate::probe::Kind;
+use crate::probe::{Certificates, Kind};
 
 /// Probes ended since the process began.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub struct Totals {
     kinds: [KindTotals; Kind::NAMES.len()],
     /// Probes that panicked or outlived their timeout; each ended without a verdict and its target is probed on.
     pub crashed: AtomicU64,
+    /// Those that targets showed.
+    pub certificates: Arc<Certificates>,
 }
 
 /// Probes of one kind that ended.
@@ -28,6 +31,10 @@ pub struct KindTotals {
 }
 
 impl Totals {
+    pub(super) fn new(certificates: Arc<Certificates>) -> Totals {
+        Totals { certificates, ..Totals::default() }
+    }
+
     /// The name of each kind, as in `type = "…"`, with its counters.
     pub fn by_kind(&self) -> impl Iterator<Item = (&'static str, &KindTotals)> {
         Kind::NAMES.into_iter().zip(&self.kinds)

@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use crate::probe::certificates::{Certificate, Certificates};
 use crate::time::{self, Tick};
 
 /// 2025-01-01: a wall clock before this is not set.
@@ -24,6 +25,7 @@ pub(super) struct Tls {
     provider: Arc<CryptoProvider>,
     extra_roots: Vec<CertificateDer<'static>>,
     clock: Arc<Clock>,
+    pub(super) certificates: Arc<Certificates>,
     verifier: OnceLock<Result<Arc<dyn ServerCertVerifier>, String>>,
 }
 
@@ -34,14 +36,16 @@ impl Tls {
             provider: Arc::new(ring::default_provider()),
             extra_roots,
             clock: Arc::default(),
+            certificates: Arc::default(),
             verifier: OnceLock::new(),
         }
     }
 
     /// Settings of a client that verifies certificates or accepts any and offers no application protocol; the error says
-    /// why it cannot verify.
-    pub(super) fn client(&self, verify: bool) -> Result<ClientConfig, String> {
+    /// why it cannot verify. `certificate` takes note of those that it is shown.
+    pub(super) fn client(&self, verify: bool, certificate: Arc<Certificate>) -> Result<ClientConfig, String> {
         let verifier = if verify { self.verifier()? } else { self.accept_any() };
+        let verifier = Arc::new(Noting { verifier, certificate });
         let clock: Arc<dyn TimeProvider> = Arc::clone(&self.clock) as _;
         let mut config = ClientConfig::builder_with_details(Arc::clone(&self.provider), clock)
             .with_safe_default_protocol_versions()
@@ -75,6 +79,49 @@ fn by_roots(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Arc<
     }
     let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(provider)).build();
     verifier.map(|verifier| verifier as Arc<dyn ServerCertVerifier>).map_err(|error| error.to_string())
+}
+
+/// Takes note of a certificate before another judges it.
+#[derive(Debug)]
+struct Noting {
+    verifier: Arc<dyn ServerCertVerifier>,
+    certificate: Arc<Certificate>,
+}
+
+impl ServerCertVerifier for Noting {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.certificate.note(end_entity);
+        self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
 }
 
 /// Accepts any certificate; the handshake must still be signed with its key.
@@ -146,7 +193,7 @@ mod tests {
     fn without_roots_nothing_can_be_verified_but_anything_accepted() {
         let error = by_roots(RootCertStore::empty(), &Arc::new(ring::default_provider())).err();
         assert_eq!(error.as_deref(), Some("no root certificates on this node"));
-        assert!(Tls::new(Vec::new()).client(false).is_ok());
+        assert!(Tls::new(Vec::new()).client(false, Arc::default()).is_ok());
     }
 
     #[test]
