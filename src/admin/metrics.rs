@@ -153,6 +153,12 @@ impl Scrape {
         }
         let crashed = counter(encoder, "probes_crashed", "Probes that failed inside or outlived their timeout")?;
         total(crashed, self.api.probes.crashed.load(Ordering::Relaxed))?;
+        let says = "When the certificate expires that a target showed last, since the Unix epoch";
+        let mut expiry = gauge(encoder, "check_certificate_expiry_seconds", says)?;
+        for (holder, expires) in self.api.probes.certificates.expiries() {
+            let labels = [("check", &*holder.check), ("target", &*holder.target), ("host", &*holder.host)];
+            level(&mut expiry, &labels, expires as f64)?;
+        }
         // Two addresses of an instance may share a target; a series must not come twice.
         let mut targets: BTreeMap<[&str; 3], &CheckStatus> = BTreeMap::new();
         let names: Vec<(String, &InstanceStatus)> = self.instances().collect();

@@ -11,12 +11,33 @@ use super::keys;
 use super::kinds::{self, Read};
 use super::text::show_duration;
 use super::value::{Data, Value, quoted};
+use crate::dns::{Name, Rcode, RecordType};
 use crate::health::Policy;
-use crate::probe::{BodyMatch, Check, Http, Kind};
+use crate::probe::{BodyMatch, Check, Dns, Exec, Http, Kind};
 use crate::problem::{Problem, Span};
 
-/// Keys that only `http` and `https` use.
-const HTTP_KEYS: &[&str] = &["method", "path", "host", "headers", "expect-status", "expect-body", "verify"];
+/// Keys that only some types use, each with these types.
+const KEYS_OF_TYPES: &[(&str, &[&str])] = &[
+    ("source", &["dns", "http", "https", "icmp", "tcp", "tls"]),
+    ("port", &["dns", "exec", "http", "https", "tcp", "tls"]),
+    ("command", &["exec"]),
+    ("method", &["http", "https"]),
+    ("path", &["http", "https"]),
+    ("host", &["exec", "http", "https", "tls"]),
+    ("headers", &["http", "https"]),
+    ("expect-status", &["http", "https"]),
+    ("expect-body", &["http", "https"]),
+    ("verify", &["https", "tls"]),
+    ("query", &["dns"]),
+    ("query-type", &["dns"]),
+    ("expect-rcode", &["dns"]),
+    ("expect-answer", &["dns"]),
+];
+/// What `expect-rcode` can name, as in [`RCODE_WORDS`].
+const RCODES: &[Rcode] =
+    &[Rcode::NOERROR, Rcode::FORMERR, Rcode::SERVFAIL, Rcode::NXDOMAIN, Rcode::NOTIMP, Rcode::REFUSED];
+/// Words of `expect-rcode`.
+pub(super) const RCODE_WORDS: &[&str] = &["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
 /// Most headers, and most ranges of statuses.
 const MAX_LIST: usize = 64;
 
@@ -28,7 +49,18 @@ pub(super) struct Placed {
     pub(super) port: Option<u16>,
     pub(super) host: Host,
     /// Port of its type.
-    pub(super) default_port: Option<u16>,
+    pub(super) type_port: TypePort,
+}
+
+/// What a type of check makes of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TypePort {
+    /// Goes to this one unless told otherwise.
+    Usual(u16),
+    /// Must be told one.
+    Needed,
+    /// Has none.
+    Unused,
 }
 
 /// Where Host header and SNI come from.
@@ -57,37 +89,51 @@ pub(super) fn compile(document: &Document, findings: &mut Findings) -> Vec<Place
 
 fn check(fields: &Fields<'_>, name: &str, findings: &mut Findings) -> Placed {
     let kind_name = fields.text("type").unwrap_or_default();
-    let tls = kind_name == "https";
     let verify = fields.boolean("verify");
-    let kind = if kind_name == "tcp" { Kind::Tcp } else { Kind::Http(http(fields, tls, verify)) };
-    if kind_name == "tcp" {
-        refuse_unused(fields, HTTP_KEYS, "`type = \"tcp\"`", findings);
-    } else if kind_name == "http" {
-        refuse_unused(fields, &["verify"], "`type = \"http\"`", findings);
-    }
+    refuse_keys_of_others(fields, &kind_name, findings);
     Placed {
         check: Check {
             name: name.to_string(),
             policy: policy(fields, findings),
-            kind,
+            kind: match kind_name.as_str() {
+                "dns" => Kind::Dns(dns(fields, findings)),
+                "exec" => Kind::Exec(exec(fields, findings)),
+                "icmp" => Kind::Icmp,
+                "tcp" => Kind::Tcp,
+                "tls" => Kind::Tls { verify },
+                _ => Kind::Http(http(fields, kind_name == "https", verify)),
+            },
             source: fields.address("source"),
         },
         name: fields.place,
         port: fields.integer("port"),
-        host: host(fields, &kind_name, tls && verify),
-        default_port: match kind_name.as_str() {
-            "http" => Some(80),
-            "https" => Some(443),
-            "tcp" => None,
-            // What is wrong with the type was said.
-            _ => Some(0),
+        host: host(fields, &kind_name, verify),
+        type_port: match kind_name.as_str() {
+            "dns" => TypePort::Usual(53),
+            "http" => TypePort::Usual(80),
+            "https" => TypePort::Usual(443),
+            "icmp" => TypePort::Unused,
+            "tcp" | "tls" => TypePort::Needed,
+            // A program need not have one. What is wrong with another type was said.
+            _ => TypePort::Usual(0),
         },
     }
 }
 
-fn host(fields: &Fields<'_>, kind: &str, needed: bool) -> Host {
+/// Says of keys that another type's checks would read that this one's do not.
+fn refuse_keys_of_others(fields: &Fields<'_>, kind: &str, findings: &mut Findings) {
+    // What is wrong with the type was said.
+    if !Kind::NAMES.contains(&kind) {
+        return;
+    }
+    let of_others = KEYS_OF_TYPES.iter().filter(|(_, types)| !types.contains(&kind)).map(|(key, _)| *key);
+    refuse_unused(fields, &of_others.collect::<Vec<_>>(), &format!("`type = \"{kind}\"`"), findings);
+}
+
+fn host(fields: &Fields<'_>, kind: &str, verify: bool) -> Host {
+    let needed = verify && matches!(kind, "https" | "tls");
     match fields.text("host").as_deref() {
-        _ if kind == "tcp" => Host::Unused,
+        _ if matches!(kind, "dns" | "icmp" | "tcp") => Host::Unused,
         Some("address") => Host::Address,
         Some(name) => Host::Named(name.into()),
         None => Host::Pool { needed },
@@ -101,6 +147,50 @@ pub(super) fn refuse_unused(fields: &Fields<'_>, names: &[&str], where_: &str, f
             findings.cross.push(Problem::error(entry.key, format!("`{name}` has no meaning with {where_}")));
         }
     }
+}
+
+/// A key that the type cannot do without.
+fn need(fields: &Fields<'_>, name: &str, kind: &str, example: &str, findings: &mut Findings) {
+    if fields.find(name).is_none() {
+        let message = format!("`{name}` is missing in a check of `type = \"{kind}\"`");
+        findings.cross.push(Problem::error(fields.place, message).hint(format!("add {name} = {example}")));
+    }
+}
+
+fn exec(fields: &Fields<'_>, findings: &mut Findings) -> Exec {
+    need(fields, "command", "exec", "[\"/usr/local/bin/check-web\", \"--quick\"]", findings);
+    let words = fields.each("command", |value| kinds::text(value).map(str::to_string));
+    Exec { command: words.iter().map(|(word, _)| word.clone()).collect() }
+}
+
+fn dns(fields: &Fields<'_>, findings: &mut Findings) -> Dns {
+    need(fields, "query", "dns", "\"www.example.com\"", findings);
+    let rtype = fields.text("query-type").and_then(|text| RecordType::parse(&text)).unwrap_or(RecordType::A);
+    let expect_answer = fields.text("expect-answer");
+    if let Some(text) = &expect_answer {
+        findings.cross.extend(not_data_of(rtype, text, fields.at("expect-answer")));
+    }
+    let rcode = fields.text("expect-rcode").and_then(|word| RCODES.iter().find(|rcode| rcode.to_string() == word));
+    Dns {
+        name: fields.custom("query", |value| kinds::domain_name(value).ok()).unwrap_or_else(Name::root),
+        rtype,
+        expect_rcode: rcode.copied().unwrap_or(Rcode::NOERROR),
+        // An address is written in the one form that answers are shown in.
+        expect_answer: expect_answer
+            .map(|text| text.parse::<std::net::IpAddr>().map_or(text, |address| address.to_string())),
+    }
+}
+
+/// Text that no record of that type has as its data.
+fn not_data_of(rtype: RecordType, text: &str, place: Span) -> Option<Problem> {
+    let (is_data, allowed) = match rtype {
+        RecordType::A => (text.parse::<std::net::Ipv4Addr>().is_ok(), "an IPv4 address"),
+        RecordType::AAAA => (text.parse::<std::net::Ipv6Addr>().is_ok(), "an IPv6 address"),
+        RecordType::CNAME | RecordType::NS | RecordType::PTR => (kinds::domain_name_of(text).is_ok(), "a domain name"),
+        _ => return None,
+    };
+    let problem = || Problem::error(place, format!("{} is not the data of an {rtype} record", quoted(text)));
+    (!is_data).then(|| problem().allowed(allowed))
 }
 
 fn http(fields: &Fields<'_>, tls: bool, verify: bool) -> Http {
@@ -306,4 +396,27 @@ fn body(value: &Value) -> Read<BodyMatch> {
 /// Checks `expect-body`.
 pub(super) fn check_body(value: &Value, problems: &mut Vec<Problem>) {
     kinds::report(body(value), value, problems);
+}
+
+/// Checks `command`.
+pub(super) fn check_command(value: &Value, problems: &mut Vec<Problem>) {
+    const FORM: &str = "[\"/usr/local/bin/check-web\", \"--quick\"]";
+    let Data::Array(words) = &value.data else {
+        problems.push(kinds::wrong_type(value, "an array: a program and its arguments").allowed(FORM));
+        return;
+    };
+    if words.is_empty() || words.len() > MAX_LIST {
+        let problem = Problem::error(value.span, format!("{} words", words.len()));
+        problems.push(problem.allowed(format!("1 to {MAX_LIST}: a program and its arguments")));
+    }
+    for word in words {
+        kinds::report(kinds::text(word), word, problems);
+    }
+    if let Some(program) = words.first().and_then(|word| word.text())
+        && program.contains('/')
+        && !program.starts_with('/')
+    {
+        let message = format!("{} is relative to a folder that may change", quoted(program));
+        problems.push(Problem::error(words[0].span, message).allowed("an absolute path, or a name that is in PATH"));
+    }
 }

@@ -331,12 +331,17 @@ pub(super) static CHECK: Section = section(
         key("extends", Kind::Reference("check"), Words("none"), "Takes what is not given from that check."),
         key(
             "type",
-            Kind::Choice { words: &["http", "https", "tcp"], later: &["tls", "icmp", "dns", "grpc", "exec", "push"] },
+            Kind::Choice { words: &["http", "https", "tcp", "tls", "dns", "exec", "icmp"], later: &["grpc", "push"] },
             Required,
             "What a probe does.",
         ),
         later("address", Words("none"), "What a canary probes.", "checks probe the addresses of instances"),
-        key("port", PORT, Words("the instance's port, else 80 or 443"), "Port that is probed."),
+        key(
+            "port",
+            PORT,
+            Words("the instance's port, else that of the type: 80, 443 and 53 for `http`, `https` and `dns`"),
+            "Port that is probed.",
+        ),
         key(
             "method",
             Kind::Custom { describe: "HTTP method", check: checks::check_method },
@@ -374,6 +379,31 @@ pub(super) static CHECK: Section = section(
             "What the first 64 KiB of the body must hold.",
         ),
         key("verify", Kind::Boolean, Is("true"), "Whether the certificate must be valid for the host."),
+        key(
+            "command",
+            Kind::Custom { describe: "array of texts", check: checks::check_command },
+            Words("required for `exec`"),
+            "Program and arguments; exit 0 passes. Its environment has `WAYMARK_ADDRESS`, `WAYMARK_PORT`, `WAYMARK_HOST`.",
+        ),
+        key("query", Kind::DomainName, Words("required for `dns`"), "Name that is asked for."),
+        key(
+            "query-type",
+            Kind::Custom { describe: "record type", check: super::expectations::check_type },
+            Is(r#""A""#),
+            "Type that is asked for.",
+        ),
+        key(
+            "expect-rcode",
+            Kind::Choice { words: checks::RCODE_WORDS, later: &[] },
+            Is(r#""NOERROR""#),
+            "Rcode that passes.",
+        ),
+        key(
+            "expect-answer",
+            Kind::Text,
+            Words("anything"),
+            "Data of a record that the answer must hold: an address, a name, the text of a TXT.",
+        ),
         key(
             "interval",
             Kind::Duration { min_ms: 100, max_ms: HOUR },

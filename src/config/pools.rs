@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::checks::{self, Host};
+use super::checks::{self, Host, TypePort};
 use super::fields::{Fields, Index};
 use super::files::{self, Document};
 use super::findings::Findings;
@@ -167,11 +167,18 @@ impl Builder<'_> {
         let check_address = fields.address("check-address");
         let ports = used.iter().map(|&(check, _)| {
             let placed = &self.checks[check.0 as usize];
-            let port: Option<u16> = check_port.or(placed.port).or(port).or(placed.default_port);
-            if port.is_none() && !ips.is_empty() {
-                findings.cross.push(no_port(entry, placed));
-            }
-            (check, port.unwrap_or_default())
+            let told: Option<u16> = check_port.or(placed.port).or(port);
+            let port = match (told, placed.type_port) {
+                (_, TypePort::Unused) => 0,
+                (Some(port), _) | (None, TypePort::Usual(port)) => port,
+                (None, TypePort::Needed) => {
+                    if !ips.is_empty() {
+                        findings.cross.push(no_port(entry, placed));
+                    }
+                    0
+                }
+            };
+            (check, port)
         });
         let ports: Few<(CheckId, u16)> = ports.collect();
         let mut address = |&ip: &IpAddr| {

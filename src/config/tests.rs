@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
+use crate::dns::Rcode;
 use crate::fleet::{CheckId, InstanceId, PoolId, RegionId, Target, TargetId};
+use crate::probe::{Dns, Exec, Kind};
 use crate::problem::render;
 use crate::steering::{Balance, Element, FenceUnknown, MapId, Steer, Sticky, WhenAllDown, Within};
 
@@ -148,6 +150,34 @@ fn equal_targets_are_probed_once() {
     let of = |instance: usize, address: usize| &fleet.instances[instance].addresses[address].targets;
     assert_eq!(of(0, 0), &[TargetId(0), TargetId(1)]);
     assert_eq!((of(2, 0), of(2, 1)), (of(0, 0), of(0, 0)));
+}
+
+#[test]
+fn every_type_of_check_is_read() {
+    let loaded = load_text(
+        "[checks.http]\ntype = \"http\"\n[checks.tcp]\ntype = \"tcp\"\nport = 7\n[checks.icmp]\ntype = \"icmp\"\n\
+         [checks.tls]\ntype = \"tls\"\nport = 853\nhost = \"dns.example\"\n[checks.dns]\ntype = \"dns\"\n\
+         query = \"www.example.com\"\nquery-type = \"AAAA\"\nexpect-answer = \"2001:DB8:0::1\"\n\
+         [checks.exec]\ntype = \"exec\"\ncommand = [\"/bin/check\", \"-q\"]\n\
+         [pools.p]\nhost = \"www.example.com\"\ncheck = [\"http\", \"tcp\", \"icmp\", \"tls\", \"dns\", \"exec\"]\n\
+         [pools.p.instances]\nx = { address = \"192.0.2.1\" }\ny = { address = \"192.0.2.2\", port = 9 }\n",
+    );
+    assert_eq!(messages(&loaded), [""; 0]);
+    let configuration = loaded.configuration.expect("a configuration");
+    let kinds: Vec<&Kind> = configuration.checks.iter().map(|check| &check.kind).collect();
+    let dns = Dns {
+        name: Name::parse("www.example.com", None).expect("a name"),
+        rtype: RecordType::AAAA,
+        expect_rcode: Rcode::NOERROR,
+        expect_answer: Some("2001:db8::1".into()),
+    };
+    let exec = Exec { command: vec!["/bin/check".into(), "-q".into()] };
+    assert_eq!(kinds[1..], [&Kind::Tcp, &Kind::Icmp, &Kind::Tls { verify: true }, &Kind::Dns(dns), &Kind::Exec(exec)]);
+    let reached: Vec<(u16, Option<&str>)> =
+        configuration.fleet.targets.iter().map(|target| (target.port, target.host.as_deref())).collect();
+    let (own, pools) = (Some("dns.example"), Some("www.example.com"));
+    assert_eq!(reached[..6], [(80, pools), (7, None), (0, None), (853, own), (53, None), (0, pools)]);
+    assert_eq!(reached[6..], [(9, pools), (7, None), (0, None), (853, own), (9, None), (9, pools)]);
 }
 
 #[test]

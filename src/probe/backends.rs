@@ -78,9 +78,15 @@ impl Authority {
 
     /// A server that answers 200 over TLS with a certificate of this name and these years.
     pub(super) async fn serving(&self, name: &str, years: (i32, i32)) -> SocketAddr {
+        let (certificate, key) = self.issue(name, years);
+        serving_tls(certificate, &key).await
+    }
+
+    /// A certificate of this name and these years, and its key.
+    pub(super) fn issue(&self, name: &str, years: (i32, i32)) -> (CertificateDer<'static>, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let certificate = params(name, years).signed_by(&key, &self.0).unwrap();
-        serving_tls(certificate.der().clone(), &key).await
+        (certificate.der().clone(), key)
     }
 }
 

@@ -11,6 +11,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue};
@@ -19,7 +20,7 @@ use reqwest::{Client, Method, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout_at};
 
 use crate::fleet::Target;
-use crate::probe::tls::Tls;
+use crate::probe::trust::Tls;
 use crate::probe::{Check, Finding, Probe, reason, socket_address, source_of};
 
 /// How probes name themselves.
@@ -167,8 +168,11 @@ impl Probe for Request {
 fn prepare(kind: &Http, check: &Check, target: &Target, tls: &Tls) -> Result<Prepared, String> {
     let url = url(kind, target)?;
     let host = url.host_str().unwrap_or_default();
+    let certificate = if kind.tls { tls.certificates.of(check, target) } else { Arc::default() };
+    let mut tls = tls.client(kind.tls && kind.verify, certificate)?;
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     let client = Client::builder()
-        .tls_backend_preconfigured(tls.client(kind.tls && kind.verify)?)
+        .tls_backend_preconfigured(tls)
         .resolve(host, socket_address(target))
         .local_address(source_of(check, target))
         .connect_timeout(check.policy.timeout.saturating_sub(CONNECT_MARGIN).max(CONNECT_MARGIN))
@@ -245,7 +249,6 @@ fn check_body(expected: &BodyMatch, body: &[u8]) -> Result<(), Finding> {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::sync::Arc;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -6,31 +6,42 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `http`, `tcp` | one kind each: from a check and a target to a [`Finding`] |
+//! | `dns`, `exec`, `http`, `icmp`, `tcp`, `tls` | one kind each: from a check and a target to a [`Finding`] |
+//! | `certificates` | when those that targets show expire |
 //! | `reason` | errors in words, and which of them are the node's own fault |
-//! | `tls` | certificates that `https` checks believe |
 //! | `tasks` | schedule, concurrency, crashes |
 //! | `totals` | counters |
+//! | `trust` | certificates that checks over TLS believe |
 //!
 //! Left to others: verdicts (`health`), what is probed (`fleet`), overrides and publishing (`control`).
 
 #[cfg(test)]
 mod backends;
+mod certificates;
+mod dns;
+mod exec;
 mod http;
+mod icmp;
 mod reason;
 mod tasks;
 mod tcp;
 mod tls;
 mod totals;
+mod trust;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
+
 use crate::fleet::Target;
 use crate::health::{Outcome, Policy};
 
+pub use certificates::{Certificates, Holder};
+pub use dns::Dns;
+pub use exec::Exec;
 pub use http::{BodyMatch, Http};
 pub use tasks::{MOST_AT_ONCE, Prober, Report, Settings};
 pub use totals::{KindTotals, Totals};
@@ -51,32 +62,65 @@ pub struct Check {
 /// What a probe does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
+    /// A DNS query.
+    Dns(Dns),
+    /// A program that is run.
+    Exec(Exec),
     /// An HTTP request over a new connection.
     Http(Http),
+    /// An ICMP echo.
+    Icmp,
     /// A TCP handshake.
     Tcp,
+    /// A TLS handshake.
+    Tls {
+        /// Whether the certificate must be valid for the host.
+        verify: bool,
+    },
 }
 
 impl Kind {
     /// The names of all kinds, as in `type = "…"`.
-    pub const NAMES: [&str; 3] = ["http", "https", "tcp"];
+    pub const NAMES: [&str; 7] = ["dns", "exec", "http", "https", "icmp", "tcp", "tls"];
 
     /// As in `type = "…"`, one of [`Kind::NAMES`].
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Kind::Dns(_) => "dns",
+            Kind::Exec(_) => "exec",
             Kind::Http(Http { tls: false, .. }) => "http",
             Kind::Http(Http { tls: true, .. }) => "https",
+            Kind::Icmp => "icmp",
             Kind::Tcp => "tcp",
+            Kind::Tls { .. } => "tls",
         }
     }
 
     /// What is prepared once for a target and then runs again and again.
-    fn prepare(&self, check: &Check, target: &Target, tls: &tls::Tls) -> Box<dyn Probe> {
+    fn prepare(&self, check: &Check, target: &Target, means: &Means) -> Box<dyn Probe> {
         match self {
-            Kind::Http(kind) => Box::new(http::Request::new(kind, check, target, tls)),
+            Kind::Dns(kind) => Box::new(dns::Lookup::new(kind, check, target)),
+            Kind::Exec(kind) => Box::new(exec::Program::new(kind, check, target, &means.programs)),
+            Kind::Http(kind) => Box::new(http::Request::new(kind, check, target, &means.tls)),
+            Kind::Icmp => Box::new(icmp::Echo::new(check, target, &means.echoes)),
             Kind::Tcp => Box::new(tcp::Handshake::new(check, target)),
+            Kind::Tls { verify } => Box::new(tls::Handshake::new(*verify, check, target, &means.tls)),
         }
+    }
+}
+
+/// What all probes of a process share.
+struct Means {
+    tls: trust::Tls,
+    programs: exec::Programs,
+    echoes: Arc<icmp::Sockets>,
+}
+
+impl Means {
+    /// Believes the system's root certificates and these.
+    fn new(extra_roots: Vec<CertificateDer<'static>>) -> Means {
+        Means { tls: trust::Tls::new(extra_roots), programs: exec::Programs::default(), echoes: Arc::default() }
     }
 }
 

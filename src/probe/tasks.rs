@@ -27,8 +27,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::fleet::{Target, TargetId};
 use crate::health::{Observation, Outcome};
-use crate::probe::tls::Tls;
-use crate::probe::{Check, Finding, Probe, Totals};
+use crate::probe::{Check, Finding, Means, Probe, Totals};
 
 /// Probes that run at once unless told otherwise; each holds a file descriptor.
 pub const MOST_AT_ONCE: usize = 4096;
@@ -137,7 +136,7 @@ struct Shared {
     seed: u64,
     permits: Semaphore,
     totals: Arc<Totals>,
-    tls: Tls,
+    means: Means,
     sink: mpsc::Sender<Report>,
 }
 
@@ -159,11 +158,12 @@ impl Prober {
     #[must_use]
     pub fn start(targets: &[Target], checks: &[Check], settings: Settings, sink: mpsc::Sender<Report>) -> Prober {
         let roots = settings.extra_roots.into_iter().map(CertificateDer::from).collect();
+        let means = Means::new(roots);
         let shared = Shared {
             seed: settings.seed,
             permits: Semaphore::new(settings.most_at_once.clamp(1, Semaphore::MAX_PERMITS)),
-            totals: Arc::default(),
-            tls: Tls::new(roots),
+            totals: Arc::new(Totals::new(Arc::clone(&means.tls.certificates))),
+            means,
             sink,
         };
         let mut prober = Prober { tasks: Vec::new(), shared: Arc::new(shared) };
@@ -236,7 +236,7 @@ struct Lazy {
 
 impl Probe for Lazy {
     fn run(&self) -> Pin<Box<dyn Future<Output = Finding> + Send + '_>> {
-        let prepare = || self.check.kind.prepare(&self.check, &self.target, &self.shared.tls);
+        let prepare = || self.check.kind.prepare(&self.check, &self.target, &self.shared.means);
         self.prepared.get_or_init(prepare).run()
     }
 }
@@ -381,7 +381,7 @@ mod tests {
     fn shared(most_at_once: usize) -> (Arc<Shared>, mpsc::Receiver<Report>) {
         let (sink, reports) = mpsc::channel(64);
         let permits = Semaphore::new(most_at_once);
-        (Arc::new(Shared { seed: 1, permits, totals: Arc::default(), tls: Tls::new(Vec::new()), sink }), reports)
+        (Arc::new(Shared { seed: 1, permits, totals: Arc::default(), means: Means::new(Vec::new()), sink }), reports)
     }
 
     fn spawn(shared: &Arc<Shared>, probe: Fake) -> AbortHandle {
@@ -575,8 +575,12 @@ mod tests {
 
         prober.update(&targets(&[other]), &[quick_check()], &[None]);
         seen(&mut reports, &[(0, Outcome::Pass)]).await;
-        let (_, tcp) =
-            prober.totals().by_kind().map(|(name, kind)| (name, kind.pass.load(Ordering::Relaxed))).nth(2).unwrap();
+        let (_, tcp) = prober
+            .totals()
+            .by_kind()
+            .map(|(name, kind)| (name, kind.pass.load(Ordering::Relaxed)))
+            .find(|(name, _)| *name == "tcp")
+            .unwrap();
         assert!(tcp >= 3);
 
         prober.update(&[], &[], &[]);

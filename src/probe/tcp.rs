@@ -26,20 +26,21 @@ impl Handshake {
     }
 
     async fn probe(&self) -> Finding {
-        match timeout(self.timeout, self.connect()).await {
+        match timeout(self.timeout, connect(self.address, self.source)).await {
             Ok(Ok(_)) => Finding::pass("connected"),
             Ok(Err(error)) => reason::of(&error, self.address.ip()),
             Err(_) => reason::timeout(self.timeout, "connecting"),
         }
     }
+}
 
-    async fn connect(&self) -> io::Result<TcpStream> {
-        let socket = if self.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        if let Some(source) = self.source {
-            socket.bind(SocketAddr::new(source, 0))?;
-        }
-        socket.connect(self.address).await
+/// A new connection; `source` is where it comes from, if that is not for the system to choose.
+pub(super) async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(source) = source {
+        socket.bind(SocketAddr::new(source, 0))?;
     }
+    socket.connect(address).await
 }
 
 impl Probe for Handshake {

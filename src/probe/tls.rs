@@ -1,169 +1,174 @@
-//! What `https` checks believe: the system's root certificates, or anything where `verify = false`.
+//! `tls`: a target passes when it completes a TLS handshake with a certificate that is valid for the host.
 //!
-//! The roots are read once for all targets. Sessions are never resumed, since resumption skips the certificate. The time
-//! that certificates are judged by runs on from the first plausible reading of the wall clock, so that a wall clock
-//! that jumps changes no verdict.
+//! SNI names the target's host. A target without host, or whose host is an address, must have a certificate for that
+//! address and is sent no SNI. Nothing is said over the connection once it stands.
 
-use std::sync::{Arc, OnceLock};
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::pki_types::ServerName;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
 
-use crate::time::{self, Tick};
+use crate::fleet::Target;
+use crate::probe::trust::Tls;
+use crate::probe::{Check, Finding, Probe, reason, socket_address, source_of, tcp};
 
-/// 2025-01-01: a wall clock before this is not set.
-const PLAUSIBLE_UNIX_SECONDS: u64 = 1_735_689_600;
-
-/// TLS settings that all `https` checks share.
-pub(super) struct Tls {
-    provider: Arc<CryptoProvider>,
-    extra_roots: Vec<CertificateDer<'static>>,
-    clock: Arc<Clock>,
-    verifier: OnceLock<Result<Arc<dyn ServerCertVerifier>, String>>,
+/// A TLS handshake with one target.
+pub(super) struct Handshake {
+    /// The error says why this node cannot ask.
+    prepared: Result<Prepared, String>,
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    timeout: Duration,
 }
 
-impl Tls {
-    /// Believes the system's roots and these.
-    pub(super) fn new(extra_roots: Vec<CertificateDer<'static>>) -> Tls {
-        Tls {
-            provider: Arc::new(ring::default_provider()),
-            extra_roots,
-            clock: Arc::default(),
-            verifier: OnceLock::new(),
+struct Prepared {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl Handshake {
+    pub(super) fn new(verify: bool, check: &Check, target: &Target, trust: &Tls) -> Handshake {
+        Handshake {
+            prepared: prepare(verify, check, target, trust),
+            address: socket_address(target),
+            source: source_of(check, target),
+            timeout: check.policy.timeout,
         }
     }
 
-    /// Settings of a client that verifies certificates or accepts any; the error says why it cannot verify.
-    pub(super) fn client(&self, verify: bool) -> Result<ClientConfig, String> {
-        let verifier = if verify { self.verifier()? } else { self.accept_any() };
-        let clock: Arc<dyn TimeProvider> = Arc::clone(&self.clock) as _;
-        let mut config = ClientConfig::builder_with_details(Arc::clone(&self.provider), clock)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        config.resumption = Resumption::disabled();
-        Ok(config)
-    }
-
-    fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, String> {
-        self.verifier.get_or_init(|| self.load_roots()).clone()
-    }
-
-    fn load_roots(&self) -> Result<Arc<dyn ServerCertVerifier>, String> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        roots.add_parsable_certificates(self.extra_roots.iter().cloned());
-        by_roots(roots, &self.provider)
-    }
-
-    fn accept_any(&self) -> Arc<dyn ServerCertVerifier> {
-        Arc::new(AcceptAny(self.provider.signature_verification_algorithms))
-    }
-}
-
-fn by_roots(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, String> {
-    if roots.is_empty() {
-        return Err("no root certificates on this node".into());
-    }
-    let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(provider)).build();
-    verifier.map(|verifier| verifier as Arc<dyn ServerCertVerifier>).map_err(|error| error.to_string())
-}
-
-/// Accepts any certificate; the handshake must still be signed with its key.
-#[derive(Debug)]
-struct AcceptAny(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
-}
-
-/// Wall-clock time that runs on monotonically from its first plausible reading.
-#[derive(Debug, Default)]
-struct Clock(OnceLock<(Tick, u64)>);
-
-impl Clock {
-    /// Seconds since the Unix epoch; `None` until the wall clock is set.
-    fn read(&self, now: Tick, wall: u64) -> Option<u64> {
-        if self.0.get().is_none() && wall < PLAUSIBLE_UNIX_SECONDS {
-            return None;
+    async fn probe(&self) -> Finding {
+        match &self.prepared {
+            Ok(prepared) => self.shake_hands(prepared).await.unwrap_or_else(|finding| finding),
+            Err(reason) => Finding::no_verdict(reason),
         }
-        let &(began, wall) = self.0.get_or_init(|| (now, wall));
-        Some(wall + now.since(began).as_secs())
+    }
+
+    /// Pass, or whatever ended it before.
+    async fn shake_hands(&self, prepared: &Prepared) -> Result<Finding, Finding> {
+        let deadline = Instant::now() + self.timeout;
+        let stream = timeout_at(deadline, tcp::connect(self.address, self.source))
+            .await
+            .map_err(|_| reason::timeout(self.timeout, "connecting"))?
+            .map_err(|error| reason::of(&error, self.address.ip()))?;
+        timeout_at(deadline, prepared.connector.connect(prepared.name.clone(), stream))
+            .await
+            .map_err(|_| reason::timeout(self.timeout, "waiting for the TLS handshake"))?
+            .map_err(|error| reason::of(&error, self.address.ip()))?;
+        Ok(Finding::pass("TLS handshake done"))
     }
 }
 
-impl TimeProvider for Clock {
-    fn current_time(&self) -> Option<UnixTime> {
-        let seconds = self.read(time::now(), time::unix_seconds())?;
-        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+impl Probe for Handshake {
+    fn run(&self) -> Pin<Box<dyn Future<Output = Finding> + Send + '_>> {
+        Box::pin(self.probe())
     }
+}
+
+fn prepare(verify: bool, check: &Check, target: &Target, trust: &Tls) -> Result<Prepared, String> {
+    let name = match target.host.as_deref() {
+        Some(host) => ServerName::try_from(host.trim_end_matches('.').to_string())
+            .map_err(|_| format!("cannot ask for {host} over TLS"))?,
+        None => ServerName::from(target.address),
+    };
+    let client = trust.client(verify, trust.certificates.of(check, target))?;
+    Ok(Prepared { connector: TlsConnector::from(Arc::new(client)), name })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use rustls::pki_types::CertificateDer;
+    use tokio::io::AsyncWriteExt;
 
-    #[test]
-    fn without_roots_nothing_can_be_verified_but_anything_accepted() {
-        let error = by_roots(RootCertStore::empty(), &Arc::new(ring::default_provider())).err();
-        assert_eq!(error.as_deref(), Some("no root certificates on this node"));
-        assert!(Tls::new(Vec::new()).client(false).is_ok());
+    use super::*;
+    use crate::probe::{Kind, backends};
+
+    const AMPLE: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(300);
+    const NAME: &str = "www.example.com";
+
+    fn handshake(address: SocketAddr, host: Option<&str>, verify: bool, timeout: Duration, trust: &Tls) -> Handshake {
+        let check = backends::check(Kind::Tls { verify }, timeout);
+        Handshake::new(verify, &check, &backends::target(address, host), trust)
     }
 
-    #[test]
-    fn a_wall_clock_that_jumps_is_not_followed() {
-        const SET: u64 = PLAUSIBLE_UNIX_SECONDS + 1000;
-        let clock = Clock::default();
+    #[tokio::test]
+    async fn certificates() {
+        let authority = backends::Authority::new("ours");
+        let stranger = backends::Authority::new("a stranger's");
+        let good = authority.serving(NAME, (2020, 2100)).await;
+        let expired = authority.serving(NAME, (2020, 2024)).await;
+        let early = authority.serving(NAME, (2099, 2100)).await;
+        let by_address = authority.serving("127.0.0.1", (2020, 2100)).await;
+        let strange = stranger.serving(NAME, (2020, 2100)).await;
+        let passed = Finding::pass("TLS handshake done");
         let rows = [
-            (0, 0, None, "not set"),
-            (1_000, 12, None, "not set"),
-            (5_000, SET, Some(SET), "set"),
-            (6_000, SET + 1, Some(SET + 1), "runs"),
-            (7_000, 0, Some(SET + 2), "1970"),
-            (8_000, SET + 86_400, Some(SET + 3), "a day"),
-            (9_000, 2_147_483_648, Some(SET + 4), "2038"),
+            (good, Some(NAME), true, passed.clone()),
+            (good, Some("WWW.EXAMPLE.COM."), true, passed.clone()),
+            (by_address, None, true, passed.clone()),
+            (by_address, Some("127.0.0.1"), true, passed.clone()),
+            (expired, Some(NAME), true, Finding::fail("certificate expired 2024-01-02")),
+            (expired, Some(NAME), false, passed.clone()),
+            (early, Some(NAME), true, Finding::fail("certificate not valid before 2099-01-02")),
+            (good, Some("a.example"), true, Finding::fail("certificate is for www.example.com, not a.example")),
+            (good, None, true, Finding::fail("certificate is for www.example.com, not 127.0.0.1")),
+            (good, None, false, passed.clone()),
+            (strange, Some(NAME), true, Finding::fail("certificate signed by an unknown authority")),
+            (strange, Some(NAME), false, passed),
         ];
-        for (tick, wall, expected, what) in rows {
-            assert_eq!(clock.read(Tick(tick), wall), expected, "{what}");
+        let trust = Tls::new(vec![CertificateDer::from(authority.root())]);
+        for (address, host, verify, finding) in rows {
+            let handshake = handshake(address, host, verify, AMPLE, &trust);
+            assert_eq!(handshake.probe().await, finding, "{host:?}");
+            assert_eq!(handshake.probe().await, finding, "{host:?} again: no session is resumed");
         }
+        let handshake = handshake(expired, Some(NAME), true, AMPLE, &trust);
+        handshake.probe().await;
+        let expiries: Vec<u64> = trust.certificates.expiries().into_values().collect();
+        assert_eq!(expiries, [1_704_153_600], "2024-01-02, of the one that is still probed");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_handshake() {
+        let plain = backends::listen(|mut stream| async move {
+            let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.9\r\n").await;
+            backends::read_head(&mut stream).await;
+        })
+        .await;
+        let closes = backends::listen(|_| async {}).await;
+        let hangs = backends::listen(|stream| async move {
+            tokio::time::sleep(AMPLE).await;
+            drop(stream);
+        })
+        .await;
+        let drips = backends::listen(|mut stream| async move {
+            // The head of a handshake record of 16 KiB, of which an octet comes now and then.
+            let _ = stream.write_all(&[22, 3, 3, 64, 0]).await;
+            while stream.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(SHORT / 30).await;
+            }
+        })
+        .await;
+        let rows = [
+            (plain, AMPLE, vec!["not TLS"]),
+            (closes, AMPLE, vec!["connection closed", "connection reset"]),
+            (backends::refusing().await, AMPLE, vec!["connection refused"]),
+            (hangs, SHORT, vec!["timeout after 300ms (waiting for the TLS handshake)"]),
+            (drips, SHORT, vec!["timeout after 300ms (waiting for the TLS handshake)", "not TLS"]),
+        ];
+        for (address, timeout, reasons) in rows {
+            let finding = handshake(address, Some(NAME), false, timeout, &Tls::new(Vec::new())).probe().await;
+            assert!(reasons.iter().any(|reason| finding == Finding::fail(reason)), "{finding:?}, expected {reasons:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_this_node_cannot_ask_is_no_verdict() {
+        let handshake = handshake(backends::refusing().await, Some("a b"), false, AMPLE, &Tls::new(Vec::new()));
+        assert_eq!(handshake.probe().await, Finding::no_verdict("cannot ask for a b over TLS"));
     }
 }
