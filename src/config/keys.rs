@@ -358,7 +358,7 @@ pub(super) static CHECK: Section = section(
             "host",
             Kind::Custom { describe: "host name, or `\"address\"`", check: checks::check_host },
             Words("the pool's host"),
-            "Host header and SNI; `\"address\"` is the address itself.",
+            "Host header, SNI, `WAYMARK_HOST`; `\"address\"` is the address itself.",
         ),
         key(
             "headers",

@@ -315,9 +315,30 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ids = folder.path().join("ids");
         let text = format!("sleep 1000 & echo $! $$ > {}; wait", ids.display());
-        assert_eq!(script(&text, SHORT).await, Finding::fail("timeout after 500ms (program killed)"));
+        let finding = script(&text, Duration::from_secs(2)).await;
+        assert_eq!(finding, Finding::fail("timeout after 2s (program killed)"));
         let ids = std::fs::read_to_string(ids).unwrap();
         assert_eq!(ids.split_whitespace().count(), 2);
+        while ids.split_whitespace().any(is_running) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_whole_group_is_killed_when_its_target_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let ids = folder.path().join("ids");
+        let text = format!("sleep 1000 & echo $! $$ > {}; wait", ids.display());
+        let probe = tokio::spawn(async move { script(&text, AMPLE).await });
+        let written = || std::fs::read_to_string(&ids).ok().filter(|text| text.ends_with('\n'));
+        let ids = loop {
+            match written() {
+                Some(ids) => break ids,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        assert!(ids.split_whitespace().all(is_running));
+        probe.abort();
         while ids.split_whitespace().any(is_running) {
             tokio::task::yield_now().await;
         }
