@@ -7,6 +7,7 @@ mod docs;
 mod example;
 mod geo;
 mod hostile;
+mod last_good;
 mod lookup;
 mod memory;
 mod no_allocation;

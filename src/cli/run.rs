@@ -23,19 +23,22 @@ use tracing_subscriber::EnvFilter;
 use super::{ConfigArg, End, load, output};
 use crate::admin::{self, Api};
 use crate::config::{self, Admin, Configuration, Server};
-use crate::control::{self, Change, Changes, Succession, World, explain};
+use crate::control::last_good::{self, Clock, Keeper, LastGood};
+use crate::control::{self, Change, Changes, State, Succession, World, explain};
 use crate::idle;
 use crate::metrics::Registry;
 use crate::probe::{self, Prober};
 use crate::problem::render;
 use crate::serve::{Listeners, Running, raise_descriptor_limit};
 use crate::snapshot::Published;
-use crate::time::{self, unix_nanoseconds};
+use crate::time::{self, unix_milliseconds, unix_nanoseconds};
 
 /// Reports of probes that may wait; probes wait when there are more.
 const REPORTS: usize = 1024;
 /// How long a reload may yield to answering.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(300);
+/// Longest that the end waits for the disk.
+const DISK_PATIENCE: Duration = Duration::from_millis(300);
 /// Longest that the end waits for the reader of the log.
 const LOG_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -148,6 +151,8 @@ pub(super) struct Node {
     ending: Ending,
     /// `None` when it was told to end before it answered.
     running: Option<Running>,
+    /// Writes last-good health.
+    keeper: Option<Keeper>,
     /// Held while the server runs.
     lock: Option<File>,
 }
@@ -179,7 +184,8 @@ impl Node {
         let prober = Prober::start(&world.fleet().targets, &world.checks, probing, reports);
         let probes = prober.totals();
         let published = Arc::new(ArcSwap::from_pointee(world.freeze(world.base().clone(), 0)));
-        let state = control::State::new(Arc::clone(&world), Arc::clone(&published), prober, time::now());
+        let mut state = State::new(Arc::clone(&world), Arc::clone(&published), prober, time::now());
+        let keeper = keep_health(&mut state, &server.state_dir);
         let mut settled = state.settled();
         tokio::spawn(control::run(state, queue, reported));
 
@@ -195,7 +201,7 @@ impl Node {
         };
         ready.store(running.is_some(), Ordering::Relaxed);
         let reloader = Reloader { path: path.to_path_buf(), served: world, server, admin: settings, changes, registry };
-        Ok(Node { reloader, ready, hangup, ending, running, lock })
+        Ok(Node { reloader, ready, hangup, ending, running, keeper, lock })
     }
 
     /// Where changes to what is served go, and questions about it.
@@ -223,6 +229,10 @@ impl Node {
         if let Some(running) = self.running {
             // It fails only when the runtime is ending already.
             let _ = tokio::task::spawn_blocking(move || running.stop()).await;
+        }
+        if let Some(keeper) = self.keeper {
+            // It fails only when the runtime is ending already.
+            let _ = tokio::task::spawn_blocking(move || keeper.finish(DISK_PATIENCE)).await;
         }
         let _ = fs::remove_file(admin::control_socket(&self.reloader.server.state_dir));
         drop(self.lock);
@@ -316,6 +326,25 @@ impl Reloader {
             tracing::warn!("{key} takes effect at the next start");
         }
     }
+}
+
+/// Takes over the health that an earlier process left in `state_dir`, and keeps it there from now on.
+fn keep_health(state: &mut State, state_dir: &Path) -> Option<Keeper> {
+    let path = last_good::path(state_dir);
+    let clock = Clock { now: time::now(), unix_ms: unix_milliseconds() };
+    let file = LastGood::read(&path, clock.unix_ms).unwrap_or_else(|why| {
+        tracing::warn!("{}: not used: {why}", path.display());
+        None
+    });
+    if let Some(file) = &file {
+        let targets = output::count(state.recall(file, clock), "target");
+        let age = Duration::from_millis(clock.unix_ms.saturating_sub(file.written_ms()));
+        tracing::info!("{}: health of {targets}, from {age:?} ago", path.display());
+    }
+    let keeper = Keeper::start(path, file.map(|file| file.written_ms()));
+    let keeper = keeper.inspect_err(|error| tracing::error!("no thread to keep health with: {error}")).ok()?;
+    state.keep_health(keeper.notes(), clock.now);
+    Some(keeper)
 }
 
 /// Opens the sockets and answers from what is `published`.

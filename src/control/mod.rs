@@ -8,6 +8,7 @@
 
 pub mod explain;
 mod index;
+pub mod last_good;
 mod log;
 mod retired;
 mod state;
@@ -61,6 +62,7 @@ pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut repo
     loop {
         let due = pace.due();
         let (grace, log_due) = (state.grace_left(time::now()), state.log_due(time::now()));
+        let memory = state.memory_left(time::now());
         tokio::select! {
             change = changes.recv() => match change {
                 Some(change) => state.apply(change, time::now()),
@@ -68,6 +70,7 @@ pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut repo
             },
             Some(report) = reports.recv() => state.report(report, time::now()),
             () = tokio::time::sleep(grace.unwrap_or_default()), if grace.is_some() => state.end_grace(),
+            () = tokio::time::sleep(memory.unwrap_or_default()), if memory.is_some() => state.go_by_memory(),
             () = tokio::time::sleep(log_due.unwrap_or_default()), if log_due.is_some() => state.flush_log(time::now()),
             () = tokio::time::sleep_until(due), if state.is_dirty() => {}
         }

@@ -7,18 +7,23 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Change;
+use super::last_good::{Clock, LastGood, Notes};
 use super::log::Burst;
 use super::retired::Retired;
 use super::status::{self, Status};
 use super::succession::{Origin, Succession};
 use super::world::{Health, World};
 use crate::fleet::{Family, TargetId};
+use crate::health::group::Before;
 use crate::health::{Machine, Transition, Verdict};
 use crate::probe::{Prober, Report};
 use crate::snapshot::Published;
 use crate::steering::selection::Selection;
 use crate::steering::{LayoutId, ServiceId, Standings, Table, walk};
 use crate::time::{Tick, unix_seconds};
+
+/// How long the first probes have before last-good health is gone by.
+const MEMORY_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The state of a node; only the control loop holds it.
 pub struct State {
@@ -41,6 +46,12 @@ pub struct State {
     published: Published,
     prober: Prober,
     settled: watch::Sender<bool>,
+    /// What the first round waits for where last-good health covers all targets.
+    memory_until: Option<Tick>,
+    /// Last-good health covers all targets, and the first probes had their time.
+    goes_by_memory: bool,
+    /// Where changes are noted for the next start.
+    last_good: Option<Arc<Notes>>,
     burst: Burst,
     /// Unix seconds.
     loaded_at: u64,
@@ -65,6 +76,9 @@ impl State {
             published,
             prober,
             settled: watch::Sender::new(false),
+            memory_until: None,
+            goes_by_memory: false,
+            last_good: None,
             burst: Burst::default(),
             loaded_at: unix_seconds(),
             reloads: 0,
@@ -77,8 +91,52 @@ impl State {
         state
     }
 
-    /// Turns true when the first round is over and published: every target has an observation, or `startup-grace` has
-    /// ended. From then on answers are right.
+    /// Takes over what an earlier process knew, and returns of how many targets: it takes `fall` or `rise` to leave those
+    /// verdicts (SPEC 2.5), and groups lost their last instance when they did (SPEC 3.3).
+    pub fn recall(&mut self, file: &LastGood<'_>, clock: Clock) -> usize {
+        let recall = file.recall(clock);
+        let world = Arc::clone(&self.world);
+        let mut known = 0;
+        for (machine, target) in self.machines.iter_mut().zip(&world.fleet().targets) {
+            if let Some(memory) = recall.target(target, &world) {
+                *machine = Machine::restored(memory, clock.now);
+                known += 1;
+            }
+        }
+        self.verdicts = self.machines.iter().map(Machine::verdict).collect();
+        for &id in world.watched() {
+            let before = |group, family| {
+                let lost_at = recall.lost_at(&world, id, group, family);
+                (Some(Before { had_eligible: false, lost_at }), None)
+            };
+            self.standings.set(id, world.judge_after(id, self.health(clock.now), before));
+        }
+        self.is_new = true;
+        self.memory_until = (known == self.machines.len()).then(|| clock.now.plus(MEMORY_PATIENCE));
+        known
+    }
+
+    /// Has health noted from now on, for the next start.
+    pub fn keep_health(&mut self, notes: Arc<Notes>, now: Tick) {
+        notes.begin(&self.world, &self.machines, now);
+        self.last_good = Some(notes);
+    }
+
+    /// How long the first probes still have before last-good health is gone by; `None` when that is no question.
+    #[must_use]
+    pub fn memory_left(&self, now: Tick) -> Option<Duration> {
+        self.memory_until.map(|until| until.since(now))
+    }
+
+    /// Last-good health counts for a first round.
+    pub fn go_by_memory(&mut self) {
+        self.memory_until = None;
+        self.goes_by_memory = true;
+        self.settle();
+    }
+
+    /// Turns true when the first round is over and published: every target has an observation, `startup-grace` has ended,
+    /// or last-good health is gone by. From then on answers are right.
     #[must_use]
     pub fn settled(&self) -> watch::Receiver<bool> {
         self.settled.subscribe()
@@ -187,6 +245,9 @@ impl State {
     fn turn(&mut self, id: TargetId, transition: &Transition, now: Tick) {
         self.verdicts[id.0 as usize] = transition.to;
         self.touched.extend(self.world.layouts_of(id));
+        if let Some(notes) = &self.last_good {
+            notes.turned(id, self.machines[id.0 as usize].memory(now));
+        }
         if self.burst.allows(now) {
             let who = status::describe_target(&self.world, id);
             let (old, new, reason) = (status::word(transition.from), status::word(transition.to), &transition.reason);
@@ -208,6 +269,9 @@ impl State {
         let is_new = std::mem::take(&mut self.is_new);
         let snapshot = self.world.freeze(self.standings.clone(), self.serial);
         self.retired.push(self.published.swap(Arc::new(snapshot)));
+        if let Some(notes) = &self.last_good {
+            notes.judged(&self.standings);
+        }
         self.settle();
         if is_new {
             let watched: Vec<LayoutId> = self.world.watched().into();
@@ -222,7 +286,7 @@ impl State {
         if *self.settled.borrow() || self.is_dirty() {
             return;
         }
-        if self.grace_until.is_none() || self.machines.iter().all(Machine::observed) {
+        if self.grace_until.is_none() || self.goes_by_memory || self.machines.iter().all(Machine::observed) {
             self.settled.send_replace(true);
         }
     }
@@ -257,6 +321,9 @@ impl State {
         let (old, standings) = self.succeed(&mut next, now);
         self.renew_grace(now);
         self.judge_watched(&next, &standings, now);
+        if let Some(notes) = &self.last_good {
+            notes.reloaded(&self.world, &self.machines, now);
+        }
         self.loaded_at = unix_seconds();
         self.reloads += 1;
         self.reload_problems.clear();
@@ -324,6 +391,7 @@ impl State {
             loaded_at: self.loaded_at,
             reloads: self.reloads,
             problems: self.reload_problems.clone(),
+            last_good_at: self.last_good.as_ref().and_then(|notes| notes.written_ms()).map(|ms| ms / 1000),
             ..status::status(view)
         }
     }
@@ -525,6 +593,48 @@ mod tests {
         let status = fixture.state.status(Tick(100_000));
         assert_eq!((status.reloads, status.pools[0].name.as_str()), (1, "two"));
         assert_eq!(status.pools[1].instances[0].addresses[0].verdict, "down");
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_process_knew_is_gone_by() {
+        let mut before = Fixture::new();
+        for target in 0..5 {
+            before.observe(target, "p");
+        }
+        for target in [0, 1, 4] {
+            before.observe(target, "ff");
+        }
+        let (then, later) = (before.now, 1_700_000_000_000);
+        let memories: Vec<_> = before.state.machines.iter().map(|machine| machine.memory(Tick(then))).collect();
+        let clock = Clock { now: Tick(then), unix_ms: later - 60_000 };
+        let file = LastGood::of(&before.state.world, &memories, &before.state.standings, clock);
+
+        let mut fixture = Fixture::new();
+        fixture.now = 1_000_000;
+        let clock = Clock { now: Tick(fixture.now), unix_ms: later };
+        assert_eq!(fixture.state.recall(&file, clock), 5);
+        fixture.state.publish(Tick(fixture.now));
+        assert_eq!(fixture.standing(), "0/2- 2/2+");
+        assert_eq!(fixture.state.failing_open, [[false; 2], [true, false]]);
+        let lost_at = |fixture: &Fixture, layout| {
+            let snapshot = fixture.published.load();
+            snapshot.standings.get(LayoutId(layout)).get(0, Family::V4).and_then(|selection| selection.lost_at)
+        };
+        for layout in [0, 1] {
+            let ago = Tick(then).since(lost_at(&before, layout).expect("lost")) + Duration::from_secs(60);
+            assert_eq!(lost_at(&fixture, layout), Some(Tick(fixture.now).minus(ago)));
+        }
+        assert!(!*fixture.state.settled().borrow());
+        assert_eq!(fixture.state.memory_left(Tick(fixture.now)), Some(MEMORY_PATIENCE));
+        fixture.state.go_by_memory();
+        assert!(*fixture.state.settled().borrow());
+        assert_eq!(fixture.state.memory_left(Tick(fixture.now)), None);
+        fixture.observe(0, "p");
+        fixture.observe(2, "f");
+        assert_eq!(fixture.standing(), "0/2- 2/2+");
+        fixture.observe(0, "p");
+        fixture.observe(2, "f");
+        assert_eq!(fixture.standing(), "1/2+ 1/2+");
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ pub mod group;
 pub mod machine;
 
 pub use group::Standing;
-pub use machine::{Evidence, Last, Machine, Transition};
+pub use machine::{Evidence, Last, Machine, Memory, Transition};
 
 use std::sync::Arc;
 use std::time::Duration;
