@@ -6,6 +6,7 @@ mod demo;
 mod docs;
 mod example;
 mod geo;
+mod history;
 mod hostile;
 mod last_good;
 mod lookup;

@@ -3,6 +3,7 @@
 //! | path | says |
 //! |---|---|
 //! | `GET /v1/status` | everything that `waymark status` shows, as JSON |
+//! | `GET /v1/history?target=&since=&limit=` | what happened and why, from the journal |
 //! | `GET /metrics` | counters in the OpenMetrics text format |
 //! | `GET /healthz` | 200 while the process lives and its control loop answers |
 //! | `GET /readyz` | 200 once queries are answered, 503 before |
@@ -11,6 +12,7 @@
 //! 403, so that no web page of another origin can read here (DNS rebinding).
 
 pub mod client;
+mod history;
 mod metrics;
 
 use std::fs;
@@ -34,6 +36,8 @@ use crate::control::{Change, Changes, Status};
 use crate::metrics::Registry;
 use crate::probe::Totals;
 
+pub use history::{History, MOST_RECORDS, Question, RECORDS};
+
 /// What the handlers need.
 #[derive(Clone, Debug)]
 pub struct Api {
@@ -45,6 +49,8 @@ pub struct Api {
     pub probes: Arc<Totals>,
     /// Whether queries are answered.
     pub ready: Arc<AtomicBool>,
+    /// Where the journal is.
+    pub journal: PathBuf,
 }
 
 /// Where the control socket of a server is.
@@ -79,10 +85,13 @@ pub async fn serve_control(api: Api, path: &Path) -> io::Result<()> {
 fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/history", get(history::history))
         .route("/metrics", get(scrape))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "not found; see /v1/status, /metrics, /healthz, /readyz\n") })
+        .fallback(|| async {
+            (StatusCode::NOT_FOUND, "not found; see /v1/status, /v1/history, /metrics, /healthz, /readyz\n")
+        })
         .with_state(api)
 }
 

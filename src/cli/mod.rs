@@ -5,6 +5,7 @@
 mod check;
 mod demo;
 mod explain;
+mod history;
 mod output;
 mod run;
 mod status;
@@ -33,6 +34,7 @@ enum Command {
     Check(check::Check),
     Explain(explain::Explain),
     Status(status::Status),
+    History(history::History),
 }
 
 /// Which configuration.
@@ -84,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
         Command::Status(status) => status.run(),
+        Command::History(history) => history.run(),
     };
     end.into()
 }

@@ -183,6 +183,12 @@ pub fn load_to_serve(path: &Path) -> Loaded {
     loaded
 }
 
+/// A duration as it is written in the file: `250ms`, `1m30s`, `2h`.
+#[must_use]
+pub fn duration(text: &str) -> Option<std::time::Duration> {
+    text::duration(text)
+}
+
 /// Where a configuration says that its server keeps its state; also when the rest of it is broken, as it may be just
 /// when somebody wants to know how the server fares.
 ///

@@ -8,6 +8,7 @@
 
 pub mod explain;
 mod index;
+pub mod journal;
 pub mod last_good;
 mod log;
 mod retired;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Change;
+use super::journal::{Journal, Record};
 use super::last_good::{Clock, LastGood, Notes};
 use super::log::Burst;
 use super::retired::Retired;
@@ -52,6 +53,7 @@ pub struct State {
     goes_by_memory: bool,
     /// Where changes are noted for the next start.
     last_good: Option<Arc<Notes>>,
+    journal: Journal,
     burst: Burst,
     /// Unix seconds.
     loaded_at: u64,
@@ -79,6 +81,7 @@ impl State {
             memory_until: None,
             goes_by_memory: false,
             last_good: None,
+            journal: Journal::default(),
             burst: Burst::default(),
             loaded_at: unix_seconds(),
             reloads: 0,
@@ -120,6 +123,11 @@ impl State {
     pub fn keep_health(&mut self, notes: Arc<Notes>, now: Tick) {
         notes.begin(&self.world, &self.machines, now);
         self.last_good = Some(notes);
+    }
+
+    /// Has what happens noted from now on.
+    pub fn keep_journal(&mut self, journal: Journal) {
+        self.journal = journal;
     }
 
     /// How long the first probes still have before last-good health is gone by; `None` when that is no question.
@@ -184,7 +192,10 @@ impl State {
                 // Whoever asked may be gone.
                 let _ = done.send(());
             }
-            Change::ReloadFailed(problems) => self.reload_problems = problems,
+            Change::ReloadFailed(problems) => {
+                self.journal.note(|| Record::refused(&problems));
+                self.reload_problems = problems;
+            }
             Change::Status(reply) => {
                 let _ = reply.send(self.status(now));
             }
@@ -248,6 +259,7 @@ impl State {
         if let Some(notes) = &self.last_good {
             notes.turned(id, self.machines[id.0 as usize].memory(now));
         }
+        self.journal.note(|| Record::verdict(&self.world, id, transition));
         if self.burst.allows(now) {
             let who = status::describe_target(&self.world, id);
             let (old, new, reason) = (status::word(transition.from), status::word(transition.to), &transition.reason);
@@ -304,12 +316,17 @@ impl State {
             let now = Family::BOTH.map(|family| walk::is_all_down(steering, &self.standings, steered, family));
             let before = std::mem::replace(&mut self.failing_open[index], now);
             let name = &steered.configured.name;
-            match (before.contains(&true), now.contains(&true)) {
-                (before, now) if before == now || !self.burst.allows(at) => {}
-                (false, _) => {
+            let (before, now) = (before.contains(&true), now.contains(&true));
+            if before == now {
+                continue;
+            }
+            self.journal.note(|| Record::fail_open(name, now));
+            match now {
+                _ if !self.burst.allows(at) => {}
+                true => {
                     tracing::warn!("service/{name}: all instances down for some clients, answering by when-all-down");
                 }
-                (true, _) => tracing::info!("service/{name}: serves healthy instances again"),
+                false => tracing::info!("service/{name}: serves healthy instances again"),
             }
         }
     }
@@ -324,6 +341,7 @@ impl State {
         if let Some(notes) = &self.last_good {
             notes.reloaded(&self.world, &self.machines, now);
         }
+        self.journal.note(|| Record::reload(&self.world));
         self.loaded_at = unix_seconds();
         self.reloads += 1;
         self.reload_problems.clear();
@@ -401,9 +419,11 @@ impl State {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::control::last_good::{self, Keeper};
     use crate::health::{Observation, Outcome};
     use crate::probe;
     use arc_swap::ArcSwap;
+    use std::time::Instant;
     use tokio::sync::mpsc;
 
     /// Two pools with a service each; targets are numbered a1 a2 b1 b2 c1.
@@ -635,6 +655,29 @@ mod tests {
         fixture.observe(0, "p");
         fixture.observe(2, "f");
         assert_eq!(fixture.standing(), "1/2+ 1/2+");
+    }
+
+    /// Verdicts change all the time: about ten writes a second, and the last change is there soon.
+    #[tokio::test]
+    async fn health_is_written_now_and_then() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = last_good::path(folder.path());
+        let mut fixture = Fixture::new();
+        let keeper = Keeper::start(path.clone(), None).expect("a thread");
+        let notes = keeper.notes();
+        fixture.state.keep_health(Arc::clone(&notes), Tick(0));
+        let began = Instant::now();
+        let mut writes = BTreeSet::new();
+        while began.elapsed() < Duration::from_secs(1) {
+            fixture.observe(0, "ffpp");
+            writes.extend(notes.written_ms());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!((1..=13).contains(&writes.len()), "{writes:?}");
+        fixture.observe(4, "p");
+        keeper.finish(Duration::from_secs(60));
+        let file = LastGood::read(&path, crate::time::unix_milliseconds()).expect("good").expect("a file");
+        assert_eq!(Fixture::new().state.recall(&file, Clock { now: Tick(0), unix_ms: file.written_ms() }), 2);
     }
 
     #[tokio::test]
