@@ -351,9 +351,11 @@ fn keep_health(state: &mut State, state_dir: &Path) -> Option<Keeper> {
         None
     });
     if let Some(file) = &file {
-        let targets = output::count(state.recall(file, clock), "target");
+        let known = state.recall(file, clock);
         let age = Duration::from_millis(clock.unix_ms.saturating_sub(file.written_ms()));
-        tracing::info!("{}: health of {targets}, from {age:?} ago", path.display());
+        if known > 0 {
+            tracing::info!("{}: health of {}, from {age:?} ago", path.display(), output::count(known, "target"));
+        }
     }
     let keeper = Keeper::start(path, file.map(|file| file.written_ms()));
     let keeper = keeper.inspect_err(|error| tracing::error!("no thread to keep health with: {error}")).ok()?;

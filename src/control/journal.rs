@@ -262,6 +262,15 @@ mod tests {
     }
 
     #[test]
+    fn kinds_are_called_as_they_are_written() {
+        let kinds =
+            [Kind::Verdict, Kind::Reload, Kind::ReloadRefused, Kind::Start, Kind::Stop, Kind::FailOpen, Kind::Other];
+        for kind in kinds {
+            assert_eq!(serde_json::to_value(kind).expect("a word"), kind.word());
+        }
+    }
+
+    #[test]
     fn records_are_found_by_name() {
         let record = Record {
             names: vec!["pool/web".into(), "region/eu-west".into()],

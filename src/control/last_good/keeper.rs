@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(80);
 const PAUSE_PER_WRITE: u32 = 4;
 /// Without any change it is written this often, so that its age tells that the server lives.
 const REFRESH: Duration = Duration::from_secs(60);
-/// How often a write that failed is tried again.
+/// How often a write that failed is tried again, whatever changes.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What the control loop tells the thread.
@@ -212,7 +212,7 @@ fn keep(path: &Path, notes: &Notes) {
         if !goes_on {
             return;
         }
-        notes.pause(PAUSE.max(began.elapsed() * PAUSE_PER_WRITE));
+        notes.pause(if failing { RETRY } else { PAUSE.max(began.elapsed() * PAUSE_PER_WRITE) });
     }
 }
 
