@@ -186,7 +186,7 @@ fn commands_and_flags_exist() {
             seen.insert(command.to_string());
         }
     }
-    for command in ["run", "demo", "check", "explain", "status"] {
+    for command in ["run", "demo", "check", "explain", "status", "history"] {
         assert!(seen.contains(command), "the documents show `waymark {command}`");
     }
 }

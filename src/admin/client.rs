@@ -4,10 +4,11 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder};
+use reqwest::{Client, RequestBuilder, Url};
 use serde::de::DeserializeOwned;
 
 use super::overrides::{Listed, Wanted};
+use super::{History, Question};
 use crate::control::{Applied, Refusal, RefusalCode, Status};
 
 /// Longest wait for an answer to a question.
@@ -18,7 +19,9 @@ const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Why there is no answer, or not the one wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Failure {
-    /// Nobody listens there, no right to, or the answer is not understood; in words.
+    /// Nobody listens there.
+    NobodyListens,
+    /// No right to, or the answer is not understood; in words.
     Unreachable(String),
     /// The server refuses.
     Refused(Box<Refusal>),
@@ -36,6 +39,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Failure::NobodyListens => f.write_str(
+                "no server is running there (start one with `waymark run`, or name its socket with --control)",
+            ),
             Failure::Unreachable(problem) => f.write_str(problem),
             Failure::Refused(refusal) => {
                 f.write_str(&refusal.error)?;
@@ -52,6 +58,25 @@ impl fmt::Display for Failure {
 pub fn status(socket: &Path) -> Result<Status, String> {
     let get = |client: &Client| client.get("http://localhost/v1/status");
     ask(socket, TIMEOUT, get).map_err(|failure| failure.to_string())
+}
+
+/// What happened, by the server at `socket`; `Ok(None)` when nobody listens there.
+///
+/// # Errors
+/// In words: no right to, or the answer is not understood.
+pub fn history(socket: &Path, question: &Question) -> Result<Option<History>, String> {
+    let mut url = Url::parse("http://localhost/v1/history").expect("a constant");
+    let limit = question.limit.map(|limit| limit.to_string());
+    for (key, value) in [("target", &question.target), ("since", &question.since), ("limit", &limit)] {
+        if let Some(value) = value {
+            url.query_pairs_mut().append_pair(key, value);
+        }
+    }
+    match ask(socket, TIMEOUT, |client| client.get(url)) {
+        Ok(history) => Ok(Some(history)),
+        Err(Failure::NobodyListens) => Ok(None),
+        Err(failure) => Err(format!("{}: {failure}", socket.display())),
+    }
 }
 
 /// The overrides in force.
@@ -76,7 +101,7 @@ pub fn set_override(socket: &Path, wanted: &Wanted) -> Result<Applied, Failure> 
 /// When there is no answer, or the server refuses.
 pub fn end_override(socket: &Path, target: &str, manner: &[(&str, &str)]) -> Result<Applied, Failure> {
     ask(socket, ORDER_TIMEOUT, |client| {
-        let mut url = reqwest::Url::parse("http://localhost/v1/overrides").expect("a constant");
+        let mut url = Url::parse("http://localhost/v1/overrides").expect("a constant");
         if let Ok(mut path) = url.path_segments_mut() {
             path.extend(target.split('/'));
         }
@@ -91,7 +116,7 @@ fn ask<T: DeserializeOwned>(
     patience: Duration,
     request: impl FnOnce(&Client) -> RequestBuilder,
 ) -> Result<T, Failure> {
-    let unreachable = |error: &reqwest::Error| Failure::Unreachable(cause(error, patience));
+    let unreachable = |error: &reqwest::Error| cause(error, patience);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Failure::Unreachable(error.to_string()))?.block_on(async {
         let client = Client::builder().unix_socket(socket).timeout(patience).no_proxy().build();
@@ -101,26 +126,22 @@ fn ask<T: DeserializeOwned>(
             return response.json().await.map_err(|error| unreachable(&error));
         }
         let status = response.status();
-        let refusal = response.json().await;
-        Err(refusal.map_or_else(
-            |_| Failure::Unreachable(format!("the server answers {status}; is it of another version?")),
-            Failure::Refused,
-        ))
+        let said = response.text().await.unwrap_or_default();
+        let in_words = |_| Failure::Unreachable(format!("the server answers {status}: {}", said.trim_end()));
+        Err(serde_json::from_str(&said).map_or_else(in_words, Failure::Refused))
     })
 }
 
 /// The innermost cause, with what to do where that is plain.
-fn cause(error: &reqwest::Error, patience: Duration) -> String {
+fn cause(error: &reqwest::Error, patience: Duration) -> Failure {
     let mut inner: &dyn std::error::Error = error;
     while let Some(source) = inner.source() {
         inner = source;
     }
     let kind = inner.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     match kind {
-        Some(std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
-            "no server is running there (start one with `waymark run`, or name its socket with --control)".into()
-        }
-        _ if error.is_timeout() => format!("no answer within {patience:?}"),
-        _ => inner.to_string(),
+        Some(std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => Failure::NobodyListens,
+        _ if error.is_timeout() => Failure::Unreachable(format!("no answer within {patience:?}")),
+        _ => Failure::Unreachable(inner.to_string()),
     }
 }

@@ -15,6 +15,7 @@ use super::Api;
 use crate::control::status::{CheckStatus, InstanceStatus};
 use crate::control::{Action, Status};
 use crate::metrics::{Counter, Counters, RCODES, TRANSPORTS, TYPES};
+use crate::time::unix_seconds;
 
 /// One scrape.
 pub(super) fn encode(api: &Api, status: &Status) -> Result<String, fmt::Error> {
@@ -243,6 +244,10 @@ impl Scrape {
         value(serial, self.status.serial as f64)?;
         let loaded = gauge(encoder, "configuration_loaded_seconds", "When it was loaded, since the Unix epoch")?;
         value(loaded, self.status.loaded_at as f64)?;
+        let kept = gauge(encoder, "last_good_age_seconds", "How long ago health was written to disk")?;
+        if let Some(at) = self.status.last_good_at {
+            value(kept, unix_seconds().saturating_sub(at) as f64)?;
+        }
         let refused = gauge(encoder, "configuration_refused", "1 when the last reload was refused")?;
         value(refused, f64::from(u8::from(!self.status.problems.is_empty())))?;
         let reloads = counter(encoder, "reloads", "Reloads that were accepted")?;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /v1/status` | everything that `waymark status` shows, as JSON |
 //! | `/v1/overrides` | what operators override; written over the control socket alone (`overrides`) |
+//! | `GET /v1/history?target=&since=&limit=` | what happened and why, from the journal |
 //! | `GET /metrics` | counters in the OpenMetrics text format |
 //! | `GET /healthz` | 200 while the process lives and its control loop answers |
 //! | `GET /readyz` | 200 once queries are answered, 503 before |
@@ -12,6 +13,7 @@
 //! 403, so that no web page of another origin can read here (DNS rebinding).
 
 pub mod client;
+mod history;
 mod metrics;
 pub mod overrides;
 
@@ -38,6 +40,7 @@ use crate::probe::Totals;
 
 /// Longest body of a request, in octets.
 const LONGEST_BODY: usize = 16 << 10;
+pub use history::{History, MOST_RECORDS, Question, RECORDS};
 
 /// What the handlers need.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ pub struct Api {
     pub probes: Arc<Totals>,
     /// Whether queries are answered.
     pub ready: Arc<AtomicBool>,
+    /// Where the journal is.
+    pub journal: PathBuf,
 }
 
 /// Where the control socket of a server is.
@@ -95,6 +100,7 @@ fn router(api: Api, writing: Router<Api>) -> Router {
     writing
         .route("/v1/overrides", get(overrides::list))
         .route("/v1/status", get(status))
+        .route("/v1/history", get(history::history))
         .route("/metrics", get(scrape))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))

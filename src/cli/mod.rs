@@ -5,6 +5,7 @@
 mod check;
 mod demo;
 mod explain;
+mod history;
 mod output;
 mod overrides;
 mod run;
@@ -51,6 +52,7 @@ enum Command {
     Resume(overrides::Resume),
     /// Show the overrides in force: who, why, since when, until when
     Overrides(overrides::Overrides),
+    History(history::History),
 }
 
 /// Which configuration.
@@ -136,6 +138,7 @@ pub fn main() -> ExitCode {
         Command::Freeze(freeze) => freeze.run(),
         Command::Resume(resume) => resume.run(),
         Command::Overrides(overrides) => overrides.run(),
+        Command::History(history) => history.run(),
     };
     end.into()
 }

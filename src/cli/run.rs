@@ -23,19 +23,23 @@ use tracing_subscriber::EnvFilter;
 use super::{ConfigArg, End, load, output};
 use crate::admin::{self, Api};
 use crate::config::{self, Admin, Configuration, Server};
-use crate::control::{self, Change, Changes, Store, Succession, World, explain};
+use crate::control::journal::{self, Journal, Kind, Record};
+use crate::control::last_good::{self, Clock, Keeper, LastGood};
+use crate::control::{self, Change, Changes, State, Store, Succession, World, explain};
 use crate::idle;
 use crate::metrics::Registry;
 use crate::probe::{self, Prober};
 use crate::problem::render;
 use crate::serve::{Listeners, Running, raise_descriptor_limit};
 use crate::snapshot::Published;
-use crate::time::{self, unix_nanoseconds};
+use crate::time::{self, unix_milliseconds, unix_nanoseconds};
 
 /// Reports of probes that may wait; probes wait when there are more.
 const REPORTS: usize = 1024;
 /// How long a reload may yield to answering.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(300);
+/// Longest that the end waits for the disk.
+const DISK_PATIENCE: Duration = Duration::from_millis(300);
 /// Longest that the end waits for the reader of the log.
 const LOG_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -148,6 +152,9 @@ pub(super) struct Node {
     ending: Ending,
     /// `None` when it was told to end before it answered.
     running: Option<Running>,
+    /// Writes last-good health.
+    keeper: Option<Keeper>,
+    journal: Journal,
     /// Held while the server runs.
     lock: Option<File>,
 }
@@ -179,12 +186,21 @@ impl Node {
         let prober = Prober::start(&world.fleet().targets, &world.checks, probing, reports);
         let probes = prober.totals();
         let published = Arc::new(ArcSwap::from_pointee(world.freeze(world.base().clone(), 0)));
-        let mut state = control::State::new(Arc::clone(&world), Arc::clone(&published), prober, time::now());
+        let mut state = State::new(Arc::clone(&world), Arc::clone(&published), prober, time::now());
         state.keep_overrides(Store::new(&server.state_dir), time::now());
+        let keeper = keep_health(&mut state, &server.state_dir);
+        let journal_path = journal::path(&server.state_dir);
+        let journal = keep_journal(&mut state, &journal_path);
         let mut settled = state.settled();
         tokio::spawn(control::run(state, queue, reported));
 
-        let api = Api { changes: changes.clone(), registry: Arc::clone(&registry), probes, ready: Arc::clone(&ready) };
+        let api = Api {
+            changes: changes.clone(),
+            registry: Arc::clone(&registry),
+            probes,
+            ready: Arc::clone(&ready),
+            journal: journal_path,
+        };
         serve_api(api, admin, hosts, &server.state_dir);
 
         let running = tokio::select! {
@@ -195,8 +211,11 @@ impl Node {
             () = ending.signalled() => None,
         };
         ready.store(running.is_some(), Ordering::Relaxed);
+        if running.is_some() {
+            journal.note(|| started(&server.node));
+        }
         let reloader = Reloader { path: path.to_path_buf(), served: world, server, admin: settings, changes, registry };
-        Ok(Node { reloader, ready, hangup, ending, running, lock })
+        Ok(Node { reloader, ready, hangup, ending, running, keeper, journal, lock })
     }
 
     /// Where changes to what is served go, and questions about it.
@@ -225,6 +244,11 @@ impl Node {
             // It fails only when the runtime is ending already.
             let _ = tokio::task::spawn_blocking(move || running.stop()).await;
         }
+        let reason = self.ending.signal.unwrap_or_default().into();
+        let node = format!("node/{}", self.reloader.server.node);
+        self.journal.note(|| Record { new: "ended".into(), reason, ..Record::new(Kind::Stop, node) });
+        // It fails only when the runtime is ending already.
+        let _ = tokio::task::spawn_blocking(move || finish_files(self.keeper, &self.journal)).await;
         let _ = fs::remove_file(admin::control_socket(&self.reloader.server.state_dir));
         drop(self.lock);
     }
@@ -319,6 +343,51 @@ impl Reloader {
     }
 }
 
+/// Takes over the health that an earlier process left in `state_dir`, and keeps it there from now on.
+fn keep_health(state: &mut State, state_dir: &Path) -> Option<Keeper> {
+    let path = last_good::path(state_dir);
+    let clock = Clock { now: time::now(), unix_ms: unix_milliseconds() };
+    let file = LastGood::read(&path, clock.unix_ms).unwrap_or_else(|why| {
+        tracing::warn!("{}: not used: {why}", path.display());
+        None
+    });
+    if let Some(file) = &file {
+        let known = state.recall(file, clock);
+        let age = Duration::from_millis(clock.unix_ms.saturating_sub(file.written_ms()));
+        if known > 0 {
+            tracing::info!("{}: health of {}, from {age:?} ago", path.display(), output::count(known, "target"));
+        }
+    }
+    let keeper = Keeper::start(path, file.map(|file| file.written_ms()));
+    let keeper = keeper.inspect_err(|error| tracing::error!("no thread to keep health with: {error}")).ok()?;
+    state.keep_health(keeper.notes(), clock.now);
+    Some(keeper)
+}
+
+/// Has what happens written to the journal from now on.
+fn keep_journal(state: &mut State, path: &Path) -> Journal {
+    let journal = Journal::start(path.to_path_buf()).unwrap_or_else(|error| {
+        tracing::error!("no thread to write the journal: {error}");
+        Journal::default()
+    });
+    state.keep_journal(journal.clone());
+    journal
+}
+
+fn started(node: &str) -> Record {
+    let reason = format!("waymark {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    Record { new: "answering".into(), reason, ..Record::new(Kind::Start, format!("node/{node}")) }
+}
+
+/// Has everything written that is still to be; waits at most `DISK_PATIENCE` for the disk.
+fn finish_files(keeper: Option<Keeper>, journal: &Journal) {
+    let began = std::time::Instant::now();
+    if let Some(keeper) = keeper {
+        keeper.finish(DISK_PATIENCE);
+    }
+    journal.finish(DISK_PATIENCE.saturating_sub(began.elapsed()));
+}
+
 /// Opens the sockets and answers from what is `published`.
 fn answer(server: &Server, published: &Published, registry: &Arc<Registry>) -> Result<Running, String> {
     let bound = Listeners::bind(&server.listen, server.workers).map_err(|problem| problem.to_string())?;
@@ -334,26 +403,26 @@ fn answer(server: &Server, published: &Published, registry: &Arc<Registry>) -> R
 struct Ending {
     terminate: Signal,
     interrupt: Signal,
-    /// There was one.
-    is_over: bool,
+    /// There was this one.
+    signal: Option<&'static str>,
 }
 
 impl Ending {
     fn new() -> io::Result<Ending> {
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        Ok(Ending { terminate, interrupt, is_over: false })
+        Ok(Ending { terminate, interrupt, signal: None })
     }
 
     /// Waits for one of them; once there was one, not again.
     async fn signalled(&mut self) {
-        if self.is_over {
+        if self.signal.is_some() {
             return;
         }
         let which = tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         };
-        self.is_over = true;
+        self.signal = Some(which);
         tracing::info!("ending: {which}");
     }
 }

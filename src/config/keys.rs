@@ -127,7 +127,12 @@ pub(super) static SERVER: Section = section(
     &[
         key("listen", Kind::Sockets, Is(r#"["0.0.0.0:53", "[::]:53"]"#), "UDP and TCP on each."),
         key("node", Kind::Text, Words("the host name"), "Name of this node: NSID, metrics."),
-        key("state-dir", Kind::Path, Is(r#""state""#), "Folder of the control socket and the lock."),
+        key(
+            "state-dir",
+            Kind::Path,
+            Is(r#""state""#),
+            "Folder of the control socket, the lock, last-good health and the journal.",
+        ),
         key("workers", Kind::Integer { min: 1, max: 1024 }, Words("one per core"), "UDP threads."),
         key(
             "pin-workers",

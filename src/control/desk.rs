@@ -129,6 +129,8 @@ impl Refusal {
 pub(super) struct Plan {
     pub(super) overrides: Overrides,
     pub(super) applied: Applied,
+    /// As typed.
+    pub(super) target: String,
     /// One line for the log.
     pub(super) line: String,
 }
@@ -248,15 +250,14 @@ impl Desk {
         self.applied.drain(..).for_each(|(reply, applied)| answer(reply, Ok(applied)));
     }
 
-    /// Ends the overrides whose time is over; says so, and which end soon.
-    pub(super) fn end_due(&mut self, now: Tick) -> Option<Overrides> {
+    /// Says which overrides end soon; those whose time is over, and what is left then, if there are any.
+    pub(super) fn end_due(&mut self, now: Tick) -> Option<(Overrides, Vec<Override>)> {
         for (of, left) in self.overrides.announce(now) {
             tracing::warn!("override ends in {} min: {of}", left.as_secs().div_ceil(60));
         }
         let mut left = self.overrides.clone();
         let over = left.end(now);
-        over.iter().for_each(|of| tracing::warn!("override has ended: {of}"));
-        (!over.is_empty()).then_some(left)
+        (!over.is_empty()).then_some((left, over))
     }
 }
 

@@ -12,6 +12,8 @@ pub mod desk;
 mod doubt;
 pub mod explain;
 mod index;
+pub mod journal;
+pub mod last_good;
 mod log;
 pub mod overrides;
 mod retired;
@@ -76,6 +78,7 @@ pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut repo
         let (grace, log_due) = (state.grace_left(time::now()), state.log_due(time::now()));
         let judging_due = state.judging_due(time::now());
         let (overrides_due, is_saving) = (state.overrides_due(time::now()), state.is_saving());
+        let memory = state.memory_left(time::now());
         tokio::select! {
             change = changes.recv() => match change {
                 Some(change) => state.apply(change, time::now()),
@@ -83,6 +86,7 @@ pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut repo
             },
             Some(report) = reports.recv() => state.report(report, time::now()),
             () = tokio::time::sleep(grace.unwrap_or_default()), if grace.is_some() => state.end_grace(),
+            () = tokio::time::sleep(memory.unwrap_or_default()), if memory.is_some() => state.go_by_memory(),
             () = tokio::time::sleep(log_due.unwrap_or_default()), if log_due.is_some() => state.flush_log(time::now()),
             () = tokio::time::sleep(judging_due.unwrap_or_default()), if judging_due.is_some() => {
                 state.take_due(time::now());

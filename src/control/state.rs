@@ -14,18 +14,24 @@ use super::Change;
 use super::agenda::Agenda;
 use super::desk::Desk;
 use super::doubt::{Doubts, fails_everywhere};
+use super::journal::{Journal, Kind, Record};
+use super::last_good::{Clock, LastGood, Notes};
 use super::log::Burst;
 use super::retired::Retired;
 use super::status::{self, Status};
 use super::succession::{Origin, Succession};
 use super::world::{Health, World};
 use crate::fleet::{CheckId, Family, TargetId};
-use crate::health::{Machine, Outcome, Transition, Verdict};
+use crate::health::group::Before;
+use crate::health::{Machine, Memory, Outcome, Presence, Transition, Verdict};
 use crate::probe::{Check, Prober, Report};
 use crate::snapshot::Published;
 use crate::steering::selection::Selection;
 use crate::steering::{LayoutId, ServiceId, Standings, Table, walk};
 use crate::time::{Tick, unix_seconds};
+
+/// How long the first probes have before last-good health is gone by.
+const MEMORY_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The state of a node; only the control loop holds it.
 pub struct State {
@@ -52,6 +58,13 @@ pub struct State {
     published: Published,
     prober: Prober,
     settled: watch::Sender<bool>,
+    /// What the first round waits for where last-good health covers all targets.
+    memory_until: Option<Tick>,
+    /// Last-good health covers all targets, and the first probes had their time.
+    goes_by_memory: bool,
+    /// Where changes are noted for the next start.
+    last_good: Option<Arc<Notes>>,
+    journal: Journal,
     burst: Burst,
     /// What the operator says.
     desk: Desk,
@@ -82,6 +95,10 @@ impl State {
             published,
             prober,
             settled: watch::Sender::new(false),
+            memory_until: None,
+            goes_by_memory: false,
+            last_good: None,
+            journal: Journal::default(),
             burst: Burst::default(),
             desk: Desk::default(),
             frozen: Vec::new(),
@@ -96,8 +113,57 @@ impl State {
         state
     }
 
-    /// Turns true when the first round is over and published: every target has an observation, or `startup-grace` has
-    /// ended. From then on answers are right.
+    /// Takes over what an earlier process knew, and returns of how many targets: it takes `fall` or `rise` to leave those
+    /// verdicts (SPEC 2.5), and groups lost their last instance when they did (SPEC 3.3).
+    pub fn recall(&mut self, file: &LastGood<'_>, clock: Clock) -> usize {
+        let recall = file.recall(clock);
+        let world = Arc::clone(&self.world);
+        let mut known = 0;
+        for (machine, target) in self.machines.iter_mut().zip(&world.fleet().targets) {
+            if let Some(memory) = recall.target(target, &world) {
+                *machine = Machine::restored(memory, clock.now);
+                known += 1;
+            }
+        }
+        self.verdicts = self.machines.iter().map(Machine::verdict).collect();
+        for &id in world.watched() {
+            let before = |group, family| {
+                let lost_at = recall.lost_at(&world, id, group, family);
+                (Some(Before { had_eligible: false, lost_at, presence: Presence::New }), None)
+            };
+            self.standings.set(id, world.judge_after(id, self.health(clock.now), before));
+        }
+        self.is_new = true;
+        self.memory_until = (known == self.machines.len()).then(|| clock.now.plus(MEMORY_PATIENCE));
+        known
+    }
+
+    /// Has health noted from now on, for the next start.
+    pub fn keep_health(&mut self, notes: Arc<Notes>, now: Tick) {
+        notes.begin(&self.world, &self.machines, now);
+        self.last_good = Some(notes);
+    }
+
+    /// Has what happens noted from now on.
+    pub fn keep_journal(&mut self, journal: Journal) {
+        self.journal = journal;
+    }
+
+    /// How long the first probes still have before last-good health is gone by; `None` when that is no question.
+    #[must_use]
+    pub fn memory_left(&self, now: Tick) -> Option<Duration> {
+        self.memory_until.map(|until| until.since(now))
+    }
+
+    /// Last-good health counts for a first round.
+    pub fn go_by_memory(&mut self) {
+        self.memory_until = None;
+        self.goes_by_memory = true;
+        self.settle();
+    }
+
+    /// Turns true when the first round is over and published: every target has an observation, `startup-grace` has ended,
+    /// or last-good health is gone by. From then on answers are right.
     #[must_use]
     pub fn settled(&self) -> watch::Receiver<bool> {
         self.settled.subscribe()
@@ -148,7 +214,7 @@ impl State {
                 continue;
             }
             if *verdict == Verdict::Up && machine.last().is_some_and(|last| last.outcome == Outcome::Pass) {
-                *machine = Machine::restored(Verdict::Up, now);
+                *machine = Machine::restored(Memory { verdict: Verdict::Up, since: now, ..Memory::default() }, now);
                 continue;
             }
             *verdict = machine.verdict();
@@ -156,10 +222,12 @@ impl State {
             self.touched.extend(world.layouts_of(id));
         }
         let name = &world.checks[check.0 as usize].name;
-        match failed {
-            0 => tracing::info!("check/{name}: believed again, nothing fails any more"),
-            _ => tracing::error!("check/{name}: {failed} targets still fail, they are taken for down now"),
-        }
+        let said = match failed {
+            0 => "believed again, nothing fails any more".to_string(),
+            _ => format!("{failed} targets still fail, they are taken for down now"),
+        };
+        tracing::error!("check/{name}: {said}");
+        self.journal.note(|| Record::said(Kind::Suspect, format!("check/{name}"), &said));
     }
 
     /// Whether the verdict of a target that changes is held, because its check is not believed, or from now on is not.
@@ -174,11 +242,12 @@ impl State {
         }
         let Check { name, policy, .. } = &self.world.checks[check.0 as usize];
         let time = self.doubts.begin(check, policy.interval, now);
-        tracing::error!(
-            "check/{name} is suspect: all its targets fail at once while other checks pass; \
-             their verdicts are held for {time:?} ({})",
+        let said = format!(
+            "all its targets fail at once while other checks pass; their verdicts are held for {time:?} ({})",
             transition.reason
         );
+        tracing::error!("check/{name} is suspect: {said}");
+        self.journal.note(|| Record::said(Kind::Suspect, format!("check/{name}"), &said));
         true
     }
 
@@ -207,7 +276,10 @@ impl State {
                 // Whoever asked may be gone.
                 let _ = done.send(());
             }
-            Change::ReloadFailed(problems) => self.reload_problems = problems,
+            Change::ReloadFailed(problems) => {
+                self.journal.note(|| Record::refused(&problems));
+                self.reload_problems = problems;
+            }
             Change::Status(reply) => {
                 let _ = reply.send(self.status(now));
             }
@@ -284,6 +356,10 @@ impl State {
         }
         self.verdicts[id.0 as usize] = transition.to;
         self.touched.extend(self.world.layouts_of(id));
+        if let Some(notes) = &self.last_good {
+            notes.turned(id, self.machines[id.0 as usize].memory(now));
+        }
+        self.journal.note(|| Record::verdict(&self.world, id, transition));
         if self.burst.allows(now) {
             let who = status::describe_target(&self.world, id);
             let (old, new, reason) = (status::word(transition.from), status::word(transition.to), &transition.reason);
@@ -305,6 +381,9 @@ impl State {
         let is_new = std::mem::take(&mut self.is_new);
         let snapshot = self.world.freeze(self.standings.clone(), self.serial);
         self.retired.push(self.published.swap(Arc::new(snapshot)));
+        if let Some(notes) = &self.last_good {
+            notes.judged(&self.standings);
+        }
         self.settle();
         self.desk.acknowledge();
         if is_new {
@@ -347,7 +426,7 @@ impl State {
         if *self.settled.borrow() || self.is_dirty() {
             return;
         }
-        if self.grace_until.is_none() || self.machines.iter().all(Machine::observed) {
+        if self.grace_until.is_none() || self.goes_by_memory || self.machines.iter().all(Machine::observed) {
             self.settled.send_replace(true);
         }
     }
@@ -372,12 +451,17 @@ impl State {
             let now = Family::BOTH.map(|family| walk::is_all_down(steering, &self.standings, steered, family));
             let before = std::mem::replace(&mut self.failing_open[index], now);
             let name = &steered.configured.name;
-            match (before.contains(&true), now.contains(&true)) {
-                (before, now) if before == now || !self.burst.allows(at) => {}
-                (false, _) => {
+            let (before, now) = (before.contains(&true), now.contains(&true));
+            if before == now {
+                continue;
+            }
+            self.journal.note(|| Record::fail_open(name, now));
+            match now {
+                _ if !self.burst.allows(at) => {}
+                true => {
                     tracing::warn!("service/{name}: all instances down for some clients, answering by when-all-down");
                 }
-                (true, _) => tracing::info!("service/{name}: serves healthy instances again"),
+                false => tracing::info!("service/{name}: serves healthy instances again"),
             }
         }
     }
@@ -391,6 +475,10 @@ impl State {
         self.judge_watched(&next, &standings, now);
         // What was touched before is judged anew with all else, and its numbers mean nothing now.
         self.touched = self.overridden().into_iter().collect();
+        if let Some(notes) = &self.last_good {
+            notes.reloaded(&self.world, &self.machines, now);
+        }
+        self.journal.note(|| Record::reload(&self.world));
         self.loaded_at = unix_seconds();
         self.reloads += 1;
         self.reload_problems.clear();
@@ -430,7 +518,7 @@ impl State {
             *verdict = self.verdicts[id.0 as usize];
             if matches!(origin, Origin::Edited(_)) {
                 // The edit may be what mends it.
-                *machine = Machine::restored(*verdict, now);
+                *machine = Machine::restored(Memory { verdict: *verdict, since: now, ..Memory::default() }, now);
             }
         }
         self.doubts.renumber(&self.world, &next.world);
@@ -481,6 +569,7 @@ impl State {
             loaded_at: self.loaded_at,
             reloads: self.reloads,
             problems: self.reload_problems.clone(),
+            last_good_at: self.last_good.as_ref().and_then(|notes| notes.written_ms()).map(|ms| ms / 1000),
             ..status::status(view)
         }
     }

@@ -37,6 +37,8 @@ pub struct Status {
     /// What the operator overrides, oldest first.
     #[serde(default)]
     pub overrides: Vec<Override>,
+    /// When health was last written to disk, seconds since the Unix epoch; `None` when it never was.
+    pub last_good_at: Option<u64>,
     /// In configured order.
     pub services: Vec<ServiceStatus>,
     /// In configured order.
@@ -219,7 +221,7 @@ pub(super) fn status(view: View<'_>) -> Status {
     Status {
         node: world.server.node.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
-        uptime_s: view.now.since(Tick(0)).as_secs(),
+        uptime_s: view.now.since(Tick::START).as_secs(),
         suspects: suspects(&view),
         overrides: view.overrides.iter().cloned().collect(),
         services,
@@ -308,9 +310,17 @@ fn check(view: &View<'_>, id: TargetId) -> CheckStatus {
         target: place(target.address, target.port),
         verdict: word(machine.verdict()).into(),
         since: unix_seconds().saturating_sub(view.now.since(machine.since()).as_secs()),
-        reason: machine.last().map_or_else(|| "no probe has ended yet".into(), |last| last.reason.to_string()),
+        reason: machine.last().map_or_else(|| unobserved(machine).into(), |last| last.reason.to_string()),
         took_ms: machine.last().map_or(0.0, |last| last.took.as_secs_f64() * 1e3),
         stale: machine.stale(),
         held_for_s: machine.held_until().map_or(0, |until| until.since(view.now).as_secs()),
+    }
+}
+
+/// In place of a reason.
+fn unobserved(machine: &Machine) -> &'static str {
+    match machine.verdict() {
+        Verdict::Unknown => "no probe has ended yet",
+        Verdict::Up | Verdict::Down => "as before the restart; no probe has ended yet",
     }
 }

@@ -99,15 +99,15 @@ impl Succession {
 }
 
 /// The groups that some verdict touches, layout by layout.
-fn watched_groups(world: &World) -> impl Iterator<Item = (LayoutId, usize)> {
+pub(super) fn watched_groups(world: &World) -> impl Iterator<Item = (LayoutId, usize)> {
     let groups = |&id: &LayoutId| iter::repeat(id).zip(0..world.steering.layout(id).groups.len());
     world.watched().iter().flat_map(groups)
 }
 
 /// A pool's name and its group's regions: what makes a group the same over a reload.
-type GroupName<'w> = (&'w str, Vec<&'w str>);
+pub(super) type GroupName<'w> = (&'w str, Vec<&'w str>);
 
-fn group_name<'w>(world: &'w World, layout: &Layout, at: usize) -> GroupName<'w> {
+pub(super) fn group_name<'w>(world: &'w World, layout: &Layout, at: usize) -> GroupName<'w> {
     let fleet = world.fleet();
     let Group { regions, .. } = &layout.groups[at];
     (&fleet.pool(layout.pool).name, regions.iter().map(|&region| &*fleet.region(region).name).collect())
@@ -121,7 +121,7 @@ struct Known<'w> {
 }
 
 /// What makes a target the same over a reload: the check's name, address, port and host.
-type Key<'w> = (&'w str, IpAddr, u16, Option<&'w str>);
+pub(super) type Key<'w> = (&'w str, IpAddr, u16, Option<&'w str>);
 
 impl<'w> Known<'w> {
     fn new(world: &'w World) -> Known<'w> {
@@ -144,7 +144,7 @@ impl<'w> Known<'w> {
     }
 }
 
-fn key<'w>(target: &'w Target, world: &'w World) -> Key<'w> {
+pub(super) fn key<'w>(target: &'w Target, world: &'w World) -> Key<'w> {
     (&check(target, world).name, target.address, target.port, target.host.as_deref())
 }
 

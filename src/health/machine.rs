@@ -66,6 +66,19 @@ pub struct Last {
     pub at: Tick,
 }
 
+/// What of a target's health outlives the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// When it began.
+    pub since: Tick,
+    /// When it went from up to down in the last ten minutes.
+    pub downs: Vec<Tick>,
+    /// Until when it stays down whatever probes see.
+    pub held_until: Tick,
+}
+
 /// A change of verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
@@ -99,10 +112,19 @@ impl Machine {
         Machine { since: now, ..Machine::default() }
     }
 
-    /// A target whose verdict is known from last-good health; it takes `fall` or `rise` to leave it.
+    /// A target whose health is known from an earlier process; it takes `fall` or `rise` to leave its verdict.
     #[must_use]
-    pub fn restored(verdict: Verdict, now: Tick) -> Machine {
-        Machine { verdict, since: now, ..Machine::default() }
+    pub fn restored(memory: Memory, now: Tick) -> Machine {
+        let Memory { verdict, since, mut downs, held_until } = memory;
+        let downs = downs.split_off(downs.len().saturating_sub(MOST_DOWNS)).into();
+        Machine { verdict, since, downs, held_until: held_until.min(now.plus(LONGEST_HOLD)), ..Machine::default() }
+    }
+
+    /// What of it outlives the process.
+    #[must_use]
+    pub fn memory(&self, now: Tick) -> Memory {
+        let downs = self.downs.iter().copied().filter(|&down| counts(down, now)).collect();
+        Memory { verdict: self.verdict, since: self.since, downs, held_until: self.held_until }
     }
 
     /// This target after its check was edited: the verdict stays, the evidence for another begins anew.
@@ -328,6 +350,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_remembered_goes_on() {
+        let mut machine = Machine::new(Tick(0));
+        run(&mut machine, &policy(), "+---++---");
+        let now = Tick(10 * SECOND);
+        let memory = machine.memory(now);
+        assert_eq!((memory.verdict, memory.since, memory.downs.len()), (Verdict::Down, Tick(9 * SECOND), 2));
+        let restored = Machine::restored(memory.clone(), now);
+        assert_eq!(restored.memory(now), memory);
+        assert_eq!((restored.times_down(now), restored.observed()), (2, false));
+        assert_eq!(restored.held_until(), Some(Tick(39 * SECOND)));
+        let absurd = Memory { held_until: Tick(u64::MAX), ..memory };
+        assert_eq!(Machine::restored(absurd, now).held_until(), Some(now.plus(LONGEST_HOLD)));
+    }
+
+    #[test]
     fn verdicts() {
         let rows = [
             // (what, outcomes, verdicts)
@@ -411,7 +448,7 @@ mod tests {
     fn last_good_takes_fall_or_rise_to_leave() {
         let rows = [(Verdict::Up, "--+---", "UUUUUD"), (Verdict::Down, "+-++", "DDDU"), (Verdict::Unknown, "+", "U")];
         for (verdict, outcomes, verdicts) in rows {
-            let mut machine = Machine::restored(verdict, Tick(0));
+            let mut machine = Machine::restored(Memory { verdict, ..Memory::default() }, Tick(0));
             assert!(!machine.observed());
             assert_eq!(run(&mut machine, &policy(), outcomes), verdicts);
         }
@@ -430,7 +467,7 @@ mod tests {
 
     /// Seconds that a target which passes all probes stays down, for each of its times down.
     fn times_held(policy: &Policy, times: usize, pause: u64) -> Vec<u64> {
-        let mut machine = Machine::restored(Verdict::Up, Tick(0));
+        let mut machine = Machine::restored(Memory { verdict: Verdict::Up, ..Memory::default() }, Tick(0));
         let mut now = 0;
         let mut held = Vec::new();
         for _ in 0..times {

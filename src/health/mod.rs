@@ -7,7 +7,7 @@ pub mod operator;
 pub mod presence;
 
 pub use group::Standing;
-pub use machine::{Evidence, Last, Machine, Transition};
+pub use machine::{Evidence, Last, Machine, Memory, Transition};
 pub use operator::{Administrative, Operator, Said};
 pub use presence::Presence;
 

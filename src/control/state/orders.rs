@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use super::super::desk::{Applied, Order, Plan, Refusal, RefusalCode, What};
+use super::super::journal::{Kind, Record};
 use super::super::overrides::{Action, Compiled, Override, Overrides};
 use super::super::store::Store;
 use super::super::succession::Origin;
@@ -58,7 +59,7 @@ impl State {
             return Err(last_available(applied.lost));
         }
         self.tell_of(&named, &overrides, &compiled, &mut applied);
-        Ok(Plan { overrides, applied, line })
+        Ok(Plan { overrides, applied, target: target.into(), line })
     }
 
     fn named(&self, target: &str) -> Vec<InstanceId> {
@@ -128,6 +129,7 @@ impl State {
     pub fn end_saving(&mut self, written: io::Result<()>, now: Tick) {
         if let Some((mut plan, reply)) = self.desk.end_saving(written) {
             tracing::warn!("{}", plan.line);
+            self.journal.note(|| Record::said(Kind::Override, &*plan.target, &plan.line));
             plan.overrides.end(now);
             self.put_in_force(plan.overrides);
             self.desk.acknowledge_later(reply, plan.applied);
@@ -148,7 +150,11 @@ impl State {
 
     /// Ends overrides whose time is over, and announces the ends that are near.
     pub fn end_overrides(&mut self, now: Tick) {
-        if let Some(left) = self.desk.end_due(now) {
+        if let Some((left, over)) = self.desk.end_due(now) {
+            for of in over {
+                tracing::warn!("override has ended: {of}");
+                self.journal.note(|| Record::said(Kind::Override, &*of.target, &format!("override has ended: {of}")));
+            }
             self.put_in_force(left);
             self.desk.tidy();
         }

@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::config;
+use crate::control::last_good::{self, Keeper};
 use crate::control::{Applied, Order, Refusal, RefusalCode, Store, What, Wish};
 use crate::health::Observation;
 use crate::probe;
 use arc_swap::ArcSwap;
+use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// Two pools with a service each; targets are numbered a1 a2 b1 b2 c1.
@@ -577,4 +579,69 @@ async fn a_hold_down_ends_where_a_region_needs_it() {
     assert_eq!(fixture.standing(), "0/2- 2/2+");
     fixture.observe(0, "p");
     assert_eq!(fixture.standing(), "1/2+ 2/2+");
+}
+
+#[tokio::test]
+async fn what_an_earlier_process_knew_is_gone_by() {
+    let mut before = Fixture::new();
+    for target in 0..5 {
+        before.observe(target, "p");
+    }
+    for target in [0, 1, 4] {
+        before.observe(target, "ff");
+    }
+    let (then, later) = (before.now, 1_700_000_000_000);
+    let memories: Vec<_> = before.state.machines.iter().map(|machine| machine.memory(Tick(then))).collect();
+    let clock = Clock { now: Tick(then), unix_ms: later - 60_000 };
+    let file = LastGood::of(&before.state.world, &memories, &before.state.standings, clock);
+
+    let mut fixture = Fixture::new();
+    fixture.now = 1_000_000;
+    let clock = Clock { now: Tick(fixture.now), unix_ms: later };
+    assert_eq!(fixture.state.recall(&file, clock), 5);
+    fixture.state.publish(Tick(fixture.now));
+    assert_eq!(fixture.standing(), "0/2- 2/2+");
+    assert_eq!(fixture.state.failing_open, [[false; 2], [true, false]]);
+    let lost_at = |fixture: &Fixture, layout| {
+        let snapshot = fixture.published.load();
+        snapshot.standings.get(LayoutId(layout)).get(0, Family::V4).and_then(|selection| selection.lost_at)
+    };
+    for layout in [0, 1] {
+        let ago = Tick(then).since(lost_at(&before, layout).expect("lost")) + Duration::from_secs(60);
+        assert_eq!(lost_at(&fixture, layout), Some(Tick(fixture.now).minus(ago)));
+    }
+    assert!(!*fixture.state.settled().borrow());
+    assert_eq!(fixture.state.memory_left(Tick(fixture.now)), Some(MEMORY_PATIENCE));
+    fixture.state.go_by_memory();
+    assert!(*fixture.state.settled().borrow());
+    assert_eq!(fixture.state.memory_left(Tick(fixture.now)), None);
+    fixture.observe(0, "p");
+    fixture.observe(2, "f");
+    assert_eq!(fixture.standing(), "0/2- 2/2+");
+    fixture.observe(0, "p");
+    fixture.observe(2, "f");
+    assert_eq!(fixture.standing(), "1/2+ 1/2+");
+}
+
+/// Verdicts change all the time: about ten writes a second, and the last change is there soon.
+#[tokio::test]
+async fn health_is_written_now_and_then() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = last_good::path(folder.path());
+    let mut fixture = Fixture::new();
+    let keeper = Keeper::start(path.clone(), None).expect("a thread");
+    let notes = keeper.notes();
+    fixture.state.keep_health(Arc::clone(&notes), Tick(0));
+    let began = Instant::now();
+    let mut writes = BTreeSet::new();
+    while began.elapsed() < Duration::from_secs(1) {
+        fixture.observe(0, "ffpp");
+        writes.extend(notes.written_ms());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!((1..=13).contains(&writes.len()), "{writes:?}");
+    fixture.observe(4, "p");
+    keeper.finish(Duration::from_secs(60));
+    let file = LastGood::read(&path, crate::time::unix_milliseconds()).expect("good").expect("a file");
+    assert_eq!(Fixture::new().state.recall(&file, Clock { now: Tick(0), unix_ms: file.written_ms() }), 2);
 }
