@@ -168,3 +168,32 @@ fn what_a_region_cannot_bear_goes_on_to_the_next() {
     node.down("region/ap");
     assert_eq!(share(&answers(&mut node).0), 1.0);
 }
+
+/// SPEC 2.9: a tenth at once, all of it at the end, evenly between; the others of its region have the rest.
+#[test]
+fn an_instance_gets_its_weight_back_evenly() {
+    let ramping = CONFIGURATION
+        .replace("check = \"web\"\n", "check = \"web\"\nramp = \"100s\"\n")
+        .replace("us-1 =", "eu-2 = { region = \"eu\", address = \"192.0.2.2\" }\nus-1 =");
+    let mut node = node(&ramping);
+    let part = |node: &mut Node| {
+        let ask = Ask::new("www.gslb.example.com", 1);
+        let first = (0..20_000).filter(|_| node.address(&ask) == IpAddr::from([192, 0, 2, 1])).count();
+        first as f64 / 20_000.0
+    };
+    assert!((part(&mut node) - 0.5).abs() < 0.02);
+    node.down("instance/web/eu-1");
+    assert_eq!(part(&mut node), 0.0);
+    node.up("instance/web/eu-1");
+    for tenth in 0..=10 {
+        let weight = 0.1 + 0.9 * f64::from(tenth) / 10.0;
+        let (found, expected) = (part(&mut node), weight / (1.0 + weight));
+        assert!((found - expected).abs() < 0.03, "{found} instead of {expected} after {tenth} tenths");
+        node.wait(Duration::from_secs(10));
+    }
+    // With nobody else there, it has to bear everything anyway.
+    node.down("instance/web/eu-*");
+    node.up("instance/web/eu-1");
+    node.wait(AFTER + 10 * TENTH);
+    assert_eq!(part(&mut node), 1.0);
+}

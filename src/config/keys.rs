@@ -478,7 +478,7 @@ pub(super) static POOL: Section = section(
             "ramp",
             Kind::Duration { min_ms: 0, max_ms: 24 * HOUR },
             Is(r#""0s""#),
-            "Growth of a returning instance's weight; takes effect in a later version.",
+            "How long it takes until an instance that recovered has its whole weight; it begins with a tenth.",
         ),
         key(
             "return-after",

@@ -19,9 +19,6 @@ use crate::problem::{Problem, Span};
 
 /// Most addresses of one instance.
 const MAX_ADDRESSES: usize = 64;
-/// Keys whose effect a later version brings.
-const LATER_DURATIONS: &[(&str, &str)] = &[("ramp", "instances return with their full weight")];
-
 /// Where pools and instances stand.
 #[derive(Default)]
 pub(super) struct Places {
@@ -49,21 +46,9 @@ pub(super) fn compile(
     for entry in document.named("pools") {
         let fields = Fields::of(document, "pools", "pool", &keys::POOL, entry, findings);
         fields.require(findings);
-        warn_of_later(&fields, findings);
         builder.pool(entry, &fields, findings);
     }
     (builder.fleet, builder.places)
-}
-
-fn warn_of_later(fields: &Fields<'_>, findings: &mut Findings) {
-    for (name, until_then) in LATER_DURATIONS {
-        if let Some(value) = fields.own(name)
-            && fields.duration(name).is_some_and(|duration| !duration.is_zero())
-        {
-            let message = format!("`{name}` takes effect in a later version of Waymark");
-            findings.cross.push(Problem::warning(value.span, message).hint(format!("in this one {until_then}")));
-        }
-    }
 }
 
 struct Builder<'d> {
@@ -91,6 +76,7 @@ impl Builder<'_> {
             instances: instances.into(),
             checks: used.iter().map(|(check, _)| *check).collect(),
             up_threshold: fields.share("up-threshold").unwrap_or_default(),
+            ramp: fields.duration("ramp").unwrap_or_default(),
             return_after: fields.duration("return-after").unwrap_or_default(),
             region_ramp: fields.duration("region-ramp").unwrap_or_default(),
         });

@@ -542,6 +542,7 @@ mod tests {
             instances: instances.iter().map(|&id| InstanceId(id)).collect(),
             checks: Default::default(),
             up_threshold: 0,
+            ramp: std::time::Duration::ZERO,
             return_after: std::time::Duration::ZERO,
             region_ramp: std::time::Duration::ZERO,
         };

@@ -21,7 +21,7 @@ use super::retired::Retired;
 use super::status::{self, Status};
 use super::succession::{Origin, Succession};
 use super::world::{Health, World};
-use crate::fleet::{CheckId, Family, TargetId};
+use crate::fleet::{CheckId, Family, InstanceId, TargetId};
 use crate::health::group::Before;
 use crate::health::{Machine, Memory, Outcome, Presence, Transition, Verdict};
 use crate::probe::{Check, Prober, Report};
@@ -39,6 +39,8 @@ pub struct State {
     machines: Vec<Machine>,
     /// The machines' verdicts, for judging.
     verdicts: Vec<Verdict>,
+    /// By target: when it recovered last, where that is to be gone by.
+    recovered: Vec<Option<Tick>>,
     standings: Table,
     /// Layouts to judge before the next publish.
     touched: BTreeSet<LayoutId>,
@@ -83,6 +85,7 @@ impl State {
         let mut state = State {
             machines: Vec::new(),
             verdicts: Vec::new(),
+            recovered: Vec::new(),
             standings: Table::default(),
             touched: BTreeSet::new(),
             agenda: Agenda::default(),
@@ -355,6 +358,8 @@ impl State {
             return;
         }
         self.verdicts[id.0 as usize] = transition.to;
+        let recovers = (transition.from, transition.to) == (Verdict::Down, Verdict::Up) && self.has_company(id);
+        self.recovered[id.0 as usize] = recovers.then_some(now);
         self.touched.extend(self.world.layouts_of(id));
         if let Some(notes) = &self.last_good {
             notes.turned(id, self.machines[id.0 as usize].memory(now));
@@ -368,6 +373,19 @@ impl State {
                 Verdict::Unknown | Verdict::Down => tracing::warn!("{who}: {old} -> {new}: {reason}"),
             }
         }
+    }
+
+    /// Whether somebody else of its region serves, so that an instance need not have its whole weight at once.
+    fn has_company(&self, id: TargetId) -> bool {
+        let owners: Vec<InstanceId> = self.world.owners_of(id).collect();
+        self.world.layouts_of(id).any(|layout| {
+            let groups = self.world.steering.layout(layout).groups.iter().enumerate();
+            let of_owners = groups.filter(|(_, group)| group.members.iter().any(|member| owners.contains(member)));
+            let mut selections = of_owners.flat_map(|(at, _)| {
+                Family::BOTH.into_iter().filter_map(move |family| self.standings.get(layout).get(at, family))
+            });
+            selections.any(|one| one.eligible.entries.iter().any(|entry| !owners.contains(&entry.instance)))
+        })
     }
 
     /// Judges what was touched and publishes a snapshot that shares everything else.
@@ -397,7 +415,7 @@ impl State {
 
     /// Takes judged standings in.
     fn stand(&mut self, layout: LayoutId, judged: Standings, now: Tick) {
-        self.agenda.set(layout, judged.due(self.world.returns(layout), now));
+        self.agenda.set(layout, judged.due());
         self.tell_of_returns(layout, &judged, now);
         self.standings.set(layout, judged);
     }
@@ -437,6 +455,7 @@ impl State {
             verdicts: &self.verdicts,
             down: &[],
             operator: self.desk.operator(),
+            recovered: &self.recovered,
             grace_over,
             now,
             serial: self.serial,
@@ -522,6 +541,8 @@ impl State {
             }
         }
         self.doubts.renumber(&self.world, &next.world);
+        let recovered = |origin: &Origin| self.recovered[origin.probed_as()?.0 as usize];
+        self.recovered = next.targets.iter().map(recovered).collect();
         let held = std::mem::replace(&mut self.verdicts, verdicts);
         self.machines = machines;
         let fails_open = |before: &Option<ServiceId>| before.map(|id| self.failing_open[id.0 as usize]);

@@ -69,6 +69,8 @@ pub struct Health<'a> {
     pub down: &'a [bool],
     /// What the operator says.
     pub operator: Operator<'a>,
+    /// By `TargetId`: when it recovered last, if that counts; may be empty.
+    pub recovered: &'a [Option<Tick>],
     /// Whether `startup-grace` is over.
     pub grace_over: bool,
     /// The current time.
@@ -83,6 +85,7 @@ impl Health<'_> {
         verdicts: &[],
         down: &[],
         operator: Operator { instances: &[], regions: &[] },
+        recovered: &[],
         grace_over: false,
         now: Tick(0),
         serial: 0,
@@ -208,15 +211,20 @@ impl World {
         health: Health<'_>,
         known: impl Fn(usize, Family) -> Known<'k>,
     ) -> Standings {
-        let Health { verdicts, down, operator, grace_over, now, serial } = health;
+        let Health { verdicts, down, operator, recovered, grace_over, now, serial } = health;
         let judge = Judge { fleet: self.fleet(), verdicts, down, operator, grace_over, now };
         let how = self.returns(layout);
         let layout = self.steering.layout(layout);
         let threshold = Rule::Threshold(self.fleet().pool(layout.pool).up_threshold);
+        let ramp = self.fleet().pool(layout.pool).ramp;
         let rule = layout.spill.map_or(threshold, Rule::Spill);
         let of_group = |(group, of): (usize, &Group)| {
             let members = Members { instances: &of.members, regions: &of.regions };
-            Family::BOTH.map(|family| judge.judge(members, family, rule, known(group, family).0))
+            Family::BOTH.map(|family| {
+                let mut standing = judge.judge(members, family, rule, known(group, family).0);
+                standing.ramp(self.fleet(), family, recovered, ramp, now);
+                standing
+            })
         };
         let mut standings: Vec<[Standing; 2]> = layout.groups.iter().enumerate().map(of_group).collect();
         for family in Family::BOTH.map(|family| family as usize) {

@@ -58,6 +58,8 @@ pub struct Pool {
     pub checks: Few<CheckId>,
     /// Least share of the allowed weight that must be eligible for a region to be available, in 1/10 000.
     pub up_threshold: u16,
+    /// How long it takes until an instance that recovered has its whole weight.
+    pub ramp: Duration,
     /// How long a region that was lost must be available again before it is used.
     pub return_after: Duration,
     /// How long it then takes until all its clients are back.

@@ -50,6 +50,8 @@ pub struct Standing {
     pub stays: u32,
     /// The share of clients that it serves, of 2^32.
     pub share: u32,
+    /// When it is to be judged again though nothing else changes; `None` = never.
+    pub due: Option<Tick>,
 }
 
 /// When a group is able to serve.
@@ -231,6 +233,7 @@ impl Standing {
         let seen = Seen { available: self.available, unknown, alone };
         self.presence = self.presence.next(seen, how, now);
         self.share = self.presence.share(how, now).min(self.stays);
+        self.due = [self.due, self.presence.due(how, now)].into_iter().flatten().min();
     }
 }
 

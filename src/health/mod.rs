@@ -1,10 +1,11 @@
 //! Pure health: observations in, verdicts out (`machine`), what the operator says beside it (`operator`), which regions
-//! can serve (`group`), and how they come back (`presence`).
+//! can serve (`group`), and how instances and regions come back (`ramp`, `presence`).
 
 pub mod group;
 pub mod machine;
 pub mod operator;
 pub mod presence;
+mod ramp;
 
 pub use group::Standing;
 pub use machine::{Evidence, Last, Machine, Memory, Transition};

@@ -20,7 +20,7 @@ use super::plan::LayoutId;
 use crate::fleet::{Family, InstanceId};
 use crate::health::Standing;
 use crate::health::group::{Before, Candidates};
-use crate::health::presence::{ALL, Presence, Return};
+use crate::health::presence::{ALL, Presence};
 use crate::prefetch;
 use crate::time::Tick;
 
@@ -120,10 +120,10 @@ impl Standings {
         self.returning
     }
 
-    /// When some group's share is to be looked at again though nothing else changes; `None` = never.
+    /// When some group is to be judged again though nothing else changes; `None` = never.
     #[must_use]
-    pub fn due(&self, how: Return, now: Tick) -> Option<Tick> {
-        self.selections.iter().filter_map(|selection| selection.presence.due(how, now)).min()
+    pub fn due(&self) -> Option<Tick> {
+        self.selections.iter().filter_map(|selection| selection.due).min()
     }
 
     /// What a group can do for a family; `None` when the layout has no address of it.
@@ -158,6 +158,8 @@ pub struct Selection {
     pub lost_at: Option<Tick>,
     /// How much it is in use.
     pub presence: Presence,
+    /// When it is to be judged again though nothing else changes.
+    pub due: Option<Tick>,
 }
 
 /// What freezing rosters goes by.
@@ -173,14 +175,15 @@ impl Selection {
     /// Freezes `standing`. What did not change is shared with `before`, of the same group; what did gets `version`.
     #[must_use]
     pub fn freeze(standing: &Standing, needs: Needs<'_>, before: Option<&Selection>, version: u64) -> Selection {
-        let &Standing { ref eligible, ref unknown, ref allowed, available, lost_at, presence, share, .. } = standing;
+        let &Standing { ref eligible, ref unknown, ref allowed, available, lost_at, presence, share, due, .. } =
+            standing;
         if let Some(before) = before.filter(|before| before.says(standing)) {
-            return Selection { lost_at, presence, share, ..before.clone() };
+            return Selection { lost_at, presence, share, due, ..before.clone() };
         }
         let allowed = Roster::shared(allowed, needs, before.map(|before| &before.allowed));
         let eligible = Roster::shared(eligible, needs, Some(&allowed));
         let unknown = Roster::shared(unknown, needs, Some(&allowed));
-        Selection { eligible, unknown, allowed, available, lost_at, presence, share, version }
+        Selection { eligible, unknown, allowed, available, lost_at, presence, share, due, version }
     }
 
     /// What the next judgement must know of this one.

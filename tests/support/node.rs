@@ -28,6 +28,8 @@ pub(crate) struct Node {
     verdicts: Vec<Verdict>,
     /// Instances without check, taken down by hand.
     down: Vec<bool>,
+    /// By target: when it came up after it was down.
+    recovered: Vec<Option<Tick>>,
     grace_over: bool,
     now: Tick,
     serial: u64,
@@ -48,6 +50,7 @@ impl Node {
         let world = World::compile(configuration);
         let mut node = Node {
             verdicts: vec![Verdict::Up; world.fleet().targets.len()],
+            recovered: vec![None; world.fleet().targets.len()],
             down: vec![false; world.fleet().instances.len()],
             snapshot: world.offline(&[]),
             worker: Worker::new(&Arc::default(), 1),
@@ -97,7 +100,9 @@ impl Node {
         let targets: Vec<_> = addresses.flat_map(|address| address.targets.to_vec()).collect();
         self.down[id.0 as usize] = !has_check && verdict == Verdict::Down;
         for target in targets {
-            self.verdicts[target.0 as usize] = verdict;
+            let before = std::mem::replace(&mut self.verdicts[target.0 as usize], verdict);
+            let recovers = (before, verdict) == (Verdict::Down, Verdict::Up);
+            self.recovered[target.0 as usize] = recovers.then_some(self.now);
         }
     }
 
@@ -120,6 +125,7 @@ impl Node {
             verdicts: &self.verdicts,
             down: &self.down,
             operator: Operator::default(),
+            recovered: &self.recovered,
             grace_over: self.grace_over,
             now: self.now,
             serial: self.serial,

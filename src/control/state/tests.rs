@@ -434,6 +434,37 @@ async fn a_region_returns_as_time_passes() {
     assert!(shares.is_sorted() && shares.len() > 20 && shares.last() == Some(&1.0), "{shares:?}");
 }
 
+#[tokio::test]
+async fn an_instance_ramps_as_time_passes() {
+    let mut fixture = Fixture::new();
+    fixture.reload(&CONFIG.replace("[pools.one]\n", "[pools.one]\nramp = \"60s\"\n"), Tick(0));
+    for target in 0..5 {
+        fixture.observe(target, "p");
+    }
+    let weights = |fixture: &Fixture| -> Vec<u32> {
+        let snapshot = fixture.published.load();
+        let selection = snapshot.standings.get(LayoutId(0)).get(0, Family::V4).expect("IPv4");
+        selection.eligible.entries.iter().map(|entry| entry.weight).collect()
+    };
+    assert_eq!((weights(&fixture), fixture.state.judging_due(Tick(fixture.now))), (vec![1, 1], None), "at the start");
+    fixture.observe(0, "ffpp");
+    let recovered = fixture.now;
+    let mut grown = vec![weights(&fixture)];
+    while let Some(due) = fixture.state.judging_due(Tick(fixture.now)) {
+        fixture.now += due.as_millis() as u64;
+        fixture.state.take_due(Tick(fixture.now));
+        fixture.state.publish(Tick(fixture.now));
+        grown.push(weights(&fixture));
+    }
+    assert_eq!(fixture.now - recovered, 60_000);
+    let expected = (4..40).map(|parts| vec![parts, 40]).chain([vec![1, 1]]);
+    assert_eq!(grown, expected.collect::<Vec<_>>());
+    // Alone it has all of its weight at once.
+    fixture.observe(0, "ff");
+    fixture.observe(1, "ffpp");
+    assert_eq!(weights(&fixture), [1]);
+}
+
 /// [`CONFIG`] with a check of its own for pool two, whose instance passed, as all others did.
 fn with_another_check() -> Fixture {
     let mut fixture = Fixture::new();
