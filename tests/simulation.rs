@@ -15,6 +15,7 @@ use waymark::health::{Machine, Observation, Outcome, Policy, Verdict};
 use waymark::probe::{Prober, Report, Settings};
 use waymark::snapshot::Published;
 use waymark::steering::LayoutId;
+use waymark::steering::local::Random as Draws;
 use waymark::time::Tick;
 
 use crate::support::query::Ask;
@@ -22,16 +23,17 @@ use crate::support::query::Ask;
 const DAY: u64 = 24 * 60 * 60 * 1000;
 const MINUTE: u64 = 60 * 1000;
 
-/// SplitMix64.
-struct Random(u64);
+/// Draws as the server makes them.
+struct Random(Draws);
 
 impl Random {
+    fn new(seed: u64) -> Random {
+        Random(Draws::new(seed))
+    }
+
     /// Evenly in 0..1.
     fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+        (self.0.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     fn below(&mut self, bound: usize) -> usize {
@@ -64,7 +66,7 @@ fn observation(target: u32, passes: bool) -> Observation {
 fn lost_probes_remove_nearly_nothing() {
     const DAYS: u64 = 60;
     const LOSS: f64 = 0.002;
-    let (policy, mut random) = (defaults(), Random(7));
+    let (policy, mut random) = (defaults(), Random::new(7));
     let interval = policy.interval.as_millis() as u64;
     let (mut removals, mut failures) = (0, 0u64);
     let end = 1000 * DAYS * DAY;
@@ -95,7 +97,7 @@ fn a_flapping_target_changes_seldom() {
     let policy = defaults();
     let mut restless = 0;
     for seed in 0..TARGETS {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let (mut machine, mut now) = (Machine::new(Tick(0)), (random.unit() * 5000.0) as u64);
         let mut changes: Vec<u64> = Vec::new();
         while now < 20 * MINUTE {
@@ -338,7 +340,7 @@ impl Simulation {
 
 #[tokio::test]
 async fn two_days_of_everything() {
-    let (mut simulation, mut random) = (Simulation::new(), Random(11));
+    let (mut simulation, mut random) = (Simulation::new(), Random::new(11));
     let targets = simulation.histories.len();
     let mut faults = Faults { target: vec![0; targets], pool: [0; SERVICES], region: [0; 3], all: 0 };
     let mut schedule: BinaryHeap<Reverse<(u64, usize)>> =

@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry as Exposition;
 
 use super::Api;
-use crate::control::status::{CheckStatus, InstanceStatus};
+use crate::control::status::{CheckStatus, FamilyStatus, InstanceStatus};
 use crate::control::{Action, Status};
 use crate::metrics::{Counter, Counters, RCODES, TRANSPORTS, TYPES};
 use crate::time::unix_seconds;
@@ -190,26 +190,12 @@ impl Scrape {
             level(&mut stale, &labels, f64::from(u8::from(status.stale)))?;
         }
         let mut available = gauge(encoder, "region_available", "1 when a region can serve a service")?;
-        for service in &self.status.services {
-            for region in &service.regions {
-                for (family, standing) in [("ipv4", &region.ipv4), ("ipv6", &region.ipv6)] {
-                    if let Some(standing) = standing {
-                        let labels = [("service", &*service.name), ("region", &*region.region), ("family", family)];
-                        level(&mut available, &labels, f64::from(u8::from(standing.available)))?;
-                    }
-                }
-            }
+        for (labels, standing) in self.regions() {
+            level(&mut available, &labels, f64::from(u8::from(standing.available)))?;
         }
         let mut share = gauge(encoder, "region_share", "share of its clients that an available region serves, 0 to 1")?;
-        for service in &self.status.services {
-            for region in &service.regions {
-                for (family, standing) in [("ipv4", &region.ipv4), ("ipv6", &region.ipv6)] {
-                    if let Some(standing) = standing {
-                        let labels = [("service", &*service.name), ("region", &*region.region), ("family", family)];
-                        level(&mut share, &labels, if standing.available { standing.share } else { 0.0 })?;
-                    }
-                }
-            }
+        for (labels, standing) in self.regions() {
+            level(&mut share, &labels, if standing.available { standing.share } else { 0.0 })?;
         }
         let mut open = gauge(encoder, "fail_open", "1 while a service is answered though all its instances are down")?;
         for service in &self.status.services {
@@ -228,6 +214,19 @@ impl Scrape {
             level(&mut overrides, &[("action", action)], count as f64)?;
         }
         Ok(())
+    }
+
+    /// What each region can do for each service and family, with the labels that say so.
+    fn regions(&self) -> impl Iterator<Item = ([(&str, &str); 3], &FamilyStatus)> {
+        let regions =
+            self.status.services.iter().flat_map(|service| service.regions.iter().map(move |one| (service, one)));
+        regions.flat_map(|(service, region)| {
+            let families = [("ipv4", &region.ipv4), ("ipv6", &region.ipv6)];
+            families.into_iter().filter_map(move |(family, standing)| {
+                let labels = [("service", &*service.name), ("region", &*region.region), ("family", family)];
+                Some((labels, standing.as_ref()?))
+            })
+        })
     }
 
     /// Every instance with its path, `web/eu-1`.

@@ -14,7 +14,7 @@ mod keeper;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::World;
+use super::files;
 use super::succession::{GroupName, Key, group_name, key, watched_groups};
 use crate::fleet::{Family, Target};
 use crate::health::{Memory, Verdict};
@@ -241,23 +242,15 @@ impl Recall<'_> {
     }
 }
 
-/// Replaces the file at `path`: whoever reads it, after a crash as well, sees the one before or this one.
+/// Replaces the file at `path`.
 fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    let written = File::create(&temporary).and_then(|mut file| {
-        io::Write::write_all(&mut file, octets)?;
-        file.sync_all()
-    });
-    let replaced = written.and_then(|()| fs::rename(&temporary, path));
-    if replaced.is_err() {
-        // Half a file would only take room on a disk that is full.
-        let _ = fs::remove_file(&temporary);
-    }
-    replaced
+    files::replace(path, "tmp", octets)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const CLOCK: Clock = Clock { now: Tick(1_000_000), unix_ms: 1_700_000_000_000 };

@@ -11,6 +11,7 @@ mod agenda;
 pub mod desk;
 mod doubt;
 pub mod explain;
+mod files;
 mod index;
 pub mod journal;
 pub mod last_good;
@@ -23,6 +24,7 @@ pub mod store;
 mod succession;
 pub mod world;
 
+use std::future;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -75,25 +77,21 @@ pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut repo
     let mut pace = Pace::new(Instant::now());
     loop {
         let due = pace.due();
-        let (grace, log_due) = (state.grace_left(time::now()), state.log_due(time::now()));
-        let judging_due = state.judging_due(time::now());
-        let (overrides_due, is_saving) = (state.overrides_due(time::now()), state.is_saving());
-        let memory = state.memory_left(time::now());
+        let now = time::now();
+        let (grace, memory, log_due) = (state.grace_left(now), state.memory_left(now), state.log_due(now));
+        let (judging_due, overrides_due) = (state.judging_due(now), state.overrides_due(now));
+        let is_saving = state.is_saving();
         tokio::select! {
             change = changes.recv() => match change {
                 Some(change) => state.apply(change, time::now()),
                 None => return,
             },
             Some(report) = reports.recv() => state.report(report, time::now()),
-            () = tokio::time::sleep(grace.unwrap_or_default()), if grace.is_some() => state.end_grace(),
-            () = tokio::time::sleep(memory.unwrap_or_default()), if memory.is_some() => state.go_by_memory(),
-            () = tokio::time::sleep(log_due.unwrap_or_default()), if log_due.is_some() => state.flush_log(time::now()),
-            () = tokio::time::sleep(judging_due.unwrap_or_default()), if judging_due.is_some() => {
-                state.take_due(time::now());
-            }
-            () = tokio::time::sleep(overrides_due.unwrap_or_default()), if overrides_due.is_some() => {
-                state.end_overrides(time::now());
-            }
+            () = after(grace) => state.end_grace(),
+            () = after(memory) => state.go_by_memory(),
+            () = after(log_due) => state.flush_log(time::now()),
+            () = after(judging_due) => state.take_due(time::now()),
+            () = after(overrides_due) => state.end_overrides(time::now()),
             written = state.written(), if is_saving => state.end_saving(written, time::now()),
             () = tokio::time::sleep_until(due), if state.is_dirty() => {}
         }
@@ -101,6 +99,14 @@ pub async fn run(mut state: State, mut changes: mpsc::Receiver<Change>, mut repo
             state.publish(time::now());
             pace.spend(Instant::now());
         }
+    }
+}
+
+/// Waits so long; without end when that is `None`.
+async fn after(left: Option<Duration>) {
+    match left {
+        Some(left) => tokio::time::sleep(left).await,
+        None => future::pending().await,
     }
 }
 

@@ -5,12 +5,13 @@
 //! at no moment is there half of it. A file that is damaged is moved aside and never keeps a server from starting.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::files;
 use super::overrides::Override;
 
 /// The format written.
@@ -72,18 +73,7 @@ impl Store {
     /// # Errors
     /// When it is not; what was written before is there still.
     pub fn save(&self, overrides: &[Override]) -> io::Result<()> {
-        let new = self.path.with_extension("new");
-        self.write(&new, overrides).inspect_err(|_| {
-            // It may have never been made.
-            let _ = fs::remove_file(&new);
-        })
-    }
-
-    fn write(&self, new: &Path, overrides: &[Override]) -> io::Result<()> {
-        let mut file = File::create(new)?;
-        file.write_all(&encode(overrides)?)?;
-        file.sync_all()?;
-        fs::rename(new, &self.path)?;
+        files::replace(&self.path, "new", &encode(overrides)?)?;
         File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
     }
 }

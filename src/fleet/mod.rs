@@ -106,6 +106,12 @@ pub struct Target {
     pub host: Option<Arc<str>>,
 }
 
+/// Of two weights; that of 0 and another is the other.
+#[must_use]
+pub fn greatest_common_divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
 /// An address family; they are judged apart (SPEC 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::presence::{ALL, Presence, Return, Seen};
 use super::{Administrative, Operator, Verdict};
-use crate::fleet::{Address, Family, Fleet, InstanceId, RegionId, TargetId};
+use crate::fleet::{Address, Family, Fleet, InstanceId, RegionId, TargetId, greatest_common_divisor};
 use crate::time::Tick;
 
 /// An instance that may be picked, with those of its addresses that may be handed out.
@@ -208,10 +208,6 @@ impl Judge<'_> {
 /// `part` ÷ `whole` of 2^32, at most [`ALL`].
 fn share_of(part: u64, whole: u64) -> u32 {
     u32::try_from((u128::from(part) << 32) / u128::from(whole.max(1))).unwrap_or(ALL)
-}
-
-fn greatest_common_divisor(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 impl Standing {

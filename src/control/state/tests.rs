@@ -465,14 +465,20 @@ async fn an_instance_ramps_as_time_passes() {
     assert_eq!(weights(&fixture), [1]);
 }
 
-/// [`CONFIG`] with a check of its own for pool two, whose instance passed, as all others did.
-fn with_another_check() -> Fixture {
-    let mut fixture = Fixture::new();
+/// [`CONFIG`] with a check of its own for pool two.
+fn another_check() -> String {
     let other = CONFIG.replace(
         "[pools.two]\n        check = \"tcp\"",
         "[checks.other]\n        extends = \"tcp\"\n        [pools.two]\n        check = \"other\"",
     );
     assert_ne!(other, CONFIG);
+    other
+}
+
+/// [`another_check`], whose instance passed, as all others did.
+fn with_another_check() -> Fixture {
+    let mut fixture = Fixture::new();
+    let other = another_check();
     fixture.reload(&other, Tick(0));
     for target in 0..5 {
         fixture.observe(target, "p");
@@ -524,10 +530,7 @@ async fn an_edit_mends_a_check_that_is_held() {
     for target in [0, 1, 2, 3, 0, 1, 2, 3] {
         fixture.observe(target, "f");
     }
-    let other = CONFIG.replace(
-        "[pools.two]\n        check = \"tcp\"",
-        "[checks.other]\n        extends = \"tcp\"\n        [pools.two]\n        check = \"other\"",
-    );
+    let other = another_check();
     fixture.reload(&other.replace("timeout = \"500ms\"", "timeout = \"400ms\""), Tick(fixture.now));
     fixture.settle_down();
     assert_eq!(fixture.standing(), "2/2+ 2/2+");

@@ -16,6 +16,7 @@ use super::super::local::{Local, Turn};
 use super::super::plan::{Group, Steered, Steering};
 use super::super::selection::Roster;
 use super::Choice;
+use crate::fleet::greatest_common_divisor;
 
 /// The longest cycle that is laid out, in turns.
 const LONGEST: u64 = 4096;
@@ -126,10 +127,6 @@ fn sooner(weight: impl Fn(usize) -> u32, total: u64, running: &[i64], a: usize, 
         .then_with(|| left(a, b).cmp(&left(b, a)))
         .then_with(|| weight(b).cmp(&weight(a)))
         .then(a.cmp(&b))
-}
-
-fn greatest_common_divisor(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 #[cfg(test)]
