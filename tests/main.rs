@@ -23,3 +23,4 @@ mod simulation;
 mod subnets;
 mod support;
 mod tcp_udp;
+mod ttl;

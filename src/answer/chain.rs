@@ -156,7 +156,7 @@ fn data<'a>(reply: &mut Reply<'a>, node: Node<'a>, current: &mut Current, follow
         return if goes_on { Link::Next(node) } else { Link::End };
     }
     match tag {
-        Some(tag) => steered::nodata(reply, node.zone(), snapshot.steering.service(ServiceId(tag)).manner.ttl),
+        Some(tag) => steered::nodata(reply, node.zone(), snapshot.steering.service(ServiceId(tag)).manner.ttl.min),
         None => reply.negative(Rcode::NOERROR, snapshot.authority.zone(node.zone()), u32::MAX),
     }
     Link::End

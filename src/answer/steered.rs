@@ -41,7 +41,7 @@ fn conclude(reply: &mut Reply<'_>, service: ServiceId, zone: ZoneId, given: Give
     match given {
         Given::Addresses => {}
         Given::Failure => reply.refuse(Rcode::SERVFAIL),
-        Given::Nothing => nodata(reply, zone, reply.snapshot.steering.service(service).manner.ttl),
+        Given::Nothing => nodata(reply, zone, reply.snapshot.steering.service(service).manner.ttl.min),
     }
 }
 
@@ -57,7 +57,7 @@ fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, owner: O
     let local = &mut *reply.thread.local;
     let decision = decide(&snapshot.steering, &snapshot.standings, service, &client, family, local, &mut Silent);
     reply.scope = reply.scope.max(client.scope(decision.scope));
-    let ttl = steered.manner.ttl;
+    let ttl = decision.ttl;
     if decision.all_down {
         reply.thread.counters.answering.fail_open.add(1);
         let as_if_up = decision.as_if_up;

@@ -112,8 +112,14 @@ pub(super) static TOP: &[(&str, Shape)] = &[
 ];
 
 /// Sections of tables inside values, each with the one that holds it.
-pub(super) static INNER: &[(&str, &Section)] =
-    &[("geo", &NETWORK), ("regions", &LOCATION), ("checks", &WINDOW), ("pools", &INSTANCE), ("services", &STICKY)];
+pub(super) static INNER: &[(&str, &Section)] = &[
+    ("geo", &NETWORK),
+    ("regions", &LOCATION),
+    ("checks", &WINDOW),
+    ("pools", &INSTANCE),
+    ("services", &STICKY),
+    ("services", &TTL),
+];
 
 /// `[defaults.…]` by kind.
 pub(super) static DEFAULTS: &[(&str, &Section)] = &[("check", &CHECK), ("pool", &POOL), ("service", &SERVICE)];
@@ -557,9 +563,12 @@ pub(super) static SERVICE: Section = section(
         key("answers", Kind::Integer { min: 0, max: 1_000 }, Is("1"), "Most addresses in one answer; 0: all."),
         key(
             "ttl",
-            Kind::Custom { describe: "duration in whole seconds, 0s to 1d", check: services::check_ttl },
+            Kind::Custom {
+                describe: "duration in whole seconds, 0s to 1d, or `{ max, min }`",
+                check: services::check_ttl,
+            },
             Is(r#""30s""#),
-            "TTL of its answers.",
+            "TTL of its answers; with `max` and `min` it follows health.",
         ),
         key(
             "when-all-down",
@@ -609,6 +618,26 @@ pub(super) static STICKY: Section = section(
         key("level", Kind::Choice { words: &["instance"], later: &["region"] }, Is(r#""instance""#), "What stays."),
         key("ipv4", Kind::Integer { min: 0, max: 32 }, Is("24"), "Bits of an IPv4 client."),
         key("ipv6", Kind::Integer { min: 0, max: 128 }, Is("56"), "Bits of an IPv6 client."),
+    ],
+);
+
+pub(super) static TTL: Section = section(
+    "[services.\"NAME\"] ttl",
+    "`ttl`",
+    "A TTL that follows health.",
+    &[
+        key(
+            "max",
+            Kind::Custom { describe: "duration in whole seconds, 0s to 1d", check: services::check_seconds },
+            Required,
+            "While nothing speaks against the verdicts that an answer goes by; else the time until one may change, if less.",
+        ),
+        key(
+            "min",
+            Kind::Custom { describe: "duration in whole seconds, 0s to 1d", check: services::check_seconds },
+            Required,
+            "At least; while failing open or frozen, and of negative answers, at most.",
+        ),
     ],
 );
 

@@ -14,6 +14,7 @@ use super::value::{Data, Entry, Value, quoted};
 use crate::dns::Name;
 use crate::fleet::{PoolId, RegionId};
 use crate::problem::{Problem, Span};
+use crate::steering::service::Ttl;
 use crate::steering::{Balance, Manner, MapId, Service, ServiceId, Steer, Sticky, WhenAllDown};
 
 /// Longest TTL, in seconds.
@@ -277,10 +278,21 @@ pub(super) fn check_pool(value: &Value, problems: &mut Vec<Problem>) {
     }
 }
 
-fn ttl(value: &Value) -> Read<u32> {
-    if let Data::Table(_) = value.data {
-        return Err(kinds::not_available(value, "a TTL that follows health", "available: one duration, \"30s\""));
+fn ttl(value: &Value) -> Read<Ttl> {
+    if value.table().is_none() {
+        return seconds(value).map(|ttl| Ttl { max: ttl, min: ttl });
     }
+    let fields = Fields::alone(&keys::TTL, value.span, value.table().expect("it is a table"));
+    let read = |key| fields.custom(key, |value| seconds(value).ok()).unwrap_or_default();
+    let ttl = Ttl { max: read("max"), min: read("min") };
+    if ttl.min <= ttl.max {
+        return Ok(ttl);
+    }
+    let problem = Problem::error(fields.at("min"), "`min` is longer than `max`");
+    Err(Box::new(problem.also(fields.at("max"), "`max` is here")))
+}
+
+fn seconds(value: &Value) -> Read<u32> {
     let duration = kinds::duration(value, 0, MAX_TTL * 1_000)?;
     if duration != Duration::from_secs(duration.as_secs()) {
         let problem = Problem::error(value.span, format!("{} is not a whole number of seconds", value.shown()));
@@ -289,8 +301,20 @@ fn ttl(value: &Value) -> Read<u32> {
     Ok(u32::try_from(duration.as_secs()).unwrap_or_default())
 }
 
+/// Checks `max` and `min` of a `ttl`.
+pub(super) fn check_seconds(value: &Value, problems: &mut Vec<Problem>) {
+    kinds::report(seconds(value), value, problems);
+}
+
 /// Checks `ttl`.
 pub(super) fn check_ttl(value: &Value, problems: &mut Vec<Problem>) {
+    if value.table().is_some() {
+        let before = problems.len();
+        keys::check_whole_table(&keys::TTL, value, problems);
+        if problems.len() > before {
+            return;
+        }
+    }
     kinds::report(ttl(value), value, problems);
 }
 

@@ -79,7 +79,7 @@ fn the_examples_map_and_services() {
     assert_eq!(texts, ["continent:EU", "continent:AS", "country:TR", "198.51.100.0/24"]);
     assert_eq!(map.fences[0].value, [RegionId(1)]);
     let [www, near, rr, dr] = &configuration.services[..] else { panic!("four services") };
-    assert_eq!((&www.steer, www.map, www.manner.ttl, www.manner.answers), (&Steer::Geo, Some(MapId(0)), 5, 1));
+    assert_eq!((&www.steer, www.map, www.manner.ttl.max, www.manner.answers), (&Steer::Geo, Some(MapId(0)), 5, 1));
     assert_eq!((www.pool, www.manner.ecs, &www.when_all_down), (PoolId(0), true, &WhenAllDown::ServeAll));
     assert_eq!((&near.steer, near.manner.balance), (&Steer::Nearest { tolerance: 500 }, Balance::Sticky));
     assert_eq!(near.manner.sticky, Sticky { ipv4: 24, ipv6: 56 });
@@ -206,7 +206,7 @@ fn what_is_not_given_is_inherited() {
     assert_eq!(map.entries[0].value, [Element::Rest]);
     let service = &configuration.services[1];
     assert_eq!(
-        (service.manner.ttl, service.manner.answers, &service.steer, service.aliases.len()),
+        (service.manner.ttl.max, service.manner.answers, &service.steer, service.aliases.len()),
         (7, 2, &Steer::Geo, 0)
     );
 }

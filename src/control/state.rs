@@ -22,7 +22,7 @@ use super::status::{self, Status};
 use super::succession::{Origin, Succession};
 use super::world::{Health, World};
 use crate::fleet::{CheckId, Family, InstanceId, TargetId};
-use crate::health::group::Before;
+use crate::health::group::{Before, STEADY};
 use crate::health::{Machine, Memory, Outcome, Presence, Transition, Verdict};
 use crate::probe::{Check, Prober, Report};
 use crate::snapshot::Published;
@@ -39,6 +39,8 @@ pub struct State {
     machines: Vec<Machine>,
     /// The machines' verdicts, for judging.
     verdicts: Vec<Verdict>,
+    /// By target: seconds until observations can change its verdict; empty where no TTL follows health.
+    steady_for: Vec<u16>,
     /// By target: when it recovered last, where that is to be gone by.
     recovered: Vec<Option<Tick>>,
     standings: Table,
@@ -85,6 +87,7 @@ impl State {
         let mut state = State {
             machines: Vec::new(),
             verdicts: Vec::new(),
+            steady_for: Vec::new(),
             recovered: Vec::new(),
             standings: Table::default(),
             touched: BTreeSet::new(),
@@ -129,6 +132,7 @@ impl State {
             }
         }
         self.verdicts = self.machines.iter().map(Machine::verdict).collect();
+        self.weigh_all(clock.now);
         for &id in world.watched() {
             let before = |group, family| {
                 let lost_at = recall.lost_at(&world, id, group, family);
@@ -231,6 +235,31 @@ impl State {
         };
         tracing::error!("check/{name}: {said}");
         self.journal.note(|| Record::said(Kind::Suspect, format!("check/{name}"), &said));
+        self.weigh_all(now);
+    }
+
+    /// Notes for how long the verdict of a target lasts at least, for TTLs that follow health (SPEC 6); one that is held
+    /// may be wrong now.
+    fn weigh(&mut self, id: TargetId, now: Tick) {
+        if self.steady_for.is_empty() {
+            return;
+        }
+        let check = self.world.fleet().target(id).check;
+        let policy = &self.world.checks[check.0 as usize].policy;
+        let is_held = self.is_frozen(id) || self.doubts.hold(check);
+        let time = match self.machines[id.0 as usize].steady_for(policy, now) {
+            _ if is_held => 0,
+            None => STEADY,
+            Some(time) => u16::try_from(time.as_secs()).unwrap_or(STEADY).clamp(1, STEADY - 1),
+        };
+        if std::mem::replace(&mut self.steady_for[id.0 as usize], time) != time {
+            let layouts = self.world.layouts_of(id);
+            self.touched.extend(layouts.filter(|&layout| self.world.steering.layout(layout).ttl_varies));
+        }
+    }
+
+    fn weigh_all(&mut self, now: Tick) {
+        (0..self.steady_for.len() as u32).for_each(|id| self.weigh(TargetId(id), now));
     }
 
     /// Whether the verdict of a target that changes is held, because its check is not believed, or from now on is not.
@@ -251,6 +280,7 @@ impl State {
         );
         tracing::error!("check/{name} is suspect: {said}");
         self.journal.note(|| Record::said(Kind::Suspect, format!("check/{name}"), &said));
+        self.weigh_all(now);
         true
     }
 
@@ -311,6 +341,7 @@ impl State {
         } else if held && !is_frozen {
             self.release_if_needed(observation.target, now);
         }
+        self.weigh(observation.target, now);
         self.settle();
     }
 
@@ -454,6 +485,7 @@ impl State {
         Health {
             verdicts: &self.verdicts,
             down: &[],
+            steady_for: &self.steady_for,
             operator: self.desk.operator(),
             recovered: &self.recovered,
             grace_over,
@@ -552,6 +584,9 @@ impl State {
         self.desk.recompile(self.world.fleet());
         self.frozen = self.freeze();
         self.hold(&held, &next.targets);
+        let ttl_varies = self.world.steering.layouts.iter().any(|layout| layout.ttl_varies);
+        self.steady_for = if ttl_varies { vec![STEADY; self.machines.len()] } else { Vec::new() };
+        self.weigh_all(now);
         (world, standings)
     }
 

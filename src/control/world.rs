@@ -67,6 +67,9 @@ pub struct Health<'a> {
     pub verdicts: &'a [Verdict],
     /// By `InstanceId`, taken for down whatever checks say; may be empty.
     pub down: &'a [bool],
+    /// By `TargetId`: seconds until observations can change the verdict at the earliest, `STEADY` when nothing speaks
+    /// against it; may be empty.
+    pub steady_for: &'a [u16],
     /// What the operator says.
     pub operator: Operator<'a>,
     /// By `TargetId`: when it recovered last, if that counts; may be empty.
@@ -84,6 +87,7 @@ impl Health<'_> {
     const NONE: Health<'static> = Health {
         verdicts: &[],
         down: &[],
+        steady_for: &[],
         operator: Operator { instances: &[], regions: &[] },
         recovered: &[],
         grace_over: false,
@@ -211,10 +215,11 @@ impl World {
         health: Health<'_>,
         known: impl Fn(usize, Family) -> Known<'k>,
     ) -> Standings {
-        let Health { verdicts, down, operator, recovered, grace_over, now, serial } = health;
-        let judge = Judge { fleet: self.fleet(), verdicts, down, operator, grace_over, now };
+        let Health { verdicts, down, steady_for, operator, recovered, grace_over, now, serial } = health;
         let how = self.returns(layout);
         let layout = self.steering.layout(layout);
+        let steady_for = if layout.ttl_varies { steady_for } else { &[] };
+        let judge = Judge { fleet: self.fleet(), verdicts, down, steady_for, operator, grace_over, now };
         let threshold = Rule::Threshold(self.fleet().pool(layout.pool).up_threshold);
         let ramp = self.fleet().pool(layout.pool).ramp;
         let rule = layout.spill.map_or(threshold, Rule::Spill);

@@ -9,6 +9,9 @@ use super::{Administrative, Operator, Verdict};
 use crate::fleet::{Address, Family, Fleet, InstanceId, RegionId, TargetId, greatest_common_divisor};
 use crate::time::Tick;
 
+/// Of a group's verdicts: nothing speaks against any of them.
+pub const STEADY: u16 = u16::MAX;
+
 /// An instance that may be picked, with those of its addresses that may be handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -32,7 +35,7 @@ pub struct Candidates {
 }
 
 /// What a group can do for one address family.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// Instances that are up (or have no check).
     pub eligible: Candidates,
@@ -42,6 +45,8 @@ pub struct Standing {
     pub allowed: Candidates,
     /// Whether enough is eligible (SPEC 3.2).
     pub available: bool,
+    /// Seconds until observations can change the verdicts that it goes by, at the earliest, less than [`STEADY`]; or that.
+    pub steady_for: u16,
     /// When the last eligible one was lost; `None` while there is one, and when there never was.
     pub lost_at: Option<Tick>,
     /// How much it is in use; what it was before, until [`Standing::settle`].
@@ -83,6 +88,8 @@ pub struct Judge<'a> {
     pub verdicts: &'a [Verdict],
     /// By [`InstanceId`]: taken for down whatever its checks say; may be shorter.
     pub down: &'a [bool],
+    /// By [`TargetId`]: what [`Standing::steady_for`] is made of; may be empty.
+    pub steady_for: &'a [u16],
     /// What the operator says.
     pub operator: Operator<'a>,
     /// Whether `startup-grace` is over, so that unknown instances count as allowed.
@@ -180,6 +187,9 @@ impl Judge<'_> {
         if self.down.get(id.0 as usize).is_some_and(|&down| down) {
             return;
         }
+        let targets = addresses().flat_map(|address| &address.targets);
+        let lasting = targets.filter_map(|target| self.steady_for.get(target.0 as usize));
+        standing.steady_for = lasting.fold(standing.steady_for, |least, &one| least.min(one));
         if with(Verdict::Up).next().is_some() {
             standing.eligible.push(id, weight, with(Verdict::Up));
         } else {
@@ -208,6 +218,23 @@ impl Judge<'_> {
 /// `part` ÷ `whole` of 2^32, at most [`ALL`].
 fn share_of(part: u64, whole: u64) -> u32 {
     u32::try_from((u128::from(part) << 32) / u128::from(whole.max(1))).unwrap_or(ALL)
+}
+
+impl Default for Standing {
+    fn default() -> Standing {
+        Standing {
+            eligible: Candidates::default(),
+            unknown: Candidates::default(),
+            allowed: Candidates::default(),
+            available: false,
+            steady_for: STEADY,
+            lost_at: None,
+            presence: Presence::default(),
+            stays: 0,
+            share: 0,
+            due: None,
+        }
+    }
 }
 
 impl Standing {
@@ -271,7 +298,15 @@ mod tests {
         let fleet = fleet(weights);
         let members: Vec<InstanceId> = (0..weights.len() as u32).map(InstanceId).collect();
         let operator = Operator::default();
-        let judge = Judge { fleet: &fleet, verdicts: &verdicts, down: &[], operator, grace_over, now: Tick(1000) };
+        let judge = Judge {
+            fleet: &fleet,
+            verdicts: &verdicts,
+            down: &[],
+            steady_for: &[],
+            operator,
+            grace_over,
+            now: Tick(1000),
+        };
         judge.judge(all(&members), Family::V4, rule, before.map(Standing::before))
     }
 
@@ -283,7 +318,8 @@ mod tests {
     fn with_operator(weights: &[u32], verdicts: &[Verdict], said: &[Said]) -> String {
         let (fleet, operator) = (fleet(weights), Operator { instances: said, regions: &[] });
         let members: Vec<InstanceId> = (0..weights.len() as u32).map(InstanceId).collect();
-        let judge = Judge { fleet: &fleet, verdicts, down: &[], operator, grace_over: true, now: Tick(0) };
+        let judge =
+            Judge { fleet: &fleet, verdicts, down: &[], steady_for: &[], operator, grace_over: true, now: Tick(0) };
         let standing = judge.judge(all(&members), Family::V4, Rule::Threshold(5000), None);
         let list = |candidates: &Candidates| {
             let shown = candidates.list.iter().map(|one| format!("i{}:{}", one.instance.0, one.weight));
@@ -382,6 +418,7 @@ mod tests {
             fleet: &fleet,
             verdicts: &verdicts,
             down: &[],
+            steady_for: &[],
             operator: Operator::default(),
             grace_over: true,
             now: Tick(0),

@@ -152,6 +152,27 @@ impl Machine {
         if self.verdict != Verdict::Down && self.failures > 0 { policy.fast_interval } else { policy.interval }
     }
 
+    /// How long it takes at least until observations can change the verdict; `None` while nothing speaks against it.
+    #[must_use]
+    pub fn steady_for(&self, policy: &Policy, now: Tick) -> Option<Duration> {
+        let (needed, with_nothing_seen) = match self.verdict {
+            Verdict::Unknown => return Some(self.pace(policy)),
+            Verdict::Up => {
+                let within = self.window.short_of(policy.window).min(policy.fall.saturating_sub(self.failures));
+                (within, Window::default().short_of(policy.window).min(policy.fall))
+            }
+            Verdict::Down => (policy.rise.saturating_sub(self.passes), policy.rise),
+        };
+        if needed >= with_nothing_seen {
+            return None;
+        }
+        // After the first failure an up target is probed at `fast_interval`.
+        let then = if self.verdict == Verdict::Up { policy.fast_interval } else { policy.interval };
+        let seen = self.pace(policy) + then * needed.saturating_sub(1);
+        let held = if self.verdict == Verdict::Down { self.held_until.since(now) } else { Duration::ZERO };
+        Some(seen.max(held))
+    }
+
     /// Whether nothing but the hold-down keeps it from being up.
     #[must_use]
     pub fn held(&self, policy: &Policy) -> bool {
@@ -286,9 +307,14 @@ impl Window {
 
     /// Whether the last `of` outcomes hold at least that many failures; never when the window is off.
     fn exceeds(self, limit: Option<(u32, u32)>) -> bool {
-        let Some((failures, of)) = limit else { return false };
+        self.short_of(limit) == 0
+    }
+
+    /// How many failures there may be at least until the window is exceeded.
+    fn short_of(self, limit: Option<(u32, u32)>) -> u32 {
+        let Some((failures, of)) = limit else { return u32::MAX };
         let last = if of < 64 { self.0 & ((1 << of) - 1) } else { self.0 };
-        last.count_ones() >= failures
+        failures.saturating_sub(last.count_ones())
     }
 }
 
@@ -608,6 +634,44 @@ mod tests {
                     Outcome::NoVerdict => [before, before],
                 };
                 prop_assert!(allowed.contains(&machine.verdict()), "{outcome:?} led to {:?}", machine.verdict());
+            }
+        }
+
+        /// Whatever probes see from now on, the verdict does not change sooner, and it does so then if they all agree.
+        #[test]
+        fn a_verdict_lasts_as_long_as_it_is_said_to(policy in policies(), history in histories(),
+            future in proptest::collection::vec(any::<bool>(), 200)) {
+            let mut machine = Machine::new(Tick(0));
+            let mut now = Tick(0);
+            for (at, outcome) in history {
+                now = at;
+                machine.observe(&policy, now, &observation(outcome));
+            }
+            let (verdict, lasts) = (machine.verdict(), machine.steady_for(&policy, now));
+            let least = lasts.unwrap_or_default();
+            let mut against = machine.clone();
+            let contrary = if verdict == Verdict::Up { Outcome::Fail } else { Outcome::Pass };
+            let first_change = |machine: &mut Machine, outcome: &mut dyn FnMut() -> Outcome| {
+                let mut at = now;
+                for _ in 0..200 {
+                    at = at.plus(machine.pace(&policy));
+                    if machine.observe(&policy, at, &observation(outcome())).is_some() {
+                        return at.since(now);
+                    }
+                }
+                Duration::MAX
+            };
+            let mut future = future.into_iter();
+            let any = first_change(&mut machine, &mut || if future.next() == Some(true) { Outcome::Pass } else { Outcome::Fail });
+            prop_assert!(any >= least, "{any:?} {least:?}");
+            let soonest = first_change(&mut against, &mut || contrary);
+            prop_assert!(soonest >= least);
+            if lasts.is_none() && verdict == Verdict::Up {
+                let rested = policy.fall.min(policy.window.map_or(u32::MAX, |(failures, _)| failures));
+                prop_assert_eq!(soonest, policy.interval + policy.fast_interval * (rested - 1));
+            }
+            if verdict == Verdict::Unknown {
+                prop_assert_eq!(Some(soonest), lasts);
             }
         }
 

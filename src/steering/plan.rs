@@ -132,6 +132,8 @@ pub struct Layout {
     pub serves: [bool; 2],
     /// Whether some service takes turns.
     pub rotates: bool,
+    /// Whether some service's TTL follows health.
+    pub ttl_varies: bool,
     /// Its services' [`Service::spill`].
     pub spill: Option<u32>,
 }
@@ -310,8 +312,9 @@ impl Compiler<'_> {
         let layout = self.layout_of(&service);
         let orders = self.orders_of(&service, layout);
         let name: Arc<str> = service.name.to_plain().to_ascii_lowercase().into();
-        let Layout { groups, serves, rotates, .. } = &mut self.layouts[layout.0 as usize];
+        let Layout { groups, serves, rotates, ttl_varies, .. } = &mut self.layouts[layout.0 as usize];
         *rotates |= service.manner.balance == Balance::RoundRobin;
+        *ttl_varies |= service.manner.ttl.varies();
         let serves = *serves;
         self.room.groups = self.room.groups.max(groups.len());
         let largest = groups.iter().map(|group| group.members.len()).max().unwrap_or(0);
@@ -338,7 +341,8 @@ impl Compiler<'_> {
             instances.any(|instance| instance.addresses.iter().any(|address| Family::of(address.ip) == family))
         });
         let id = LayoutId(self.layouts.len() as u32);
-        self.layouts.push(Layout { pool: service.pool, groups, serves, rotates: false, spill: service.spill });
+        let (pool, spill) = (service.pool, service.spill);
+        self.layouts.push(Layout { pool, groups, serves, rotates: false, ttl_varies: false, spill });
         self.layout_ids.insert(key, id);
         id
     }

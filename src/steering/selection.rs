@@ -150,6 +150,9 @@ pub struct Selection {
     pub share: u32,
     /// Whether enough is eligible (SPEC 3.2).
     pub available: bool,
+    /// Seconds until observations can change the verdicts that it goes by, at the earliest; [`STEADY`] = nothing speaks
+    /// against them. Known where some service's TTL follows health.
+    pub steady_for: u16,
     /// Instances never observed well enough to say.
     pub unknown: Roster,
     /// All that the operator allows, whatever the checks say; used when nothing works.
@@ -175,15 +178,15 @@ impl Selection {
     /// Freezes `standing`. What did not change is shared with `before`, of the same group; what did gets `version`.
     #[must_use]
     pub fn freeze(standing: &Standing, needs: Needs<'_>, before: Option<&Selection>, version: u64) -> Selection {
-        let &Standing { ref eligible, ref unknown, ref allowed, available, lost_at, presence, share, due, .. } =
-            standing;
+        let Standing { eligible, unknown, allowed, .. } = standing;
+        let &Standing { available, steady_for, lost_at, presence, share, due, .. } = standing;
         if let Some(before) = before.filter(|before| before.says(standing)) {
-            return Selection { lost_at, presence, share, due, ..before.clone() };
+            return Selection { steady_for, lost_at, presence, share, due, ..before.clone() };
         }
         let allowed = Roster::shared(allowed, needs, before.map(|before| &before.allowed));
         let eligible = Roster::shared(eligible, needs, Some(&allowed));
         let unknown = Roster::shared(unknown, needs, Some(&allowed));
-        Selection { eligible, unknown, allowed, available, lost_at, presence, share, due, version }
+        Selection { eligible, unknown, allowed, available, steady_for, lost_at, presence, share, due, version }
     }
 
     /// What the next judgement must know of this one.

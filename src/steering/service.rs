@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use crate::dns::Name;
 use crate::fleet::{PoolId, RegionId};
 use crate::geo::Code;
+use crate::health::group::STEADY;
 
 /// Index into the configuration's services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,8 +41,8 @@ pub struct Service {
 /// How a service's answers are made: what each of them reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Manner {
-    /// Seconds.
-    pub ttl: u32,
+    /// How long its answers may be kept.
+    pub ttl: Ttl,
     /// Most addresses in one answer; 0 = all.
     pub answers: u16,
     /// How clients are grouped for everything that keeps a client where it is.
@@ -50,6 +51,29 @@ pub struct Manner {
     pub balance: Balance,
     /// Whether ECS is looked at.
     pub ecs: bool,
+}
+
+/// How long answers may be kept, in seconds (SPEC 6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ttl {
+    /// While nothing speaks against the verdicts that an answer goes by.
+    pub max: u32,
+    /// While failing open or frozen, and of negative answers; the same as `max` where it is fixed.
+    pub min: u32,
+}
+
+impl Ttl {
+    /// Whether it follows health.
+    #[must_use]
+    pub fn varies(self) -> bool {
+        self.min < self.max
+    }
+
+    /// The TTL of an answer whose verdicts last this many seconds at least; [`STEADY`] = nothing speaks against them.
+    #[must_use]
+    pub fn within(self, steady_for: u16) -> u32 {
+        if steady_for == STEADY { self.max } else { u32::from(steady_for).clamp(self.min, self.max) }
+    }
 }
 
 /// How the regions are ordered for a client.

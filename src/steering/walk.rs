@@ -18,6 +18,7 @@ use super::service::{ServiceId, Sticky, WhenAllDown};
 use super::trace::Trace;
 use super::{hash, weighted};
 use crate::fleet::{Family, InstanceId, RegionId};
+use crate::health::group::STEADY;
 use crate::health::presence::{ALL, Presence};
 
 /// Losses within this time of each other count as equal.
@@ -57,6 +58,8 @@ pub struct Decision<'a> {
     pub service: ServiceId,
     /// Widest prefix (in bits of [`Client::address`]) in which the order is the same.
     pub scope: u8,
+    /// How long the answer may be kept, seconds.
+    pub ttl: u32,
     /// Whether nothing eligible or unknown was left.
     pub all_down: bool,
     /// Whether the candidates are down and are taken for up (`serve-all`).
@@ -74,6 +77,7 @@ pub fn decide<'a, T: Trace>(
     trace: &mut T,
 ) -> Decision<'a> {
     let mut walk = Walk { steering, standings, client, family, fences: Fences::default(), scope: 0 };
+    let ttl = steering.service(service).manner.ttl;
     let mut asked = service;
     let mut all_down = false;
     for _ in 0..MAX_FALLBACKS {
@@ -89,9 +93,11 @@ pub fn decide<'a, T: Trace>(
                 continue;
             }
         };
-        return Decision { outcome, service: asked, scope: walk.scope, all_down, as_if_up: step.as_if_up };
+        let ttl = if all_down { ttl.min } else { ttl.within(step.steady_for) };
+        return Decision { outcome, service: asked, scope: walk.scope, ttl, all_down, as_if_up: step.as_if_up };
     }
-    Decision { outcome: Outcome::Servfail, service: asked, scope: walk.scope, all_down: true, as_if_up: false }
+    let (outcome, ttl) = (Outcome::Servfail, ttl.min);
+    Decision { outcome, service: asked, scope: walk.scope, ttl, all_down: true, as_if_up: false }
 }
 
 struct Walk<'a, 'c> {
@@ -133,8 +139,17 @@ enum Next<'a> {
 
 struct Step<'a> {
     next: Next<'a>,
+    /// Seconds for which the verdicts that were consulted last; [`STEADY`] = nothing speaks against them.
+    steady_for: u16,
     all_down: bool,
     as_if_up: bool,
+}
+
+impl<'a> Step<'a> {
+    /// An answer to which health has nothing to say.
+    fn answer(outcome: Outcome<'a>) -> Step<'a> {
+        Step { next: Next::Answer(outcome), steady_for: STEADY, all_down: false, as_if_up: false }
+    }
 }
 
 /// A group that may serve, and what it can do.
@@ -149,7 +164,7 @@ impl<'a> Walk<'a, '_> {
         let steered = self.steering.service(id);
         if !steered.serves[self.family as usize] && !steered.has_stand_in {
             trace.note("region", || "no instance has an address of this family: NODATA".into());
-            return Step { next: Next::Answer(Outcome::Nodata), all_down: false, as_if_up: false };
+            return Step::answer(Outcome::Nodata);
         }
         let (order, scope) = steered.orders.table.lookup(self.client.address);
         let least = if steered.orders.orders.len() > 1 { self.client.least_scope() } else { 0 };
@@ -210,27 +225,29 @@ impl<'a> Walk<'a, '_> {
         sequence: &[u32],
         trace: &mut T,
     ) -> Step<'a> {
-        let answer = |roster, serving: Serving<'a>| Step {
-            next: Next::Answer(Outcome::Pick {
+        let answer = |roster, serving: Serving<'a>| {
+            Step::answer(Outcome::Pick {
                 roster,
                 group: serving.group,
                 version: serving.selection.version.wrapping_mul(4).wrapping_add(pass_of(serving.selection, roster)),
-            }),
-            all_down: false,
-            as_if_up: false,
+            })
         };
         self.describe(steered, standings, sequence, trace);
         if let Some(serving) = self.alive(steered, standings, sequence, self.family) {
             trace.note("region", || format!("{} serves", self.name(steered, serving.group)));
             let selection = serving.selection;
             let roster = if selection.eligible.is_empty() { &selection.unknown } else { &selection.eligible };
-            return answer(roster, serving);
+            let mut step = answer(roster, serving);
+            if steered.manner.ttl.varies() {
+                step.steady_for = self.steady_for(steered, standings, sequence, serving, trace);
+            }
+            return step;
         }
         if self.only_this_family_lacks(steered, standings, sequence) {
             trace.note("region", || "no address of this family while the other is served: NODATA".into());
-            return Step { next: Next::Answer(Outcome::Nodata), all_down: false, as_if_up: false };
+            return Step::answer(Outcome::Nodata);
         }
-        let nothing = |next| Step { next, all_down: true, as_if_up: false };
+        let nothing = |next| Step { next, steady_for: STEADY, all_down: true, as_if_up: false };
         let fenced = self.fences.is_any();
         match &steered.configured.service.when_all_down {
             WhenAllDown::ServeAll => match self.lost_last(steered, standings, sequence) {
@@ -240,7 +257,7 @@ impl<'a> Walk<'a, '_> {
                     });
                     Step { all_down: true, as_if_up: true, ..answer(&serving.selection.allowed, serving) }
                 }
-                None => Step { next: Next::Answer(Outcome::Nodata), all_down: false, as_if_up: false },
+                None => Step::answer(Outcome::Nodata),
             },
             WhenAllDown::Nodata => nothing(Next::Answer(Outcome::Nodata)),
             WhenAllDown::Servfail => nothing(Next::Answer(Outcome::Servfail)),
@@ -277,10 +294,7 @@ impl<'a> Walk<'a, '_> {
         family: Family,
     ) -> Option<Serving<'a>> {
         let open = || self.open(steered, standings, sequence, family);
-        let serves = |serving: &Serving<'_>| {
-            serving.selection.available && (!standings.returning() || self.has_returned(steered, *serving))
-        };
-        if let Some(available) = open().find(serves) {
+        if let Some(available) = open().find(|serving| self.is_in_use(steered, standings, *serving)) {
             return Some(available);
         }
         // Eligible ÷ allowed, compared by cross multiplication; the first wins ties.
@@ -291,6 +305,38 @@ impl<'a> Walk<'a, '_> {
         let some_alive = open().filter(|serving| !serving.selection.eligible.is_empty());
         let fullest = some_alive.reduce(|best, next| if greater(next.selection, best.selection) { next } else { best });
         fullest.or_else(|| open().find(|serving| !serving.selection.unknown.is_empty()))
+    }
+
+    /// Whether a group serves this client in the first pass.
+    fn is_in_use(&self, steered: &Steered, standings: &Standings, serving: Serving<'_>) -> bool {
+        serving.selection.available && (!standings.returning() || self.has_returned(steered, serving))
+    }
+
+    /// Seconds for which the verdicts last that made `serving` serve: its own, and those of the groups before it; of all
+    /// groups, where none serves in the first pass (SPEC 6).
+    fn steady_for<T: Trace>(
+        &self,
+        steered: &Steered,
+        standings: &'a Standings,
+        sequence: &[u32],
+        serving: Serving<'_>,
+        trace: &mut T,
+    ) -> u16 {
+        let mut least = STEADY;
+        for one in self.open(steered, standings, sequence, self.family) {
+            least = least.min(one.selection.steady_for);
+            if one.group == serving.group && self.is_in_use(steered, standings, serving) {
+                break;
+            }
+        }
+        trace.note("ttl", || match (least, steered.manner.ttl) {
+            (STEADY, ttl) => format!("{}: nothing speaks against the verdicts consulted", ttl.max),
+            (0, ttl) => format!("{}: verdicts consulted are held", ttl.min),
+            (seconds, ttl) => {
+                format!("{}: a verdict consulted may change in {seconds}s at the earliest", ttl.within(seconds))
+            }
+        });
+        least
     }
 
     /// Whether this client is among those that a returning group serves (SPEC 3.5): once it is, it stays so.

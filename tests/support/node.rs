@@ -124,6 +124,7 @@ impl Node {
         let health = Health {
             verdicts: &self.verdicts,
             down: &self.down,
+            steady_for: &[],
             operator: Operator::default(),
             recovered: &self.recovered,
             grace_over: self.grace_over,

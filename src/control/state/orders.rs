@@ -28,7 +28,7 @@ impl State {
         let overrides = Overrides::restore(store.load(), now, unix_seconds());
         overrides.iter().for_each(|of| tracing::warn!("override in force since before the start: {of}"));
         self.desk.keep_in(store);
-        self.put_in_force(overrides);
+        self.put_in_force(overrides, now);
     }
 
     /// Takes an order of the operator in; behind others, while one is written.
@@ -111,7 +111,7 @@ impl State {
         let named: BTreeSet<InstanceId> = named.iter().copied().collect();
         let layouts = self.world.layouts_with(|id| named.contains(&id));
         let services = layouts.into_iter().flat_map(|layout| self.world.services_of(layout));
-        services.map(|service| self.world.steering.service(service).manner.ttl).max()
+        services.map(|service| self.world.steering.service(service).manner.ttl.max).max()
     }
 
     /// Whether an order is being written.
@@ -131,7 +131,7 @@ impl State {
             tracing::warn!("{}", plan.line);
             self.journal.note(|| Record::said(Kind::Override, &*plan.target, &plan.line));
             plan.overrides.end(now);
-            self.put_in_force(plan.overrides);
+            self.put_in_force(plan.overrides, now);
             self.desk.acknowledge_later(reply, plan.applied);
             if !self.is_dirty() {
                 self.desk.acknowledge();
@@ -155,16 +155,17 @@ impl State {
                 tracing::warn!("override has ended: {of}");
                 self.journal.note(|| Record::said(Kind::Override, &*of.target, &format!("override has ended: {of}")));
             }
-            self.put_in_force(left);
+            self.put_in_force(left, now);
             self.desk.tidy();
         }
     }
 
-    fn put_in_force(&mut self, overrides: Overrides) {
+    fn put_in_force(&mut self, overrides: Overrides, now: Tick) {
         let before = self.desk.set(overrides, self.world.fleet());
         let touched = self.differing(&before, self.desk.compiled());
         self.touched.extend(touched);
         self.thaw();
+        self.weigh_all(now);
     }
 
     /// The layouts of which some override says something.
