@@ -22,5 +22,6 @@ mod shares;
 mod simulation;
 mod subnets;
 mod support;
+mod suspects;
 mod tcp_udp;
 mod ttl;

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::Change;
 use super::agenda::Agenda;
 use super::desk::Desk;
-use super::doubt::{Doubts, fails_everywhere};
+use super::doubt::{Doubts, Opinion, Waiting, opinion};
 use super::journal::{Journal, Kind, Record};
 use super::last_good::{Clock, LastGood, Notes};
 use super::log::Burst;
@@ -32,6 +32,8 @@ use crate::time::{Tick, unix_seconds};
 
 /// How long the first probes have before last-good health is gone by.
 const MEMORY_PATIENCE: Duration = Duration::from_millis(500);
+/// How much longer than its timeout a probe is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The state of a node; only the control loop holds it.
 pub struct State {
@@ -208,6 +210,9 @@ impl State {
         while let Some(check) = self.doubts.pop(now) {
             self.believe(check, now);
         }
+        while let Some(Waiting { target, transition, .. }) = self.doubts.pop_waiting(now) {
+            self.turn_at_last(target, &transition, now);
+        }
     }
 
     /// Verdicts of a check that were held become what its probes say; what passes again by now was never down.
@@ -227,6 +232,9 @@ impl State {
             *verdict = machine.verdict();
             failed += u32::from(*verdict == Verdict::Down);
             self.touched.extend(world.layouts_of(id));
+            if let Some(notes) = &self.last_good {
+                notes.turned(id, self.machines[id.0 as usize].memory(now));
+            }
         }
         let name = &world.checks[check.0 as usize].name;
         let said = match failed {
@@ -246,7 +254,7 @@ impl State {
         }
         let check = self.world.fleet().target(id).check;
         let policy = &self.world.checks[check.0 as usize].policy;
-        let is_held = self.is_frozen(id) || self.doubts.hold(check);
+        let is_held = self.is_frozen(id) || self.doubts.hold(check) || self.doubts.waits(check, id);
         let time = match self.machines[id.0 as usize].steady_for(policy, now) {
             _ if is_held => 0,
             None => STEADY,
@@ -262,17 +270,28 @@ impl State {
         (0..self.steady_for.len() as u32).for_each(|id| self.weigh(TargetId(id), now));
     }
 
-    /// Whether the verdict of a target that changes is held, because its check is not believed, or from now on is not.
-    fn is_doubted(&mut self, id: TargetId, transition: &Transition, now: Tick) -> bool {
+    /// Whether the verdict of a target that changes is held, because its check is not believed, or from now on is not, or
+    /// until others of the check were looked at; a fall that waited already does so until `waited_until` at most.
+    fn is_doubted(&mut self, id: TargetId, transition: &Transition, waited_until: Option<Tick>, now: Tick) -> bool {
         let check = self.world.fleet().target(id).check;
         if self.doubts.hold(check) {
             return true;
         }
-        let fell = (transition.from, transition.to) == (Verdict::Up, Verdict::Down);
-        if !fell || !fails_everywhere(check, &self.world, &self.verdicts, &self.machines) {
+        if (transition.from, transition.to) != (Verdict::Up, Verdict::Down) {
             return false;
         }
         let Check { name, policy, .. } = &self.world.checks[check.0 as usize];
+        let since = self.machines[id.0 as usize].failing_since();
+        match opinion(check, since, &self.world, &self.verdicts, &self.machines) {
+            Opinion::Works => return false,
+            Opinion::Unsure(unseen) => {
+                unseen.into_iter().for_each(|other| self.prober.hasten(other));
+                let until = waited_until.unwrap_or_else(|| now.plus(policy.timeout + PATIENCE));
+                self.doubts.wait(check, Waiting { target: id, transition: transition.clone(), until });
+                return true;
+            }
+            Opinion::FailsEverywhere => {}
+        }
         let time = self.doubts.begin(check, policy.interval, now);
         let said = format!(
             "all its targets fail at once while other checks pass; their verdicts are held for {time:?} ({})",
@@ -341,6 +360,12 @@ impl State {
         } else if held && !is_frozen {
             self.release_if_needed(observation.target, now);
         }
+        let check = self.world.fleet().target(observation.target).check;
+        for Waiting { target, transition, until } in self.doubts.waiting(check) {
+            if !self.is_frozen(target) && !self.is_doubted(target, &transition, Some(until), now) {
+                self.turn_at_last(target, &transition, now);
+            }
+        }
         self.weigh(observation.target, now);
         self.settle();
     }
@@ -385,9 +410,13 @@ impl State {
             }
             return;
         }
-        if self.is_doubted(id, transition, now) {
-            return;
+        if !self.is_doubted(id, transition, None, now) {
+            self.turn_at_last(id, transition, now);
         }
+    }
+
+    /// A verdict that changed is published.
+    fn turn_at_last(&mut self, id: TargetId, transition: &Transition, now: Tick) {
         self.verdicts[id.0 as usize] = transition.to;
         let recovers = (transition.from, transition.to) == (Verdict::Down, Verdict::Up) && self.has_company(id);
         self.recovered[id.0 as usize] = recovers.then_some(now);
@@ -404,6 +433,7 @@ impl State {
                 Verdict::Unknown | Verdict::Down => tracing::warn!("{who}: {old} -> {new}: {reason}"),
             }
         }
+        self.weigh(id, now);
     }
 
     /// Whether somebody else of its region serves, so that an instance need not have its whole weight at once.

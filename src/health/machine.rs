@@ -45,6 +45,8 @@ pub struct Machine {
     verdict: Verdict,
     since: Tick,
     failures: u32,
+    /// When the first of the running failures was reported.
+    failing_since: Tick,
     passes: u32,
     window: Window,
     downs: VecDeque<Tick>,
@@ -227,6 +229,12 @@ impl Machine {
         self.failures
     }
 
+    /// When the last run of failures began, be it the one that took it down; of no meaning where there never was one.
+    #[must_use]
+    pub fn failing_since(&self) -> Tick {
+        self.failing_since
+    }
+
     /// Passes in a row since the last failure or change of verdict.
     #[must_use]
     pub fn running_passes(&self) -> u32 {
@@ -253,6 +261,9 @@ impl Machine {
 
     fn fail(&mut self, policy: &Policy, now: Tick) -> Option<Transition> {
         self.passes = 0;
+        if self.failures == 0 {
+            self.failing_since = now;
+        }
         self.failures = self.failures.saturating_add(1);
         self.window.push(true);
         let fallen = self.failures >= policy.fall;

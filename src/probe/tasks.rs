@@ -20,7 +20,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -91,29 +91,32 @@ impl Report {
     }
 }
 
-/// The present number of a task's target.
+/// The present number of a task's target, and how the task is woken.
 #[derive(Debug)]
-struct Slot(AtomicU32);
+struct Slot {
+    number: AtomicU32,
+    hasten: Notify,
+}
 
 impl Slot {
     /// In place of a number: the target is gone.
     const GONE: u32 = u32::MAX;
 
     fn new(target: TargetId) -> Slot {
-        Slot(AtomicU32::new(target.0))
+        Slot { number: AtomicU32::new(target.0), hasten: Notify::new() }
     }
 
     fn get(&self) -> Option<TargetId> {
-        let number = self.0.load(Ordering::Acquire);
+        let number = self.number.load(Ordering::Acquire);
         (number != Slot::GONE).then_some(TargetId(number))
     }
 
     fn set(&self, target: TargetId) {
-        self.0.store(target.0, Ordering::Release);
+        self.number.store(target.0, Ordering::Release);
     }
 
     fn clear(&self) {
-        self.0.store(Slot::GONE, Ordering::Release);
+        self.number.store(Slot::GONE, Ordering::Release);
     }
 }
 
@@ -179,6 +182,13 @@ impl Prober {
         self.set(targets, checks, before, |check| check.policy.interval);
     }
 
+    /// Has a target probed at once, unless it is probed at this moment.
+    pub fn hasten(&self, target: TargetId) {
+        if let Some(task) = self.tasks.get(target.0 as usize) {
+            task.slot.hasten.notify_waiters();
+        }
+    }
+
     /// Counters of all probes.
     #[must_use]
     pub fn totals(&self) -> Arc<Totals> {
@@ -210,7 +220,7 @@ impl Prober {
 
     fn spawn(&self, target: &Target, check: &Arc<Check>, spread: Duration) -> Task {
         let mut random = Random(hash(check, target, self.shared.seed));
-        let slot = Arc::new(Slot(AtomicU32::new(Slot::GONE)));
+        let slot = Arc::new(Slot::new(TargetId(Slot::GONE)));
         let first = spread.mul_f64(random.next());
         let schedule = Schedule { first, interval: check.policy.interval, timeout: check.policy.timeout, random };
         let (check, shared) = (Arc::clone(check), Arc::clone(&self.shared));
@@ -269,7 +279,10 @@ async fn run(mut schedule: Schedule, kind: &'static str, slot: Arc<Slot>, shared
         let finding = judged(ended, took, schedule.timeout, &shared.totals);
         shared.totals.count(kind, finding.outcome, took);
         let Some(pace) = report(&slot, &shared.sink, finding, took, schedule.interval).await else { return };
-        sleep_until(schedule.next(start, pace)).await;
+        tokio::select! {
+            () = sleep_until(schedule.next(start, pace)) => {}
+            () = slot.hasten.notified() => {}
+        }
     }
 }
 

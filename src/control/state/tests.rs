@@ -536,6 +536,31 @@ async fn an_edit_mends_a_check_that_is_held() {
     assert_eq!(fixture.standing(), "2/2+ 2/2+");
     // It is believed again: evidence counts as ever.
     fixture.observe(0, "ff");
+    fixture.observe(2, "p");
+    assert_eq!(fixture.standing(), "1/2+ 2/2+");
+}
+
+#[tokio::test]
+async fn a_fall_waits_for_a_look_at_the_others() {
+    // What others did before it began to fail says nothing.
+    let mut fixture = with_another_check();
+    fixture.observe(0, "ff");
+    assert_eq!(fixture.standing(), "2/2+ 2/2+");
+    fixture.observe(1, "f");
+    assert_eq!(fixture.standing(), "2/2+ 2/2+");
+    fixture.observe(3, "p");
+    assert_eq!(fixture.standing(), "1/2+ 2/2+");
+    // With a pass between it need not wait.
+    fixture.observe(1, "ppf");
+    fixture.observe(3, "p");
+    fixture.observe(1, "f");
+    assert_eq!(fixture.standing(), "0/2- 2/2+");
+    // Nobody can be looked at: it waits no longer than a probe takes.
+    let mut fixture = with_another_check();
+    fixture.observe(0, "ff");
+    let left = fixture.state.judging_due(Tick(fixture.now)).expect("something is due");
+    assert_eq!(left, Duration::from_millis(500) + PATIENCE);
+    fixture.settle_down();
     assert_eq!(fixture.standing(), "1/2+ 2/2+");
 }
 
@@ -543,15 +568,16 @@ async fn an_edit_mends_a_check_that_is_held() {
 async fn failures_that_say_nothing_of_the_check_are_believed() {
     // One region alone; everything, other checks too; fewer than three targets left.
     for (failing, standing) in [
-        (&[0, 1, 0, 1][..], "0/2- 2/2+"),
-        (&[4, 0, 1, 2, 3, 0, 1, 2, 3], "0/2- 0/2-"),
-        (&[0, 0, 1, 1, 2, 3, 2, 3], "0/2- 0/2-"),
+        ("0f 1f 0f 2p 1f", "0/2- 2/2+"),
+        ("4f 0f 1f 2f 3f 0f 1f 2f 3f", "0/2- 0/2-"),
+        ("0f 0f 3p 1f 1f 3p 2f 3f 2f 3f", "0/2- 0/2-"),
     ] {
         let mut fixture = with_another_check();
-        for &target in failing {
-            fixture.observe(target, "f");
+        for one in failing.split(' ') {
+            let (target, outcome) = one.split_at(1);
+            fixture.observe(target.parse().expect("a number"), outcome);
         }
-        assert_eq!(fixture.standing(), standing, "{failing:?}");
+        assert_eq!(fixture.standing(), standing, "{failing}");
     }
 }
 
