@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use waymark::answer::{Transport, Worker, respond};
-use waymark::control::{Change, State, Status, World};
+use waymark::control::{Action, Change, Order, State, Status, Store, What, Wish, World};
 use waymark::fleet::{Family, TargetId};
 use waymark::health::{Machine, Observation, Outcome, Policy, Verdict};
 use waymark::probe::{Prober, Report, Settings};
@@ -199,17 +199,50 @@ impl History {
     }
 }
 
+/// What the operator said, newest last: what it is about, what, and until when.
+#[derive(Default)]
+struct Orders(Vec<(String, Action, u64)>);
+
+impl Orders {
+    /// What the newest order in force says of something; within a level it wins.
+    fn of(&self, target: &str, now: u64) -> Action {
+        let newest = self.0.iter().rev().find(|(about, _, until)| about == target && now < *until);
+        newest.map_or(Action::Enable, |(_, action, _)| *action)
+    }
+
+    /// An instance's order and that of its region.
+    fn about(&self, target: usize, now: u64) -> [Action; 2] {
+        let (pool, number) = (target / (3 * EACH), target % (3 * EACH));
+        [format!("instance/p{pool}/i{number}"), format!("region/{}", REGIONS[number / EACH])]
+            .map(|name| self.of(&name, now))
+    }
+
+    fn removes(&self, target: usize, now: u64) -> bool {
+        self.about(target, now).iter().any(|action| matches!(action, Action::Drain | Action::ForceDown))
+    }
+
+    fn forces_up(&self, target: usize, now: u64) -> bool {
+        !self.removes(target, now) && self.about(target, now).contains(&Action::ForceUp)
+    }
+}
+
 struct Simulation {
     state: State,
+    /// Where overrides are kept.
+    _folder: tempfile::TempDir,
+    orders: Orders,
     published: Published,
     worker: Worker,
     now: u64,
     histories: Vec<History>,
     /// By target, as published.
     eligible: Vec<bool>,
+    /// By target: whether the operator had it in or out when it was looked at last.
+    ordered: Vec<bool>,
     changes: u32,
     failing_open: [bool; SERVICES],
     opened: u32,
+    ordered_count: u32,
 }
 
 impl Simulation {
@@ -227,29 +260,37 @@ impl Simulation {
         // It probes nothing: reports are made here.
         let prober = Prober::start(&[], &[], Settings::default(), sink);
         let state = State::new(Arc::new(world), Arc::clone(&published), prober, Tick(0));
+        let mut state = state;
+        state.keep_overrides(Store::new(folder.path()), Tick(0));
         Simulation {
             state,
+            _folder: folder,
+            orders: Orders::default(),
             published,
             worker: Worker::new(&Arc::default(), 1),
             now: 0,
             histories: vec![History::default(); targets],
             eligible: vec![false; targets],
+            ordered: vec![false; targets],
             changes: 0,
             failing_open: [false; SERVICES],
             opened: 0,
+            ordered_count: 0,
         }
     }
 
     /// Everything that is due before `until`.
     fn pass_time(&mut self, until: u64) {
         loop {
-            let timers = [self.state.judging_due(Tick(self.now)), self.state.grace_left(Tick(self.now))];
+            let now = Tick(self.now);
+            let timers = [self.state.judging_due(now), self.state.grace_left(now), self.state.overrides_due(now)];
             let Some(due) = timers.iter().flatten().min().map(|left| self.now + left.as_millis() as u64) else { break };
             if due > until {
                 break;
             }
             self.now = due;
             self.state.take_due(Tick(due));
+            self.state.end_overrides(Tick(due));
             if self.state.grace_left(Tick(due)).is_some_and(|left| left.is_zero()) {
                 self.state.end_grace();
             }
@@ -288,6 +329,13 @@ impl Simulation {
         }
         for (target, history) in self.histories.iter().enumerate() {
             let at = self.now;
+            let (removed, forced) = (self.orders.removes(target, at), self.orders.forces_up(target, at));
+            assert!(!removed || !now[target], "{target} is drained, and there at {at}");
+            assert!(!forced || now[target], "{target} is forced up, and not there at {at}");
+            if removed || forced || std::mem::replace(&mut self.ordered[target], removed || forced) {
+                self.ordered[target] = removed || forced;
+                continue;
+            }
             match (self.eligible[target], now[target]) {
                 (true, false) => assert!(history.may_be_down(), "{target} left at {at}: {:?}", history.0),
                 (false, true) => assert!(history.may_be_up(), "{target} came at {at}: {:?}", history.0),
@@ -309,6 +357,11 @@ impl Simulation {
         let source = IpAddr::from([127, 0, 0, 1]);
         let length = respond(&snapshot, &mut self.worker, &ask.encode(), source, Transport::Udp, &mut out);
         let message = hickory_proto::op::Message::from_vec(&out[..length]).expect("a message");
+        let some_allowed = self.some_allowed(service);
+        if !some_allowed {
+            assert!(message.answers.is_empty(), "s{service} is drained as a whole at {}", self.now);
+            return;
+        }
         let Some(IpAddr::V4(address)) = message.answers.first().and_then(|record| record.data.ip_addr()) else {
             panic!("no address for s{service} at {}", self.now);
         };
@@ -317,6 +370,34 @@ impl Simulation {
         let of_service = &self.eligible[service * 3 * EACH..][..3 * EACH];
         let some = of_service.contains(&true);
         assert!(!some || of_service[usize::from(number)], "s{service} got {address} at {}: {of_service:?}", self.now);
+    }
+
+    /// Whether the operator leaves some instance of a service in.
+    fn some_allowed(&self, service: usize) -> bool {
+        (service * 3 * EACH..(service + 1) * 3 * EACH).any(|target| !self.orders.removes(target, self.now))
+    }
+
+    /// An order for an instance or a region, for at most two hours.
+    async fn order(&mut self, random: &mut Random) {
+        let target = match random.below(4) {
+            0 => format!("region/{}", REGIONS[random.below(3)]),
+            _ => format!("instance/p{}/i{}", random.below(SERVICES), random.below(3 * EACH)),
+        };
+        let action = [Action::Drain, Action::ForceDown, Action::ForceUp, Action::Enable][random.below(4)];
+        let lasts = Duration::from_secs(60 + random.below(7200) as u64);
+        let wish = Wish { target: target.clone(), action, who: "sim".into(), why: String::new(), lasts: Some(lasts) };
+        let (reply, answer) = oneshot::channel();
+        let order = Order { what: What::Set(wish), force: random.below(4) == 0, reply };
+        let now = Tick(self.now);
+        self.state.apply(Change::Override(Box::new(order)), now);
+        while self.state.is_saving() {
+            let written = self.state.written().await;
+            // Of what the answer says only a refusal matters, and that came without writing.
+            self.orders.0.push((target.clone(), action, self.now + lasts.as_millis() as u64));
+            self.state.end_saving(written, now);
+        }
+        self.publish();
+        self.ordered_count += u32::from(answer.await.expect("an answer").is_ok());
     }
 
     fn status(&mut self) -> Status {
@@ -331,7 +412,8 @@ impl Simulation {
         for (service, told) in status.services.iter().enumerate() {
             let some = self.eligible[service * 3 * EACH..][..3 * EACH].contains(&true);
             let fails_open = !told.failing_open.is_empty();
-            assert_eq!(fails_open, !some, "{} at {}", told.name, self.now);
+            let expected = !some && self.some_allowed(service);
+            assert_eq!(fails_open, expected, "{} at {}", told.name, self.now);
             self.opened += u32::from(fails_open && !self.failing_open[service]);
             self.failing_open[service] = fails_open;
         }
@@ -339,20 +421,23 @@ impl Simulation {
 }
 
 #[tokio::test]
-async fn two_days_of_everything() {
+async fn a_day_of_everything() {
     let (mut simulation, mut random) = (Simulation::new(), Random::new(11));
     let targets = simulation.histories.len();
     let mut faults = Faults { target: vec![0; targets], pool: [0; SERVICES], region: [0; 3], all: 0 };
     let mut schedule: BinaryHeap<Reverse<(u64, usize)>> =
         (0..targets).map(|target| Reverse((random.below(1000) as u64, target))).collect();
     let mut minute = 0;
-    while let Some(Reverse((at, target))) = schedule.pop().filter(|Reverse((at, _))| *at < 2 * DAY) {
+    while let Some(Reverse((at, target))) = schedule.pop().filter(|Reverse((at, _))| *at < DAY) {
         simulation.pass_time(at);
         while minute < at / MINUTE {
             minute += 1;
             faults.breed(at, &mut random);
             if minute > 3 {
                 simulation.failing_open_is_told();
+            }
+            if minute % 10 == 0 {
+                simulation.order(&mut random).await;
             }
         }
         let passes = faults.passes(target, at, &mut random);
@@ -363,5 +448,6 @@ async fn two_days_of_everything() {
             simulation.answers_are_right(&mut random);
         }
     }
-    assert!(simulation.changes > 1000 && simulation.opened > 10, "{} {}", simulation.changes, simulation.opened);
+    let Simulation { changes, opened, ordered_count, .. } = simulation;
+    assert!(changes > 500 && opened > 5 && ordered_count > 80, "{changes} {opened} {ordered_count}");
 }
