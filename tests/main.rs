@@ -14,6 +14,7 @@ mod memory;
 mod no_allocation;
 mod overrides;
 mod passes;
+mod push;
 mod reload;
 mod resolvers;
 mod returns;

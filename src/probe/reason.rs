@@ -90,6 +90,26 @@ fn of_http(error: &hyper::Error) -> Finding {
     })
 }
 
+/// What an error of HTTP/2 says of the target at `address`.
+pub(super) fn of_http2(error: &h2::Error, address: IpAddr) -> Finding {
+    if let Some(error) = error.get_io() {
+        return match error.kind() {
+            // Nothing came any more, which is no error of the system's.
+            ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof if error.raw_os_error().is_none() => {
+                Finding::fail("connection closed before a response")
+            }
+            _ => of(error, address),
+        };
+    }
+    match error.reason() {
+        Some(reason) if error.is_remote() => Finding::fail(&format!("refused by HTTP/2 error {reason:?}")),
+        // Of one stream, so that the connection is in order.
+        Some(_) if error.is_reset() => Finding::fail("response head too large or malformed"),
+        Some(_) => Finding::fail("not HTTP/2"),
+        None => Finding::fail("HTTP/2 failed"),
+    }
+}
+
 fn of_tls(error: &rustls::Error) -> Finding {
     Finding::fail(&match error {
         rustls::Error::FailedToGetCurrentTime => return Finding::no_verdict("clock of this node is not set"),
