@@ -85,10 +85,11 @@ impl Authority {
         serving_tls(certificate, &key).await
     }
 
-    /// A server that answers `reply` over HTTP/2 and TLS, and says so by ALPN.
-    pub(super) async fn serving_http2(&self, name: &str, reply: Reply) -> SocketAddr {
+    /// A server that answers `reply` over HTTP/2 and TLS, and says so by ALPN; perhaps to those alone who show a certificate
+    /// of this authority.
+    pub(super) async fn serving_http2(&self, name: &str, reply: Reply, only_ours: bool) -> SocketAddr {
         let (certificate, key) = self.issue(name, (2020, 2100));
-        let mut config = server(certificate, &key, None);
+        let mut config = server(certificate, &key, only_ours.then(|| self.only_ours()));
         config.alpn_protocols = vec![b"h2".to_vec()];
         let (acceptor, reply) = (TlsAcceptor::from(Arc::new(config)), Arc::new(reply));
         listen(move |stream| {
@@ -103,12 +104,15 @@ impl Authority {
 
     /// A server that answers 200 over TLS to those alone who show a certificate of this authority.
     pub(super) async fn serving_ours(&self, name: &str) -> SocketAddr {
+        let (certificate, key) = self.issue(name, (2020, 2100));
+        answering_tls(server(certificate, &key, Some(self.only_ours()))).await
+    }
+
+    fn only_ours(&self) -> Arc<dyn ClientCertVerifier> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root().into()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
-        let (certificate, key) = self.issue(name, (2020, 2100));
-        answering_tls(server(certificate, &key, Some(verifier))).await
+        WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap()
     }
 
     /// What a prober shows to such a server.

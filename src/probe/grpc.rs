@@ -329,7 +329,7 @@ mod tests {
         let authority = backends::Authority::new("ours");
         let trust = Tls::new(vec![CertificateDer::from(authority.root())]);
         let serving = grpc_reply(&[0, 0, 0, 0, 2, 8, 1], &[("grpc-status", "0")]);
-        let address = authority.serving_http2(NAME, serving).await;
+        let address = authority.serving_http2(NAME, serving, false).await;
         let finding = probe(asking("", true), address, Some(NAME), &trust).await;
         assert_eq!(finding, Finding::pass("grpc health SERVING"));
         let finding = probe(asking("", true), address, Some("other.example"), &trust).await;

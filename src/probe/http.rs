@@ -513,6 +513,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn targets_that_ask_for_a_certificate() {
+        const NAME: &str = "www.example.com";
+        let authority = backends::Authority::new("ours");
+        let stranger = backends::Authority::new("a stranger's");
+        let picky = authority.serving_ours(NAME).await;
+        let indifferent = authority.serving(NAME, (2020, 2100)).await;
+        let tls = Tls::new(vec![CertificateDer::from(authority.root())]);
+        let passed = Finding::pass("status 200");
+        // The alert may be lost in the reset of a connection that is closed with our request unread.
+        let refused = |alert: &str| vec![Finding::fail(alert), Finding::fail("connection reset")];
+        let rows = [
+            (picky, Some(authority.identity()), vec![passed.clone()]),
+            (picky, None, refused("refused by TLS alert: certificate required")),
+            (picky, Some(stranger.identity()), refused("refused by TLS alert: unknown ca")),
+            (indifferent, Some(stranger.identity()), vec![passed]),
+        ];
+        for (address, identity, findings) in rows {
+            let kind = Http { tls: true, identity: identity.map(Arc::new), ..backends::http() };
+            let check = backends::check(Kind::Http(kind.clone()), AMPLE);
+            let request = Request::new(&kind, &check, &backends::target(address, Some(NAME)), &tls);
+            let finding = request.probe().await;
+            assert!(findings.contains(&finding), "{finding:?}, expected {findings:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn certificates() {
         const NAME: &str = "www.example.com";
         let authority = backends::Authority::new("ours");

@@ -23,6 +23,8 @@ mod certificates;
 mod dns;
 mod exec;
 mod grpc;
+#[cfg(test)]
+mod hostile;
 mod http;
 mod http2;
 mod icmp;

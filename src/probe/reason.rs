@@ -164,11 +164,13 @@ fn names(presented: &[String]) -> String {
 /// `HandshakeFailure` as `handshake failure`.
 fn spaced(camel: &str) -> String {
     let mut words = String::with_capacity(camel.len() + 8);
+    let mut before = 'A';
     for letter in camel.chars() {
-        if letter.is_ascii_uppercase() && words.ends_with(|last: char| last.is_ascii_lowercase()) {
+        if letter.is_ascii_uppercase() && before.is_ascii_lowercase() {
             words.push(' ');
         }
         words.push(letter.to_ascii_lowercase());
+        before = letter;
     }
     words
 }
@@ -231,6 +233,10 @@ mod tests {
             (
                 rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure),
                 Finding::fail("refused by TLS alert: handshake failure"),
+            ),
+            (
+                rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA),
+                Finding::fail("refused by TLS alert: unknown ca"),
             ),
             (
                 CertificateError::NotValidForNameContext {
