@@ -98,6 +98,11 @@ pub(super) fn of_http2(error: &h2::Error, address: IpAddr) -> Finding {
             ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof if error.raw_os_error().is_none() => {
                 Finding::fail("connection closed before a response")
             }
+            // An error of TLS, of which no more than its text is left.
+            ErrorKind::InvalidData => match error.to_string().strip_prefix("received fatal alert: ") {
+                Some(alert) => Finding::fail(&format!("refused by TLS alert: {}", spaced(alert))),
+                None => Finding::fail("TLS connection broken"),
+            },
             _ => of(error, address),
         };
     }
