@@ -93,6 +93,21 @@ fn silence_is_a_failure() {
 }
 
 #[test]
+fn what_was_reported_outlives_the_process() {
+    let site = site("1h");
+    let mut server = site.start();
+    report(&site, &["instance/web/eu-2", "--up"], 0);
+    server.wait_health("eu-2", "up");
+    let on_disk = || std::fs::read_to_string(site.path("state/last-good")).unwrap_or_default();
+    until_so("the verdict on disk", || on_disk().contains("\"up\":true"));
+    server.signal("KILL");
+    server.wait_end();
+    let server = site.start();
+    assert_eq!(server.health("eu-2").0, "up", "until silence or a report says otherwise");
+    wait_served(&server, "127.0.11.2");
+}
+
+#[test]
 fn reports_that_name_nothing_are_refused() {
     let site = site("1h");
     site.edit("check        = \"web\"", "check        = [\"web\", \"disk\", \"tcp\"]");
