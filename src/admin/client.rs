@@ -8,8 +8,9 @@ use reqwest::{Client, RequestBuilder, Url};
 use serde::de::DeserializeOwned;
 
 use super::overrides::{Listed, Wanted};
+use super::push::Said;
 use super::{History, Question};
-use crate::control::{Applied, Refusal, RefusalCode, Status};
+use crate::control::{Applied, Pushed, Refusal, RefusalCode, Status};
 
 /// Longest wait for an answer to a question.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -101,13 +102,27 @@ pub fn set_override(socket: &Path, wanted: &Wanted) -> Result<Applied, Failure> 
 /// When there is no answer, or the server refuses.
 pub fn end_override(socket: &Path, target: &str, manner: &[(&str, &str)]) -> Result<Applied, Failure> {
     ask(socket, ORDER_TIMEOUT, |client| {
-        let mut url = Url::parse("http://localhost/v1/overrides").expect("a constant");
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.extend(target.split('/'));
-        }
+        let mut url = path_of("overrides", target);
         url.query_pairs_mut().extend_pairs(manner);
         client.delete(url)
     })
+}
+
+/// Reports how an instance fares, `instance/web/eu-1`.
+///
+/// # Errors
+/// When there is no answer, or the server refuses.
+pub fn report(socket: &Path, target: &str, said: &Said) -> Result<Pushed, Failure> {
+    ask(socket, TIMEOUT, |client| client.put(path_of("health", target)).json(said))
+}
+
+/// `/v1/overrides/instance/web/eu-1`.
+fn path_of(resource: &str, target: &str) -> Url {
+    let mut url = Url::parse("http://localhost/v1").expect("a constant");
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.push(resource).extend(target.split('/'));
+    }
+    url
 }
 
 /// Asks, and reads the answer or the refusal.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /v1/status` | everything that `waymark status` shows, as JSON |
 //! | `/v1/overrides` | what operators override; written over the control socket alone (`overrides`) |
+//! | `PUT /v1/health/instance/POOL/NAME` | an instance reports of itself, over the control socket alone (`push`) |
 //! | `GET /v1/history?target=&since=&limit=` | what happened and why, from the journal |
 //! | `GET /metrics` | counters in the OpenMetrics text format |
 //! | `GET /healthz` | 200 while the process lives and its control loop answers |
@@ -16,6 +17,7 @@ pub mod client;
 mod history;
 mod metrics;
 pub mod overrides;
+pub mod push;
 
 use std::fs;
 use std::io;
@@ -71,7 +73,8 @@ pub async fn serve_tcp(api: Api, listener: TcpListener, hosts: Vec<String>) -> i
     let hosts = Arc::new(Hosts { names: hosts, address: listener.local_addr()? });
     let writing = Router::new()
         .route("/v1/overrides", put(overrides::forbid))
-        .route("/v1/overrides/{*target}", delete(overrides::forbid));
+        .route("/v1/overrides/{*target}", delete(overrides::forbid))
+        .route("/v1/health/{*target}", put(overrides::forbid));
     let router = router(api, writing).layer(middleware::from_fn_with_state(hosts, guard_host));
     axum::serve(listener, router).await
 }
@@ -90,6 +93,7 @@ pub async fn serve_control(api: Api, path: &Path) -> io::Result<()> {
     let writing = Router::new()
         .route("/v1/overrides", put(overrides::set))
         .route("/v1/overrides/{*target}", delete(overrides::end))
+        .route("/v1/health/{*target}", put(push::report))
         .layer(DefaultBodyLimit::max(LONGEST_BODY));
     axum::serve(listener, router(api, writing).into_make_service_with_connect_info::<overrides::Peer>()).await
 }

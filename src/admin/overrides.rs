@@ -179,15 +179,15 @@ async fn order(api: &Api, what: What, force: bool) -> Response {
     }
 }
 
-fn wrong(problem: String) -> Refusal {
+pub(super) fn wrong(problem: String) -> Refusal {
     Refusal::new(RefusalCode::Wrong, problem, None)
 }
 
-fn gone() -> Refusal {
+pub(super) fn gone() -> Refusal {
     Refusal::new(RefusalCode::Busy, "the control loop has ended", None)
 }
 
-fn refuse(refusal: &Refusal) -> Response {
+pub(super) fn refuse(refusal: &Refusal) -> Response {
     let status = match refusal.code {
         RefusalCode::Wrong => StatusCode::BAD_REQUEST,
         RefusalCode::NotFound => StatusCode::NOT_FOUND,
@@ -199,7 +199,7 @@ fn refuse(refusal: &Refusal) -> Response {
     refuse_as(status, refusal)
 }
 
-fn refuse_as(status: StatusCode, refusal: &Refusal) -> Response {
+pub(super) fn refuse_as(status: StatusCode, refusal: &Refusal) -> Response {
     (status, Json(refusal)).into_response()
 }
 

@@ -8,6 +8,7 @@ mod explain;
 mod history;
 mod output;
 mod overrides;
+mod report;
 mod run;
 mod status;
 
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::admin::client::Failure;
 use crate::config::{self, Configuration};
 use crate::control::Action;
 use crate::problem::Severity;
@@ -52,6 +54,7 @@ enum Command {
     Resume(overrides::Resume),
     /// Show the overrides in force: who, why, since when, until when
     Overrides(overrides::Overrides),
+    Report(report::Report),
     History(history::History),
 }
 
@@ -98,6 +101,29 @@ impl ControlArg {
             }
         }
     }
+
+    /// Asks the server and shows its answer.
+    fn ask<T>(&self, ask: impl FnOnce(&Path) -> Result<T, Failure>, show: impl FnOnce(&T)) -> End {
+        let socket = match self.socket() {
+            Ok(socket) => socket,
+            Err(end) => return end,
+        };
+        match ask(&socket) {
+            Ok(answer) => {
+                show(&answer);
+                End::Done
+            }
+            Err(failure) => {
+                let place = if matches!(failure, Failure::Refused(_)) {
+                    String::new()
+                } else {
+                    format!("{}: ", socket.display())
+                };
+                output::error(&format!("{place}{failure}"));
+                if failure.is_wrong() { End::Wrong } else { End::Failed }
+            }
+        }
+    }
 }
 
 /// How a command ended.
@@ -138,6 +164,7 @@ pub fn main() -> ExitCode {
         Command::Freeze(freeze) => freeze.run(),
         Command::Resume(resume) => resume.run(),
         Command::Overrides(overrides) => overrides.run(),
+        Command::Report(report) => report.run(),
         Command::History(history) => history.run(),
     };
     end.into()

@@ -8,7 +8,7 @@ use comfy_table::Table;
 
 use super::status::{span, table};
 use super::{ControlArg, End, output};
-use crate::admin::client::{self, Failure};
+use crate::admin::client;
 use crate::admin::overrides::Wanted;
 use crate::config;
 use crate::control::overrides::percent;
@@ -225,28 +225,5 @@ impl ControlArg {
             |socket| client::end_override(socket, target, &manner),
             |applied| if json { output::json(applied) } else { ended(applied) },
         )
-    }
-
-    /// Asks the server and shows its answer.
-    fn ask<T>(&self, ask: impl FnOnce(&std::path::Path) -> Result<T, Failure>, show: impl FnOnce(&T)) -> End {
-        let socket = match self.socket() {
-            Ok(socket) => socket,
-            Err(end) => return end,
-        };
-        match ask(&socket) {
-            Ok(answer) => {
-                show(&answer);
-                End::Done
-            }
-            Err(failure) => {
-                let place = if matches!(failure, Failure::Refused(_)) {
-                    String::new()
-                } else {
-                    format!("{}: ", socket.display())
-                };
-                output::error(&format!("{place}{failure}"));
-                if failure.is_wrong() { End::Wrong } else { End::Failed }
-            }
-        }
     }
 }

@@ -7,32 +7,43 @@ use std::time::Duration;
 use super::fields::{Fields, entries};
 use super::files::Document;
 use super::findings::Findings;
+use super::identity;
 use super::keys;
 use super::kinds::{self, Read};
 use super::text::show_duration;
-use super::value::{Data, Value, quoted};
+use super::value::{Data, Entry, Value, quoted};
 use crate::dns::{Name, Rcode, RecordType};
 use crate::health::Policy;
-use crate::probe::{BodyMatch, Check, Dns, Exec, Http, Kind};
-use crate::problem::{Problem, Span};
+use crate::probe::{BodyMatch, Check, Dns, Exec, Grpc, Http, Identity, Kind, Version};
+use crate::problem::{Problem, Sources, Span};
 
 /// Keys that only some types use, each with these types.
 const KEYS_OF_TYPES: &[(&str, &[&str])] = &[
-    ("source", &["dns", "http", "https", "icmp", "tcp", "tls"]),
-    ("port", &["dns", "exec", "http", "https", "tcp", "tls"]),
+    ("source", &["dns", "grpc", "http", "https", "icmp", "tcp", "tls"]),
+    ("port", &["dns", "exec", "grpc", "http", "https", "tcp", "tls"]),
+    ("timeout", &["dns", "exec", "grpc", "http", "https", "icmp", "tcp", "tls"]),
     ("command", &["exec"]),
     ("method", &["http", "https"]),
     ("path", &["http", "https"]),
-    ("host", &["exec", "http", "https", "tls"]),
+    ("host", &["exec", "grpc", "http", "https", "tls"]),
+    ("http-version", &["http", "https"]),
     ("headers", &["http", "https"]),
     ("expect-status", &["http", "https"]),
     ("expect-body", &["http", "https"]),
-    ("verify", &["https", "tls"]),
+    ("tls", &["grpc"]),
+    ("service", &["grpc"]),
+    ("verify", TLS_TYPES),
+    ("client-certificate", TLS_TYPES),
+    ("client-key", TLS_TYPES),
     ("query", &["dns"]),
     ("query-type", &["dns"]),
     ("expect-rcode", &["dns"]),
     ("expect-answer", &["dns"]),
 ];
+/// Types over TLS, `grpc` where it says so.
+const TLS_TYPES: &[&str] = &["grpc", "https", "tls"];
+/// Headers of a connection, which HTTP/2 has none of (RFC 9113 §8.2.2).
+const CONNECTION_HEADERS: &[&str] = &["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 /// What `expect-rcode` can name, as in [`RCODE_WORDS`].
 const RCODES: &[Rcode] =
     &[Rcode::NOERROR, Rcode::FORMERR, Rcode::SERVFAIL, Rcode::NXDOMAIN, Rcode::NOTIMP, Rcode::REFUSED];
@@ -72,36 +83,49 @@ pub(super) enum Host {
     Address,
     /// The pool's; one is needed to verify a certificate.
     Pool { needed: bool },
+    /// The instance itself, which nothing else reports for.
+    Instance,
     /// The type has none.
     Unused,
 }
 
 /// Compiles all checks, in configured order.
-pub(super) fn compile(document: &Document, findings: &mut Findings) -> Vec<Placed> {
+pub(super) fn compile(document: &Document, sources: &Sources, findings: &mut Findings) -> Vec<Placed> {
     let mut checks = Vec::new();
     for entry in document.named("checks") {
         let fields = Fields::of(document, "checks", "check", &keys::CHECK, entry, findings);
         fields.require(findings);
-        checks.push(check(&fields, &entry.name, findings));
+        checks.push(check(&fields, &entry.name, sources, findings));
     }
     checks
 }
 
-fn check(fields: &Fields<'_>, name: &str, findings: &mut Findings) -> Placed {
+fn check(fields: &Fields<'_>, name: &str, sources: &Sources, findings: &mut Findings) -> Placed {
     let kind_name = fields.text("type").unwrap_or_default();
-    let verify = fields.boolean("verify");
+    let is_tls = TLS_TYPES.contains(&kind_name.as_str()) && (kind_name != "grpc" || fields.boolean("tls"));
+    let verify = is_tls && fields.boolean("verify");
+    let identity = if is_tls { identity::read(fields, sources, findings) } else { None };
     refuse_keys_of_others(fields, &kind_name, findings);
+    if kind_name == "grpc" && !is_tls {
+        let of_tls = ["verify", "client-certificate", "client-key"];
+        refuse_unused(fields, &of_tls, "`type = \"grpc\"` without `tls = true`", findings);
+    }
     Placed {
         check: Check {
             name: name.to_string(),
-            policy: policy(fields, findings),
+            policy: policy(fields, kind_name == "push", findings),
             kind: match kind_name.as_str() {
                 "dns" => Kind::Dns(dns(fields, findings)),
                 "exec" => Kind::Exec(exec(fields, findings)),
+                "grpc" => {
+                    let service = fields.text("service").unwrap_or_default();
+                    Kind::Grpc(Grpc { tls: is_tls, verify, identity, service })
+                }
                 "icmp" => Kind::Icmp,
+                "push" => Kind::Push,
                 "tcp" => Kind::Tcp,
-                "tls" => Kind::Tls { verify },
-                _ => Kind::Http(http(fields, kind_name == "https", verify)),
+                "tls" => Kind::Tls { verify, identity },
+                _ => Kind::Http(http(fields, is_tls, verify, identity, findings)),
             },
             source: fields.address("source"),
         },
@@ -112,8 +136,8 @@ fn check(fields: &Fields<'_>, name: &str, findings: &mut Findings) -> Placed {
             "dns" => TypePort::Usual(53),
             "http" => TypePort::Usual(80),
             "https" => TypePort::Usual(443),
-            "icmp" => TypePort::Unused,
-            "tcp" | "tls" => TypePort::Needed,
+            "icmp" | "push" => TypePort::Unused,
+            "grpc" | "tcp" | "tls" => TypePort::Needed,
             // A program need not have one. What is wrong with another type was said.
             _ => TypePort::Usual(0),
         },
@@ -131,12 +155,12 @@ fn refuse_keys_of_others(fields: &Fields<'_>, kind: &str, findings: &mut Finding
 }
 
 fn host(fields: &Fields<'_>, kind: &str, verify: bool) -> Host {
-    let needed = verify && matches!(kind, "https" | "tls");
     match fields.text("host").as_deref() {
         _ if matches!(kind, "dns" | "icmp" | "tcp") => Host::Unused,
+        _ if kind == "push" => Host::Instance,
         Some("address") => Host::Address,
         Some(name) => Host::Named(name.into()),
-        None => Host::Pool { needed },
+        None => Host::Pool { needed: verify },
     }
 }
 
@@ -193,11 +217,28 @@ fn not_data_of(rtype: RecordType, text: &str, place: Span) -> Option<Problem> {
     (!is_data).then(|| problem().allowed(allowed))
 }
 
-fn http(fields: &Fields<'_>, tls: bool, verify: bool) -> Http {
+fn http(
+    fields: &Fields<'_>,
+    tls: bool,
+    verify: bool,
+    identity: Option<Arc<Identity>>,
+    findings: &mut Findings,
+) -> Http {
     let headers = fields.find("headers").map(entries).unwrap_or_default();
+    let version = if fields.text("http-version").as_deref() == Some("2") { Version::Two } else { Version::One };
+    if version == Version::Two {
+        let of_connections =
+            |entry: &&Entry| CONNECTION_HEADERS.iter().any(|name| entry.name.eq_ignore_ascii_case(name));
+        for entry in headers.iter().filter(of_connections) {
+            let message = format!("{} is no header of HTTP/2", quoted(&entry.name));
+            findings.cross.push(Problem::error(entry.key, message).also(fields.at("http-version"), "the version"));
+        }
+    }
     Http {
         tls,
         verify,
+        identity,
+        version,
         method: fields.text("method").unwrap_or_default(),
         path: fields.text("path").unwrap_or_default(),
         headers: headers
@@ -209,12 +250,13 @@ fn http(fields: &Fields<'_>, tls: bool, verify: bool) -> Http {
     }
 }
 
-fn policy(fields: &Fields<'_>, findings: &mut Findings) -> Policy {
+/// Checks that only wait for reports have no timeout.
+fn policy(fields: &Fields<'_>, only_waits: bool, findings: &mut Findings) -> Policy {
     let interval = fields.duration("interval").unwrap_or_default();
-    let timeout = fields.duration("timeout").unwrap_or_default();
+    let timeout = fields.duration("timeout").filter(|_| !only_waits).unwrap_or_default();
     let fast_interval = fields.duration("fast-interval");
     let all_right = !["interval", "timeout"].iter().any(|name| fields.is_wrong_duration(name));
-    if all_right && timeout >= interval {
+    if all_right && !only_waits && timeout >= interval {
         findings.cross.push(not_less(fields, interval, timeout));
     }
     if let Some(fast) = fast_interval

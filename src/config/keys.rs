@@ -342,7 +342,7 @@ pub(super) static CHECK: Section = section(
         key("extends", Kind::Reference("check"), Words("none"), "Takes what is not given from that check."),
         key(
             "type",
-            Kind::Choice { words: &["http", "https", "tcp", "tls", "dns", "exec", "icmp"], later: &["grpc", "push"] },
+            Kind::Choice { words: &["http", "https", "tcp", "tls", "dns", "grpc", "exec", "icmp", "push"], later: &[] },
             Required,
             "What a probe does.",
         ),
@@ -389,7 +389,22 @@ pub(super) static CHECK: Section = section(
             Words("anything"),
             "What the first 64 KiB of the body must hold.",
         ),
+        key(
+            "http-version",
+            Kind::Choice { words: &["1.1", "2"], later: &[] },
+            Is(r#""1.1""#),
+            "HTTP that is spoken; `\"2\"` is agreed on by ALPN over TLS, and taken for granted with `http`.",
+        ),
+        key("tls", Kind::Boolean, Is("false"), "Whether gRPC is spoken over TLS."),
+        key("service", Kind::Text, Words("the server as a whole"), "gRPC service whose health is asked for."),
         key("verify", Kind::Boolean, Is("true"), "Whether the certificate must be valid for the host."),
+        key(
+            "client-certificate",
+            Kind::Path,
+            Words("none"),
+            "PEM file: the certificate that is shown to targets that ask for one, its issuers behind it.",
+        ),
+        key("client-key", Kind::Path, Words("required with `client-certificate`"), "PEM file: its private key."),
         key(
             "command",
             Kind::Custom { describe: "array of texts", check: checks::check_command },
@@ -419,7 +434,7 @@ pub(super) static CHECK: Section = section(
             "interval",
             Kind::Duration { min_ms: 100, max_ms: HOUR },
             Is(r#""5s""#),
-            "Time between probes of one target.",
+            "Time between probes of one target; between reports for `push`, 3 times without one is a failure.",
         ),
         key(
             "timeout",

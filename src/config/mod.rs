@@ -5,7 +5,7 @@
 //! | files to one document of values with places, `include` | `files`, `syntax`, `value`, `packed` |
 //! | keys and values one by one, against the table of all keys | `keys`, `kinds`, `text`, `selectors` |
 //! | what is given, inherited or default | `fields` |
-//! | each section, names turned into numbers | `server` `zones` `networks` `regions` `checks` `pools` `maps` `services` `expectations` |
+//! | each section, names turned into numbers | `server` `zones` `networks` `regions` `checks` `identity` `pools` `maps` `services` `expectations` |
 //! | whether they fit each other | `fit` |
 //!
 //! Nothing stops at the first problem: every step goes on with what is in order, and a configuration comes out only when
@@ -17,6 +17,7 @@ mod fields;
 mod files;
 mod findings;
 mod fit;
+mod identity;
 mod keys;
 mod kinds;
 mod maps;
@@ -203,7 +204,7 @@ fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut 
     let admin = server::admin(&document, findings);
     let ecs = server::ecs(&document);
     let regions = regions::compile(&document, findings);
-    let checks = checks::compile(&document, findings);
+    let checks = checks::compile(&document, sources, findings);
     let (fleet, places) = pools::compile(&document, regions, &checks, findings);
     document.forget("pools");
     let maps = maps::compile(&document, findings);

@@ -60,21 +60,30 @@ struct Builder<'d> {
     checks: &'d [checks::Placed],
 }
 
+/// What the instances of a pool have in common.
+struct Common<'a> {
+    pool: PoolId,
+    name: &'a str,
+    used: Vec<(CheckId, Span)>,
+    host: Option<Arc<str>>,
+}
+
 impl Builder<'_> {
     fn pool(&mut self, entry: &Entry, fields: &Fields<'_>, findings: &mut Findings) {
         let id = PoolId(self.fleet.pools.len() as u32);
         let used = self.pool_checks(fields, findings);
         let host = fields.text("host").map(Arc::from);
         self.require_hosts(fields, &used, host.is_some(), findings);
+        let common = Common { pool: id, name: &entry.name, used, host };
         let mut instances = Vec::new();
         for instance in fields.find("instances").and_then(Value::entries).unwrap_or_default().iter() {
             instances.push(InstanceId(self.fleet.instances.len() as u32));
-            self.instance(id, instance, &used, host.as_ref(), findings);
+            self.instance(instance, &common, findings);
         }
         self.fleet.pools.push(Pool {
             name: entry.name.clone(),
             instances: instances.into(),
-            checks: used.iter().map(|(check, _)| *check).collect(),
+            checks: common.used.iter().map(|(check, _)| *check).collect(),
             up_threshold: fields.share("up-threshold").unwrap_or_default(),
             ramp: fields.duration("ramp").unwrap_or_default(),
             return_after: fields.duration("return-after").unwrap_or_default(),
@@ -114,26 +123,19 @@ impl Builder<'_> {
         }
     }
 
-    fn instance(
-        &mut self,
-        pool: PoolId,
-        entry: &Entry,
-        used: &[(CheckId, Span)],
-        host: Option<&Arc<str>>,
-        findings: &mut Findings,
-    ) {
+    fn instance(&mut self, entry: &Entry, common: &Common<'_>, findings: &mut Findings) {
         let table = entry.value.table().unwrap_or(&keys::EMPTY);
         let fields = Fields::alone(&keys::INSTANCE, entry.key, table);
         fields.require(findings);
         let ips = unique_addresses(&fields, findings);
-        let addresses = if used.is_empty() {
+        let addresses = if common.used.is_empty() {
             ips.iter().map(|&ip| Address { ip, targets: Few::default() }).collect()
         } else {
-            self.probed(entry, &fields, &ips, used, host, findings)
+            self.probed(entry, &fields, &ips, common, findings)
         };
         let regions = self.instance_regions(&fields, findings);
         let weight = fields.integer("weight").unwrap_or(1);
-        self.fleet.instances.push(Instance { name: entry.name.clone(), pool, regions, weight, addresses });
+        self.fleet.instances.push(Instance { name: entry.name.clone(), pool: common.pool, regions, weight, addresses });
         self.places.instances.push(entry.key);
         self.places.names_region.push(fields.own("region").is_some_and(|value| !value.elements().is_empty()));
     }
@@ -144,14 +146,13 @@ impl Builder<'_> {
         entry: &Entry,
         fields: &Fields<'_>,
         ips: &[IpAddr],
-        used: &[(CheckId, Span)],
-        host: Option<&Arc<str>>,
+        common: &Common<'_>,
         findings: &mut Findings,
     ) -> Few<Address> {
         let port = fields.integer("port");
         let check_port = fields.integer("check-port");
         let check_address = fields.address("check-address");
-        let ports = used.iter().map(|&(check, _)| {
+        let ports = common.used.iter().map(|&(check, _)| {
             let placed = &self.checks[check.0 as usize];
             let told: Option<u16> = check_port.or(placed.port).or(port);
             let port = match (told, placed.type_port) {
@@ -170,18 +171,19 @@ impl Builder<'_> {
         let mut address = |&ip: &IpAddr| {
             let target = |&(check, port): &(CheckId, u16)| {
                 let address = check_address.unwrap_or(ip);
-                self.target(Target { check, address, port, host: self.target_host(check, host) })
+                self.target(Target { check, address, port, host: self.target_host(check, common, &entry.name) })
             };
             Address { ip, targets: ports.iter().map(target).collect() }
         };
         ips.iter().map(&mut address).collect()
     }
 
-    /// Host header and SNI of a check, for instances of a pool that names `host`.
-    fn target_host(&self, check: CheckId, host: Option<&Arc<str>>) -> Option<Arc<str>> {
+    /// Host header and SNI of a check, for an instance of a pool.
+    fn target_host(&self, check: CheckId, common: &Common<'_>, instance: &str) -> Option<Arc<str>> {
         match &self.checks[check.0 as usize].host {
             Host::Named(name) => Some(Arc::clone(name)),
-            Host::Pool { .. } => host.filter(|host| ***host != *"address").cloned(),
+            Host::Pool { .. } => common.host.as_ref().filter(|host| ***host != *"address").cloned(),
+            Host::Instance => Some(format!("{}/{instance}", common.name).into()),
             Host::Address | Host::Unused => None,
         }
     }

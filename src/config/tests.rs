@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::dns::Rcode;
 use crate::fleet::{CheckId, InstanceId, PoolId, RegionId, Target, TargetId};
-use crate::probe::{Dns, Exec, Kind};
+use crate::probe::{Dns, Exec, Grpc, Http, Kind, Version};
 use crate::problem::render;
 use crate::steering::{Balance, Element, FenceUnknown, MapId, Steer, Sticky, WhenAllDown, Within};
 
@@ -172,12 +172,66 @@ fn every_type_of_check_is_read() {
         expect_answer: Some("2001:db8::1".into()),
     };
     let exec = Exec { command: vec!["/bin/check".into(), "-q".into()] };
-    assert_eq!(kinds[1..], [&Kind::Tcp, &Kind::Icmp, &Kind::Tls { verify: true }, &Kind::Dns(dns), &Kind::Exec(exec)]);
+    assert_eq!(
+        kinds[1..],
+        [&Kind::Tcp, &Kind::Icmp, &Kind::Tls { verify: true, identity: None }, &Kind::Dns(dns), &Kind::Exec(exec)]
+    );
     let reached: Vec<(u16, Option<&str>)> =
         configuration.fleet.targets.iter().map(|target| (target.port, target.host.as_deref())).collect();
     let (own, pools) = (Some("dns.example"), Some("www.example.com"));
     assert_eq!(reached[..6], [(80, pools), (7, None), (0, None), (853, own), (53, None), (0, pools)]);
     assert_eq!(reached[6..], [(9, pools), (7, None), (0, None), (853, own), (9, None), (9, pools)]);
+}
+
+#[test]
+fn grpc_push_and_http_2_are_read() {
+    let loaded = load_text(
+        "[checks.grpc]\ntype = \"grpc\"\ntls = true\nservice = \"acme.Shop\"\n\
+         [checks.plain]\ntype = \"grpc\"\n[checks.agent]\ntype = \"push\"\ninterval = \"1s\"\n\
+         [checks.two]\ntype = \"http\"\nhttp-version = \"2\"\nport = 80\n\
+         [pools.p]\nhost = \"api.example.com\"\ncheck = [\"grpc\", \"plain\", \"agent\", \"two\"]\n[pools.p.instances]\n\
+         x = { address = \"192.0.2.1\", port = 50 }\ny = { address = \"192.0.2.1\", port = 50 }\n",
+    );
+    assert_eq!(messages(&loaded), [""; 0]);
+    let configuration = loaded.configuration.expect("a configuration");
+    let checks = &configuration.checks;
+    let grpc =
+        |tls: bool, service: &str| Kind::Grpc(Grpc { tls, verify: tls, identity: None, service: service.into() });
+    assert_eq!((&checks[0].kind, &checks[1].kind), (&grpc(true, "acme.Shop"), &grpc(false, "")));
+    assert_eq!((&checks[2].kind, checks[2].policy.fast_interval), (&Kind::Push, Duration::from_millis(500)));
+    assert!(matches!(&checks[3].kind, Kind::Http(Http { version: Version::Two, .. })));
+    let reached: Vec<(u16, Option<&str>)> =
+        configuration.fleet.targets.iter().map(|target| (target.port, target.host.as_deref())).collect();
+    let host = Some("api.example.com");
+    // Each instance reports for itself, where what is probed is shared.
+    assert_eq!(reached, [(50, host), (50, host), (0, Some("p/x")), (80, host), (0, Some("p/y"))]);
+}
+
+#[test]
+fn certificates_for_targets_are_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let issue = |name: &str| {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = rcgen::CertificateParams::new(vec![name.into()]).expect("a name").self_signed(&key);
+        let (certificate, key) = (certificate.expect("a certificate").pem(), key.serialize_pem());
+        std::fs::write(folder.path().join(format!("{name}.pem")), certificate + &key).expect("written");
+    };
+    issue("one");
+    issue("other");
+    let path = folder.path().join("waymark.toml");
+    let load_with = |key: &str| {
+        let keys = format!("client-certificate = \"one.pem\"\nclient-key = \"{key}.pem\"\n");
+        std::fs::write(&path, format!("[checks.a]\ntype = \"https\"\n{keys}")).expect("written");
+        load(&path)
+    };
+    let loaded = load_with("one");
+    assert_eq!(messages(&loaded), [""; 0]);
+    let checks = loaded.configuration.expect("a configuration").checks;
+    assert!(matches!(&checks[0].kind, Kind::Http(Http { identity: Some(_), .. })));
+    let loaded = load_with("other");
+    assert_eq!(messages(&loaded), ["the key is not that of the certificate"]);
+    let problem = loaded.problems[0].span.map(|span| loaded.sources.position(&span).0);
+    assert_eq!(problem, Some(4), "the line of the key");
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //!  probe tasks ── Report ──┐
 //!  SIGHUP ─────── Reload ──┼─► run ─► State ─► judge what was touched ─► publish, at most 100 times a second
 //!  API, status ── Status ──┤
-//!  operator ───── Override ┘
+//!  operator ───── Override ┤
+//!  agents ─────── Push ─────┘
 //! ```
 
 mod agenda;
@@ -34,7 +35,7 @@ use crate::probe::Report;
 use crate::time;
 pub use desk::{Applied, Order, Refusal, RefusalCode, What};
 pub use overrides::{Action, Override, Wish};
-pub use state::State;
+pub use state::{Push, Pushed, State};
 pub use status::Status;
 pub use store::Store;
 pub use succession::Succession;
@@ -59,6 +60,8 @@ pub enum Change {
     Status(oneshot::Sender<Status>),
     /// The operator overrides what checks say, or ends that; answered when it is on the disk and served.
     Override(Box<Order>),
+    /// An instance reports of itself; answered when the report is on its way to be an observation.
+    Push(Box<Push>),
     /// Which overrides are in force; changes nothing.
     Overrides(oneshot::Sender<Vec<Override>>),
 }

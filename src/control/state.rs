@@ -1,6 +1,7 @@
 //! What runs now: the compiled configuration, a health machine for each target, the standings published last.
 
 mod orders;
+mod pushes;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,8 @@ use crate::snapshot::Published;
 use crate::steering::selection::Selection;
 use crate::steering::{LayoutId, ServiceId, Standings, Table, walk};
 use crate::time::{Tick, unix_seconds};
+
+pub use pushes::{Push, Pushed};
 
 /// How long the first probes have before last-good health is gone by.
 const MEMORY_PATIENCE: Duration = Duration::from_millis(500);
@@ -336,6 +339,7 @@ impl State {
                 let _ = reply.send(self.status(now));
             }
             Change::Override(order) => self.order(*order, now),
+            Change::Push(push) => self.push(*push),
             Change::Overrides(reply) => {
                 let _ = reply.send(self.desk.overrides().iter().cloned().collect());
             }

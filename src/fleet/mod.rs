@@ -102,7 +102,7 @@ pub struct Target {
     pub address: IpAddr,
     /// Port; 0 for checks without one.
     pub port: u16,
-    /// Host header and SNI; `None` = the address itself.
+    /// Host header and SNI, `None` = the address itself; for checks of type `push` the instance, `web/eu-1`.
     pub host: Option<Arc<str>>,
 }
 

@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn certificates_are_listed_while_they_are_held() {
         let all = Certificates::default();
-        let check = backends::check(Kind::Tls { verify: true }, std::time::Duration::from_secs(1));
+        let check = backends::check(Kind::Tls { verify: true, identity: None }, std::time::Duration::from_secs(1));
         let of = |port: u16| all.of(&check, &backends::target(([192, 0, 2, 1], port).into(), Some("a.example")));
         let der = backends::Authority::new("ours").issue("a.example", (2020, 2024)).0;
         let (one, other) = (of(1), of(2));

@@ -21,16 +21,25 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::fleet::Target;
 use crate::probe::trust::Tls;
-use crate::probe::{Check, Finding, Probe, reason, socket_address, source_of};
+use crate::probe::{Check, Finding, Identity, Probe, reason, socket_address, source_of};
 
 /// How probes name themselves.
-const USER_AGENT: &str = concat!("waymark/", env!("CARGO_PKG_VERSION"), " (health check)");
+pub(super) const USER_AGENT: &str = concat!("waymark/", env!("CARGO_PKG_VERSION"), " (health check)");
 /// How much of a body is looked at, in octets.
-const BODY_LIMIT: usize = 64 * 1024;
+pub(super) const BODY_LIMIT: usize = 64 * 1024;
 /// Most headers of a response.
 const MOST_HEADERS: usize = 128;
 /// How much earlier than the whole probe a connection attempt gives up, so that the reason can name the phase.
 const CONNECT_MARGIN: Duration = Duration::from_millis(3);
+
+/// A version of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.1.
+    One,
+    /// HTTP/2: by ALPN over TLS, by prior knowledge over TCP alone.
+    Two,
+}
 
 /// An `http` or `https` check. Host header and SNI come from the target.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +48,10 @@ pub struct Http {
     pub tls: bool,
     /// Whether the certificate must be valid for the host.
     pub verify: bool,
+    /// The certificate that is shown to targets.
+    pub identity: Option<Arc<Identity>>,
+    /// What is spoken.
+    pub version: Version,
     /// `GET`.
     pub method: String,
     /// Path and query, begins with `/`.
@@ -49,6 +62,28 @@ pub struct Http {
     pub expect_status: Vec<RangeInclusive<u16>>,
     /// What the first 64 KiB of the body must hold.
     pub expect_body: Option<BodyMatch>,
+}
+
+impl Http {
+    pub(super) fn check_status(&self, status: StatusCode) -> Result<(), Finding> {
+        let status = status.as_u16();
+        if self.expect_status.iter().any(|range| range.contains(&status)) {
+            return Ok(());
+        }
+        let expected = statuses(&self.expect_status);
+        Err(Finding::fail(&format!("status {status}, expected {expected}")))
+    }
+
+    /// `body` is its first [`BODY_LIMIT`] octets.
+    pub(super) fn check_body(&self, body: &[u8]) -> Result<(), Finding> {
+        match &self.expect_body {
+            Some(expected) if !expected.holds(body) => {
+                let looked_at = if body.len() < BODY_LIMIT { "body does" } else { "first 64 KiB of the body do" };
+                Err(Finding::fail(&format!("{looked_at} not {expected}")))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A condition on a response body.
@@ -133,11 +168,11 @@ impl Request {
             .map_err(|_| reason::timeout(self.timeout, "waiting for a response"))?
             .map_err(|error| self.failed(&error))?;
         let status = response.status();
-        self.check_status(status)?;
-        if let Some(expected) = &self.kind.expect_body {
+        self.kind.check_status(status)?;
+        if self.kind.expect_body.is_some() {
             let body = timeout_at(deadline, read(response)).await;
             let body = body.map_err(|_| reason::timeout(self.timeout, "reading the body"))?;
-            check_body(expected, &body.map_err(|error| self.failed(&error))?)?;
+            self.kind.check_body(&body.map_err(|error| self.failed(&error))?)?;
         }
         Ok(Finding::pass(&format!("status {}", status.as_u16())))
     }
@@ -147,15 +182,6 @@ impl Request {
             return reason::timeout(self.timeout, "connecting");
         }
         reason::of(error, self.address)
-    }
-
-    fn check_status(&self, status: StatusCode) -> Result<(), Finding> {
-        let status = status.as_u16();
-        if self.kind.expect_status.iter().any(|range| range.contains(&status)) {
-            return Ok(());
-        }
-        let expected = statuses(&self.kind.expect_status);
-        Err(Finding::fail(&format!("status {status}, expected {expected}")))
     }
 }
 
@@ -169,7 +195,7 @@ fn prepare(kind: &Http, check: &Check, target: &Target, tls: &Tls) -> Result<Pre
     let url = url(kind, target)?;
     let host = url.host_str().unwrap_or_default();
     let certificate = if kind.tls { tls.certificates.of(check, target) } else { Arc::default() };
-    let mut tls = tls.client(kind.tls && kind.verify, certificate)?;
+    let mut tls = tls.client(kind.tls && kind.verify, certificate, kind.identity.as_deref())?;
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     let client = Client::builder()
         .tls_backend_preconfigured(tls)
@@ -236,14 +262,6 @@ async fn read(mut response: Response) -> reqwest::Result<Vec<u8>> {
         body.extend_from_slice(&chunk[..chunk.len().min(BODY_LIMIT - body.len())]);
     }
     Ok(body)
-}
-
-fn check_body(expected: &BodyMatch, body: &[u8]) -> Result<(), Finding> {
-    if expected.holds(body) {
-        return Ok(());
-    }
-    let looked_at = if body.len() < BODY_LIMIT { "body does" } else { "first 64 KiB of the body do" };
-    Err(Finding::fail(&format!("{looked_at} not {expected}")))
 }
 
 #[cfg(test)]
@@ -491,6 +509,32 @@ mod tests {
             let check = Check { source, ..backends::check(Kind::Http(kind.clone()), AMPLE) };
             let request = Request::new(&kind, &check, &backends::target(address, None), &Tls::new(Vec::new()));
             assert_eq!(request.probe().await, finding);
+        }
+    }
+
+    #[tokio::test]
+    async fn targets_that_ask_for_a_certificate() {
+        const NAME: &str = "www.example.com";
+        let authority = backends::Authority::new("ours");
+        let stranger = backends::Authority::new("a stranger's");
+        let picky = authority.serving_ours(NAME).await;
+        let indifferent = authority.serving(NAME, (2020, 2100)).await;
+        let tls = Tls::new(vec![CertificateDer::from(authority.root())]);
+        let passed = Finding::pass("status 200");
+        // The alert may be lost in the reset of a connection that is closed with our request unread.
+        let refused = |alert: &str| vec![Finding::fail(alert), Finding::fail("connection reset")];
+        let rows = [
+            (picky, Some(authority.identity()), vec![passed.clone()]),
+            (picky, None, refused("refused by TLS alert: certificate required")),
+            (picky, Some(stranger.identity()), refused("refused by TLS alert: unknown ca")),
+            (indifferent, Some(stranger.identity()), vec![passed]),
+        ];
+        for (address, identity, findings) in rows {
+            let kind = Http { tls: true, identity: identity.map(Arc::new), ..backends::http() };
+            let check = backends::check(Kind::Http(kind.clone()), AMPLE);
+            let request = Request::new(&kind, &check, &backends::target(address, Some(NAME)), &tls);
+            let finding = request.probe().await;
+            assert!(findings.contains(&finding), "{finding:?}, expected {findings:?}");
         }
     }
 

@@ -6,8 +6,10 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `dns`, `exec`, `http`, `icmp`, `tcp`, `tls` | one kind each: from a check and a target to a [`Finding`] |
+//! | `dns`, `exec`, `grpc`, `http`, `icmp`, `push`, `tcp`, `tls` | one kind each: from a check and a target to a [`Finding`] |
+//! | `http2` | one request over HTTP/2, for `grpc`, `http` and `https` |
 //! | `certificates` | when those that targets show expire |
+//! | `identity` | the certificate that targets are shown |
 //! | `reason` | errors in words, and which of them are the node's own fault |
 //! | `tasks` | schedule, concurrency, crashes |
 //! | `totals` | counters |
@@ -20,8 +22,14 @@ mod backends;
 mod certificates;
 mod dns;
 mod exec;
+mod grpc;
+#[cfg(test)]
+mod hostile;
 mod http;
+mod http2;
 mod icmp;
+pub mod identity;
+mod push;
 mod reason;
 mod tasks;
 mod tcp;
@@ -42,7 +50,9 @@ use crate::health::{Outcome, Policy};
 pub use certificates::{Certificates, Holder};
 pub use dns::Dns;
 pub use exec::Exec;
-pub use http::{BodyMatch, Http};
+pub use grpc::Grpc;
+pub use http::{BodyMatch, Http, Version};
+pub use identity::Identity;
 pub use tasks::{MOST_AT_ONCE, Prober, Report, Settings};
 pub use totals::{KindTotals, Totals};
 
@@ -66,22 +76,28 @@ pub enum Kind {
     Dns(Dns),
     /// A program that is run.
     Exec(Exec),
+    /// A call of the health checking protocol of gRPC.
+    Grpc(Grpc),
     /// An HTTP request over a new connection.
     Http(Http),
     /// An ICMP echo.
     Icmp,
+    /// Nothing: the instance reports.
+    Push,
     /// A TCP handshake.
     Tcp,
     /// A TLS handshake.
     Tls {
         /// Whether the certificate must be valid for the host.
         verify: bool,
+        /// The certificate that is shown to targets.
+        identity: Option<Arc<Identity>>,
     },
 }
 
 impl Kind {
     /// The names of all kinds, as in `type = "…"`.
-    pub const NAMES: [&str; 7] = ["dns", "exec", "http", "https", "icmp", "tcp", "tls"];
+    pub const NAMES: [&str; 9] = ["dns", "exec", "grpc", "http", "https", "icmp", "push", "tcp", "tls"];
 
     /// As in `type = "…"`, one of [`Kind::NAMES`].
     #[must_use]
@@ -89,9 +105,11 @@ impl Kind {
         match self {
             Kind::Dns(_) => "dns",
             Kind::Exec(_) => "exec",
+            Kind::Grpc(_) => "grpc",
             Kind::Http(Http { tls: false, .. }) => "http",
             Kind::Http(Http { tls: true, .. }) => "https",
             Kind::Icmp => "icmp",
+            Kind::Push => "push",
             Kind::Tcp => "tcp",
             Kind::Tls { .. } => "tls",
         }
@@ -102,10 +120,17 @@ impl Kind {
         match self {
             Kind::Dns(kind) => Box::new(dns::Lookup::new(kind, check, target)),
             Kind::Exec(kind) => Box::new(exec::Program::new(kind, check, target, &means.programs)),
+            Kind::Grpc(kind) => Box::new(grpc::Call::new(kind, check, target, &means.tls)),
+            Kind::Http(kind) if kind.version == Version::Two => {
+                Box::new(http2::Request::new(kind, check, target, &means.tls))
+            }
             Kind::Http(kind) => Box::new(http::Request::new(kind, check, target, &means.tls)),
             Kind::Icmp => Box::new(icmp::Echo::new(check, target, &means.echoes)),
+            Kind::Push => Box::new(push::Silence::new(check)),
             Kind::Tcp => Box::new(tcp::Handshake::new(check, target)),
-            Kind::Tls { verify } => Box::new(tls::Handshake::new(*verify, check, target, &means.tls)),
+            Kind::Tls { verify, identity } => {
+                Box::new(tls::Handshake::new(*verify, identity.as_deref(), check, target, &means.tls))
+            }
         }
     }
 }

@@ -90,6 +90,31 @@ fn of_http(error: &hyper::Error) -> Finding {
     })
 }
 
+/// What an error of HTTP/2 says of the target at `address`.
+pub(super) fn of_http2(error: &h2::Error, address: IpAddr) -> Finding {
+    if let Some(error) = error.get_io() {
+        return match error.kind() {
+            // Nothing came any more, which is no error of the system's.
+            ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof if error.raw_os_error().is_none() => {
+                Finding::fail("connection closed before a response")
+            }
+            // An error of TLS, of which no more than its text is left.
+            ErrorKind::InvalidData => match error.to_string().strip_prefix("received fatal alert: ") {
+                Some(alert) => Finding::fail(&format!("refused by TLS alert: {}", spaced(alert))),
+                None => Finding::fail("TLS connection broken"),
+            },
+            _ => of(error, address),
+        };
+    }
+    match error.reason() {
+        Some(reason) if error.is_remote() => Finding::fail(&format!("refused by HTTP/2 error {reason:?}")),
+        // Of one stream, so that the connection is in order.
+        Some(_) if error.is_reset() => Finding::fail("response head too large or malformed"),
+        Some(_) => Finding::fail("not HTTP/2"),
+        None => Finding::fail("HTTP/2 failed"),
+    }
+}
+
 fn of_tls(error: &rustls::Error) -> Finding {
     Finding::fail(&match error {
         rustls::Error::FailedToGetCurrentTime => return Finding::no_verdict("clock of this node is not set"),
@@ -144,11 +169,13 @@ fn names(presented: &[String]) -> String {
 /// `HandshakeFailure` as `handshake failure`.
 fn spaced(camel: &str) -> String {
     let mut words = String::with_capacity(camel.len() + 8);
+    let mut before = 'A';
     for letter in camel.chars() {
-        if letter.is_ascii_uppercase() && words.ends_with(|last: char| last.is_ascii_lowercase()) {
+        if letter.is_ascii_uppercase() && before.is_ascii_lowercase() {
             words.push(' ');
         }
         words.push(letter.to_ascii_lowercase());
+        before = letter;
     }
     words
 }
@@ -211,6 +238,10 @@ mod tests {
             (
                 rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure),
                 Finding::fail("refused by TLS alert: handshake failure"),
+            ),
+            (
+                rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA),
+                Finding::fail("refused by TLS alert: unknown ca"),
             ),
             (
                 CertificateError::NotValidForNameContext {

@@ -22,12 +22,12 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::fleet::{Target, TargetId};
 use crate::health::{Observation, Outcome};
-use crate::probe::{Check, Finding, Means, Probe, Totals};
+use crate::probe::{Check, Finding, Kind, Means, Probe, Totals, push};
 
 /// Probes that run at once unless told otherwise; each holds a file descriptor.
 pub const MOST_AT_ONCE: usize = 4096;
@@ -147,6 +147,8 @@ struct Task {
     check: Arc<Check>,
     slot: Arc<Slot>,
     abort: AbortHandle,
+    /// Of a target that reports itself.
+    inbox: Option<push::Inbox>,
 }
 
 impl Drop for Task {
@@ -189,6 +191,14 @@ impl Prober {
         }
     }
 
+    /// Takes in what is reported of a target whose check is of type `push`; `false` when it is none, or when too many of its
+    /// reports wait.
+    #[must_use]
+    pub fn tell(&self, target: TargetId, healthy: bool, said: &str) -> bool {
+        let inbox = self.tasks.get(target.0 as usize).and_then(|task| task.inbox.as_ref());
+        inbox.is_some_and(|inbox| inbox.try_send(push::finding(healthy, said)).is_ok())
+    }
+
     /// Counters of all probes.
     #[must_use]
     pub fn totals(&self) -> Arc<Totals> {
@@ -219,14 +229,24 @@ impl Prober {
     }
 
     fn spawn(&self, target: &Target, check: &Arc<Check>, spread: Duration) -> Task {
-        let mut random = Random(hash(check, target, self.shared.seed));
         let slot = Arc::new(Slot::new(TargetId(Slot::GONE)));
+        let probe = Lazy {
+            check: Arc::clone(check),
+            target: target.clone(),
+            shared: Arc::clone(&self.shared),
+            prepared: OnceLock::new(),
+        };
+        if check.kind == Kind::Push {
+            let (inbox, reports) = mpsc::channel(push::MOST_WAITING);
+            let task = attend(reports, Arc::clone(&slot), Arc::clone(&self.shared), probe);
+            let abort = tokio::spawn(task).abort_handle();
+            return Task { check: Arc::clone(check), slot, abort, inbox: Some(inbox) };
+        }
+        let mut random = Random(hash(check, target, self.shared.seed));
         let first = spread.mul_f64(random.next());
         let schedule = Schedule { first, interval: check.policy.interval, timeout: check.policy.timeout, random };
-        let (check, shared) = (Arc::clone(check), Arc::clone(&self.shared));
-        let probe = Lazy { check: Arc::clone(&check), target: target.clone(), shared, prepared: OnceLock::new() };
         let task = run(schedule, check.kind.name(), Arc::clone(&slot), Arc::clone(&self.shared), probe);
-        Task { check, slot, abort: tokio::spawn(task).abort_handle() }
+        Task { check: Arc::clone(check), slot, abort: tokio::spawn(task).abort_handle(), inbox: None }
     }
 }
 
@@ -283,6 +303,23 @@ async fn run(mut schedule: Schedule, kind: &'static str, slot: Arc<Slot>, shared
             () = sleep_until(schedule.next(start, pace)) => {}
             () = slot.hasten.notified() => {}
         }
+    }
+}
+
+/// Hands on what a target reports of itself, and its silence, until nobody takes it.
+async fn attend(mut inbox: mpsc::Receiver<Finding>, slot: Arc<Slot>, shared: Arc<Shared>, silence: Lazy) {
+    let (patience, interval) = (push::patience(&silence.check), silence.check.policy.interval);
+    let mut due = Instant::now() + patience;
+    loop {
+        let (finding, is_silent) = match timeout_at(due, inbox.recv()).await {
+            Ok(Some(finding)) => (finding, false),
+            Ok(None) => return,
+            Err(_) => (silence.run().await, true),
+        };
+        let heard = Instant::now();
+        shared.totals.count(silence.check.kind.name(), finding.outcome, Duration::ZERO);
+        let Some(pace) = report(&slot, &shared.sink, finding, Duration::ZERO, interval).await else { return };
+        due = heard + if is_silent { pace } else { patience };
     }
 }
 
@@ -629,6 +666,35 @@ mod tests {
             assert_eq!(Arc::ptr_eq(&before, &slot_of(&prober)), kept, "{what}");
             assert_eq!(before.get(), kept.then_some(TargetId(0)), "{what}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_reported_is_observed_and_so_is_silence() {
+        let mut check = backends::check(Kind::Push, Duration::ZERO);
+        check.policy.interval = INTERVAL;
+        let (sink, mut reports) = mpsc::channel(8);
+        let targets = targets(&[SocketAddr::from(([192, 0, 2, 1], 0))]);
+        let prober = Prober::start(&targets, &[check], Settings::default(), sink);
+        let begin = Instant::now();
+        let mut next = async |pace: Duration| {
+            let report = reports.recv().await.unwrap();
+            let Observation { outcome, reason, .. } = report.observation().unwrap();
+            report.next(pace);
+            (begin.elapsed().as_secs_f64().round(), outcome, reason.to_string())
+        };
+        let silent = |at: f64| (at, Outcome::Fail, "no report for 15s".to_string());
+        assert_eq!(next(INTERVAL / 2).await, silent(15.0), "nothing was ever said");
+        assert_eq!(next(INTERVAL).await, (17.5_f64.round(), Outcome::Fail, "no report for 15s".into()), "at its pace");
+        assert_eq!(next(INTERVAL).await.0, 22.5_f64.round());
+        assert!(prober.tell(TargetId(0), true, ""));
+        assert_eq!(next(INTERVAL).await, (23.0, Outcome::Pass, "reported healthy".into()));
+        assert!(prober.tell(TargetId(0), false, "disk full"));
+        assert_eq!(next(INTERVAL).await, (23.0, Outcome::Fail, "reported unhealthy: disk full".into()));
+        assert_eq!(next(INTERVAL).await, silent(38.0), "from the last report on");
+
+        assert!((0..push::MOST_WAITING).all(|_| prober.tell(TargetId(0), true, "")));
+        assert!(!prober.tell(TargetId(0), true, ""), "nobody takes them in");
+        assert!(!prober.tell(TargetId(1), true, ""), "there is none");
     }
 
     #[test]

@@ -10,31 +10,75 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::fleet::Target;
 use crate::probe::trust::Tls;
-use crate::probe::{Check, Finding, Probe, reason, socket_address, source_of, tcp};
+use crate::probe::{Check, Finding, Identity, Probe, reason, socket_address, source_of, tcp};
 
 /// A TLS handshake with one target.
 pub(super) struct Handshake {
     /// The error says why this node cannot ask.
-    prepared: Result<Prepared, String>,
+    prepared: Result<Secure, String>,
     address: SocketAddr,
     source: Option<IpAddr>,
     timeout: Duration,
 }
 
-struct Prepared {
+/// The handshake itself, over a connection that stands.
+pub(super) struct Secure {
     connector: TlsConnector,
     name: ServerName<'static>,
+    address: IpAddr,
+}
+
+impl Secure {
+    /// `protocol` is what is offered by ALPN; the error says why this node cannot ask.
+    pub(super) fn new(
+        verify: bool,
+        identity: Option<&Identity>,
+        protocol: Option<&[u8]>,
+        check: &Check,
+        target: &Target,
+        trust: &Tls,
+    ) -> Result<Secure, String> {
+        let name = match target.host.as_deref() {
+            Some(host) => ServerName::try_from(host.trim_end_matches('.').to_string())
+                .map_err(|_| format!("cannot ask for {host} over TLS"))?,
+            None => ServerName::from(target.address),
+        };
+        let mut client = trust.client(verify, trust.certificates.of(check, target), identity)?;
+        client.alpn_protocols = protocol.map(<[u8]>::to_vec).into_iter().collect();
+        Ok(Secure { connector: TlsConnector::from(Arc::new(client)), name, address: target.address })
+    }
+
+    /// `timeout` is what the whole probe had until `deadline`.
+    pub(super) async fn connect(
+        &self,
+        stream: TcpStream,
+        deadline: Instant,
+        timeout: Duration,
+    ) -> Result<TlsStream<TcpStream>, Finding> {
+        timeout_at(deadline, self.connector.connect(self.name.clone(), stream))
+            .await
+            .map_err(|_| reason::timeout(timeout, "waiting for the TLS handshake"))?
+            .map_err(|error| reason::of(&error, self.address))
+    }
 }
 
 impl Handshake {
-    pub(super) fn new(verify: bool, check: &Check, target: &Target, trust: &Tls) -> Handshake {
+    pub(super) fn new(
+        verify: bool,
+        identity: Option<&Identity>,
+        check: &Check,
+        target: &Target,
+        trust: &Tls,
+    ) -> Handshake {
         Handshake {
-            prepared: prepare(verify, check, target, trust),
+            prepared: Secure::new(verify, identity, None, check, target, trust),
             address: socket_address(target),
             source: source_of(check, target),
             timeout: check.policy.timeout,
@@ -49,16 +93,13 @@ impl Handshake {
     }
 
     /// Pass, or whatever ended it before.
-    async fn shake_hands(&self, prepared: &Prepared) -> Result<Finding, Finding> {
+    async fn shake_hands(&self, prepared: &Secure) -> Result<Finding, Finding> {
         let deadline = Instant::now() + self.timeout;
         let stream = timeout_at(deadline, tcp::connect(self.address, self.source))
             .await
             .map_err(|_| reason::timeout(self.timeout, "connecting"))?
             .map_err(|error| reason::of(&error, self.address.ip()))?;
-        timeout_at(deadline, prepared.connector.connect(prepared.name.clone(), stream))
-            .await
-            .map_err(|_| reason::timeout(self.timeout, "waiting for the TLS handshake"))?
-            .map_err(|error| reason::of(&error, self.address.ip()))?;
+        prepared.connect(stream, deadline, self.timeout).await?;
         Ok(Finding::pass("TLS handshake done"))
     }
 }
@@ -67,16 +108,6 @@ impl Probe for Handshake {
     fn run(&self) -> Pin<Box<dyn Future<Output = Finding> + Send + '_>> {
         Box::pin(self.probe())
     }
-}
-
-fn prepare(verify: bool, check: &Check, target: &Target, trust: &Tls) -> Result<Prepared, String> {
-    let name = match target.host.as_deref() {
-        Some(host) => ServerName::try_from(host.trim_end_matches('.').to_string())
-            .map_err(|_| format!("cannot ask for {host} over TLS"))?,
-        None => ServerName::from(target.address),
-    };
-    let client = trust.client(verify, trust.certificates.of(check, target))?;
-    Ok(Prepared { connector: TlsConnector::from(Arc::new(client)), name })
 }
 
 #[cfg(test)]
@@ -92,8 +123,8 @@ mod tests {
     const NAME: &str = "www.example.com";
 
     fn handshake(address: SocketAddr, host: Option<&str>, verify: bool, timeout: Duration, trust: &Tls) -> Handshake {
-        let check = backends::check(Kind::Tls { verify }, timeout);
-        Handshake::new(verify, &check, &backends::target(address, host), trust)
+        let check = backends::check(Kind::Tls { verify, identity: None }, timeout);
+        Handshake::new(verify, None, &check, &backends::target(address, host), trust)
     }
 
     #[tokio::test]

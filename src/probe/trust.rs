@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use crate::probe::Identity;
 use crate::probe::certificates::{Certificate, Certificates};
 use crate::time::{self, Tick};
 
@@ -42,17 +43,25 @@ impl Tls {
     }
 
     /// Settings of a client that verifies certificates or accepts any and offers no application protocol; the error says
-    /// why it cannot verify. `certificate` takes note of those that it is shown.
-    pub(super) fn client(&self, verify: bool, certificate: Arc<Certificate>) -> Result<ClientConfig, String> {
+    /// why it cannot verify. `certificate` takes note of those that it is shown, `identity` is what it shows if asked.
+    pub(super) fn client(
+        &self,
+        verify: bool,
+        certificate: Arc<Certificate>,
+        identity: Option<&Identity>,
+    ) -> Result<ClientConfig, String> {
         let verifier = if verify { self.verifier()? } else { self.accept_any() };
         let verifier = Arc::new(Noting { verifier, certificate });
         let clock: Arc<dyn TimeProvider> = Arc::clone(&self.clock) as _;
-        let mut config = ClientConfig::builder_with_details(Arc::clone(&self.provider), clock)
+        let builder = ClientConfig::builder_with_details(Arc::clone(&self.provider), clock)
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match identity {
+            Some(identity) => builder.with_client_cert_resolver(identity.resolver()),
+            None => builder.with_no_client_auth(),
+        };
         config.resumption = Resumption::disabled();
         Ok(config)
     }
@@ -193,7 +202,7 @@ mod tests {
     fn without_roots_nothing_can_be_verified_but_anything_accepted() {
         let error = by_roots(RootCertStore::empty(), &Arc::new(ring::default_provider())).err();
         assert_eq!(error.as_deref(), Some("no root certificates on this node"));
-        assert!(Tls::new(Vec::new()).client(false, Arc::default()).is_ok());
+        assert!(Tls::new(Vec::new()).client(false, Arc::default(), None).is_ok());
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(crate) enum Behaviour {
     Hang,
     /// The connection is reset when the request was read.
     Reset,
+    /// This status to each third request, 200 to the others.
+    EachThird(u16),
     /// This status once, 200 from then on.
     Once(u16),
 }
@@ -127,10 +129,11 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
     if !read_head(&mut stream).await {
         return;
     }
-    state.served.fetch_add(1, Ordering::Relaxed);
+    let earlier = state.served.fetch_add(1, Ordering::Relaxed);
     let behaviour = state.next();
     match behaviour {
         Behaviour::Status(status) | Behaviour::Once(status) => respond(&mut stream, status).await,
+        Behaviour::EachThird(status) => respond(&mut stream, if earlier % 3 == 2 { status } else { 200 }).await,
         Behaviour::Slow(delay) => {
             tokio::time::sleep(delay).await;
             respond(&mut stream, 200).await;
