@@ -5,6 +5,7 @@ mod architecture;
 mod demo;
 mod docs;
 mod example;
+mod failback;
 mod geo;
 mod history;
 mod hostile;

@@ -11,6 +11,7 @@ use super::{ControlArg, End, output};
 use crate::admin::client::{self, Failure};
 use crate::admin::overrides::Wanted;
 use crate::config;
+use crate::control::latches::Latch;
 use crate::control::overrides::percent;
 use crate::control::{Action, Applied, Override, Wish};
 use crate::time::unix_seconds;
@@ -70,9 +71,11 @@ pub(super) struct Freeze {
 /// What `waymark resume` says.
 #[derive(Args, Debug)]
 pub(super) struct Resume {
-    /// As it was typed to be frozen; all ends every freeze
+    /// As it was typed to be frozen; all ends every freeze. With a REGION: a service
     #[arg(default_value = "all")]
     target: String,
+    /// A region that is latched out of the service, so that it serves again; * stands for any characters of a name
+    region: Option<String>,
     #[command(flatten)]
     control: ControlArg,
     /// Print what was done as JSON
@@ -122,7 +125,14 @@ impl Freeze {
 
 impl Resume {
     pub(super) fn run(self) -> End {
-        self.control.end(&self.target, &[("only", "freeze")], self.json)
+        let Resume { target, region, control, json } = self;
+        match region {
+            None => control.end(&target, &[("only", "freeze")], json),
+            Some(region) => {
+                let name = target.strip_prefix("service/").unwrap_or(&target);
+                control.end(&format!("service/{name}"), &[("only", "latch"), ("region", &region)], json)
+            }
+        }
     }
 }
 
@@ -159,6 +169,13 @@ fn show(wanted: &Wanted, applied: &Applied, json: bool) {
         output::line(&format!("caches may hand out answers of before for {} more", span(seconds.into())));
     }
     lost(applied);
+    doubt(applied);
+}
+
+fn doubt(applied: &Applied) {
+    if let Some(why) = &applied.not_durable {
+        output::line(&format!("in force, but a loss of power may undo it: {why}"));
+    }
 }
 
 /// `2 instances: web/eu-1 web/eu-2`.
@@ -199,7 +216,12 @@ fn print(overrides: &[Override]) {
 
 fn ended(applied: &Applied) {
     applied.ended.iter().for_each(|of| output::line(&format!("ended: {of}")));
+    for Latch { service, region, ipv6, .. } in &applied.resumed {
+        let family = if *ipv6 { "IPv6" } else { "IPv4" };
+        output::line(&format!("resumed: region/{region} serves service/{service} again ({family}), by region-ramp"));
+    }
     lost(applied);
+    doubt(applied);
 }
 
 /// A table of overrides, oldest first.

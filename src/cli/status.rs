@@ -63,14 +63,24 @@ fn print(status: &Shown) {
             "\ncheck/{check} is suspect: all its targets fail at once; verdicts are held for {left}"
         ));
     }
-    output::line(&format!("\n{}", services(status)));
+    output::line(&format!("\n{}", services(status, now)));
     output::line(&format!("\n{}", instances(status, now)));
     if !status.overrides.is_empty() {
         output::line(&format!("\n{}", overrides::list(&status.overrides)));
     }
 }
 
-fn services(status: &Shown) -> Table {
+fn gap(before: &str) -> &'static str {
+    if before.is_empty() { "" } else { "; " }
+}
+
+/// Since when a region is latched out, in some family.
+fn latched_since(region: &RegionStatus) -> Option<u64> {
+    let families = [&region.ipv4, &region.ipv6];
+    families.into_iter().flatten().filter_map(|family| family.latched_since).min()
+}
+
+fn services(status: &Shown, now: u64) -> Table {
     let mut table = table(&["SERVICE", "POOL", "REGION", "IPV4", "IPV6", ""]);
     for service in &status.services {
         let mut note = match &service.failing_open[..] {
@@ -78,6 +88,10 @@ fn services(status: &Shown) -> Table {
             families => format!("ALL DOWN for some clients ({}): answering by when-all-down", families.join(", ")),
         };
         for region in &service.regions {
+            if let Some(since) = latched_since(region) {
+                let (service, region, since) = (&service.name, &region.region, span(now.saturating_sub(since)));
+                note = format!("{note}{}out for {since} until `waymark resume {service} {region}`", gap(&note));
+            }
             table.add_row([
                 format!("service/{}", service.name),
                 service.pool.clone(),
@@ -110,6 +124,8 @@ fn operator_cell(instance: &InstanceStatus) -> String {
 fn family(family: Option<&FamilyStatus>) -> String {
     let Some(family) = family else { return "-".into() };
     let word = match family.share {
+        _ if family.latched_since.is_some() && family.available => "latched out".into(),
+        _ if family.latched_since.is_some() => "unavailable, latched out".into(),
         _ if !family.available => "unavailable".into(),
         share if share <= 0.0 => "waiting".into(),
         share if share < 1.0 => {

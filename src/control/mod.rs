@@ -15,6 +15,7 @@ mod files;
 mod index;
 pub mod journal;
 pub mod last_good;
+pub mod latches;
 mod log;
 pub mod overrides;
 mod retired;

@@ -545,6 +545,7 @@ mod tests {
             ramp: std::time::Duration::ZERO,
             return_after: std::time::Duration::ZERO,
             region_ramp: std::time::Duration::ZERO,
+            manual_failback: false,
         };
         Fleet {
             regions: vec![region("eu"), region("us")],

@@ -1,5 +1,6 @@
 //! What runs now: the compiled configuration, a health machine for each target, the standings published last.
 
+mod failback;
 mod orders;
 #[cfg(test)]
 mod tests;
@@ -70,8 +71,10 @@ pub struct State {
     burst: Burst,
     /// What the operator says.
     desk: Desk,
-    /// By target: its verdict is held, whatever its machine says; empty = none is.
+    /// By target: its verdict is held by a freeze, whatever its machine says; empty = none is.
     frozen: Vec<bool>,
+    /// The same, also where its check is not believed.
+    held: Vec<bool>,
     /// Unix seconds.
     loaded_at: u64,
     reloads: u64,
@@ -105,6 +108,7 @@ impl State {
             burst: Burst::default(),
             desk: Desk::default(),
             frozen: Vec::new(),
+            held: Vec::new(),
             loaded_at: unix_seconds(),
             reloads: 0,
             reload_problems: Vec::new(),
@@ -132,7 +136,9 @@ impl State {
         for &id in world.watched() {
             let before = |group, family| {
                 let lost_at = recall.lost_at(&world, id, group, family);
-                (Some(Before { had_eligible: false, lost_at, presence: Presence::New }), None)
+                let is = self.standings.get(id).get(group, family).map(|selection| selection.presence);
+                let presence = is.filter(|is| *is == Presence::Latched).unwrap_or_default();
+                (Some(Before { had_eligible: false, lost_at, presence }), None)
             };
             self.standings.set(id, world.judge_after(id, self.health(clock.now), before));
         }
@@ -202,6 +208,7 @@ impl State {
             self.touched.insert(layout);
         }
         while let Some(check) = self.doubts.pop(now) {
+            self.note_held();
             self.believe(check, now);
         }
     }
@@ -243,8 +250,10 @@ impl State {
         if !fell || !fails_everywhere(check, &self.world, &self.verdicts, &self.machines) {
             return false;
         }
-        let Check { name, policy, .. } = &self.world.checks[check.0 as usize];
+        let policy = &self.world.checks[check.0 as usize].policy;
         let time = self.doubts.begin(check, policy.interval, now);
+        self.note_held();
+        let Check { name, .. } = &self.world.checks[check.0 as usize];
         let said = format!(
             "all its targets fail at once while other checks pass; their verdicts are held for {time:?} ({})",
             transition.reason
@@ -404,6 +413,7 @@ impl State {
         }
         self.settle();
         self.desk.acknowledge();
+        self.desk.keep_up(now);
         if is_new {
             let watched = self.world.watched().iter().copied();
             let all: BTreeSet<LayoutId> = watched.chain(touched).collect();
@@ -417,6 +427,7 @@ impl State {
     fn stand(&mut self, layout: LayoutId, judged: Standings, now: Tick) {
         self.agenda.set(layout, judged.due());
         self.tell_of_returns(layout, &judged, now);
+        self.note_latches(layout, &judged);
         self.standings.set(layout, judged);
     }
 
@@ -425,6 +436,7 @@ impl State {
         let world = Arc::clone(&self.world);
         let (layout, how) = (world.steering.layout(id), world.returns(id));
         let pool = &world.fleet().pool(layout.pool).name;
+        let whose = world.latching(id).map_or_else(|| format!("pool/{pool}"), |service| format!("service/{service}"));
         for (at, group) in layout.groups.iter().enumerate() {
             for family in Family::BOTH {
                 let presence = |standings: &Standings| standings.get(at, family).map(|selection| selection.presence);
@@ -433,7 +445,7 @@ impl State {
                 };
                 let Some(what) = after.told_after(before, how) else { continue };
                 if self.burst.allows(now) {
-                    tracing::info!("pool/{pool} in region/{} ({family}): {what}", group.label(world.fleet()));
+                    tracing::info!("{whose} in region/{} ({family}): {what}", group.label(world.fleet()));
                 }
             }
         }
@@ -455,6 +467,7 @@ impl State {
             verdicts: &self.verdicts,
             down: &[],
             operator: self.desk.operator(),
+            held: &self.held,
             recovered: &self.recovered,
             grace_over,
             now,
@@ -492,6 +505,7 @@ impl State {
         let (old, standings) = self.succeed(&mut next, now);
         self.renew_grace(now);
         self.judge_watched(&next, &standings, now);
+        self.forget_latches();
         // What was touched before is judged anew with all else, and its numbers mean nothing now.
         self.touched = self.overridden().into_iter().collect();
         if let Some(notes) = &self.last_good {
@@ -552,6 +566,7 @@ impl State {
         self.desk.recompile(self.world.fleet());
         self.frozen = self.freeze();
         self.hold(&held, &next.targets);
+        self.note_held();
         (world, standings)
     }
 
@@ -582,6 +597,7 @@ impl State {
             failing_open: &self.failing_open,
             doubts: &self.doubts,
             overrides: self.desk.overrides(),
+            latches: self.desk.latches(),
             compiled: self.desk.compiled(),
             now,
         };

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::doubt::Doubts;
+use super::latches::Latches;
 use super::overrides::{Compiled, Override, Overrides};
 use super::world::World;
 use crate::fleet::{Address, CheckId, Family, InstanceId, TargetId};
@@ -90,6 +91,10 @@ pub struct FamilyStatus {
     pub share: f64,
     /// Whether it was lost and is on its way back.
     pub returning: bool,
+    /// Since when it stays out until it is resumed (`failback = "manual"`), seconds since the Unix epoch; `None` = it
+    /// does not.
+    #[serde(default)]
+    pub latched_since: Option<u64>,
     /// Sum of the weights that are eligible; where weights are overridden, in a unit that makes them whole numbers.
     pub eligible_weight: u64,
     /// Sum of the weights that are allowed, in the same unit.
@@ -171,6 +176,7 @@ pub(super) struct View<'a> {
     pub(super) failing_open: &'a [[bool; 2]],
     pub(super) doubts: &'a Doubts,
     pub(super) overrides: &'a Overrides,
+    pub(super) latches: &'a Latches,
     pub(super) compiled: &'a Compiled,
     pub(super) now: Tick,
 }
@@ -235,6 +241,8 @@ fn service(view: &View<'_>, index: usize) -> ServiceStatus {
     let steered = &steering.services[index];
     let layout = steering.layout(steered.layout);
     let standings = view.standings.get(steered.layout);
+    let latching = view.world.latching(steered.layout);
+    let latched_since = |group: &Group, family| view.latches.since(latching?, &group.label(&steering.fleet), family);
     let regions = layout.groups.iter().enumerate().map(|(at, group)| {
         let family = |family: Family| {
             let selection = standings.get(at, family).filter(|_| has_address(view, group, family))?;
@@ -242,6 +250,7 @@ fn service(view: &View<'_>, index: usize) -> ServiceStatus {
                 available: selection.available,
                 share: f64::from(selection.share) / f64::from(ALL),
                 returning: matches!(selection.presence, Presence::Waiting(_) | Presence::Growing(_)),
+                latched_since: latched_since(group, family),
                 eligible_weight: selection.eligible.weight,
                 allowed_weight: selection.allowed.weight,
             })

@@ -8,7 +8,7 @@ use super::index::Index;
 use crate::config::{Admin, Configuration, Server, Test};
 use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, PoolId, TargetId};
 use crate::geo;
-use crate::health::group::{Before, Judge, Members, Rule, Standing};
+use crate::health::group::{Before, Judge, Members, Others, Rule, Standing};
 use crate::health::presence::Return;
 use crate::health::{Operator, Verdict};
 use crate::metrics::Tally;
@@ -69,6 +69,8 @@ pub struct Health<'a> {
     pub down: &'a [bool],
     /// What the operator says.
     pub operator: Operator<'a>,
+    /// By `TargetId`: whether its verdict is held, whatever its probes see; may be empty.
+    pub held: &'a [bool],
     /// By `TargetId`: when it recovered last, if that counts; may be empty.
     pub recovered: &'a [Option<Tick>],
     /// Whether `startup-grace` is over.
@@ -85,6 +87,7 @@ impl Health<'_> {
         verdicts: &[],
         down: &[],
         operator: Operator { instances: &[], regions: &[] },
+        held: &[],
         recovered: &[],
         grace_over: false,
         now: Tick(0),
@@ -211,7 +214,7 @@ impl World {
         health: Health<'_>,
         known: impl Fn(usize, Family) -> Known<'k>,
     ) -> Standings {
-        let Health { verdicts, down, operator, recovered, grace_over, now, serial } = health;
+        let Health { verdicts, down, operator, held, recovered, grace_over, now, serial } = health;
         let judge = Judge { fleet: self.fleet(), verdicts, down, operator, grace_over, now };
         let how = self.returns(layout);
         let layout = self.steering.layout(layout);
@@ -227,11 +230,15 @@ impl World {
             })
         };
         let mut standings: Vec<[Standing; 2]> = layout.groups.iter().enumerate().map(of_group).collect();
+        let frozen: Vec<bool> = layout.groups.iter().map(|group| self.holds(held, group)).collect();
         for family in Family::BOTH.map(|family| family as usize) {
-            let serving: Vec<bool> = standings.iter().map(|group| group[family].serves()).collect();
-            let count = serving.iter().filter(|serves| **serves).count();
-            for (group, serves) in standings.iter_mut().zip(serving) {
-                group[family].settle(count == usize::from(serves), how, now);
+            let able = |group: &[Standing; 2]| (group[family].serves(), group[family].replaces());
+            let able: Vec<(bool, bool)> = standings.iter().map(able).collect();
+            let serving = able.iter().filter(|(serves, _)| *serves).count();
+            let replacing = able.iter().filter(|(_, replaces)| *replaces).count();
+            for ((group, (serves, replaces)), &frozen) in standings.iter_mut().zip(able).zip(&frozen) {
+                let (serve, replace) = (serving > usize::from(serves), replacing > usize::from(replaces));
+                group[family].settle(Others { serve, replace, frozen }, how, now);
             }
         }
         let needs = Needs { hashes: &self.hashes, rotates: layout.rotates };
@@ -240,11 +247,26 @@ impl World {
         })
     }
 
+    /// Whether the verdict of some member of a group is `held`, by `TargetId`.
+    fn holds(&self, held: &[bool], group: &Group) -> bool {
+        let is_held = |target: &TargetId| held.get(target.0 as usize).is_some_and(|&held| held);
+        let addresses = || group.members.iter().flat_map(|&id| &self.fleet().instance(id).addresses);
+        !held.is_empty() && addresses().any(|address| address.targets.iter().any(is_held))
+    }
+
     /// How the regions of a layout return.
     #[must_use]
     pub fn returns(&self, layout: LayoutId) -> Return {
-        let pool = self.fleet().pool(self.steering.layout(layout).pool);
-        Return { after: pool.return_after, ramp: pool.region_ramp }
+        let layout = self.steering.layout(layout);
+        let pool = self.fleet().pool(layout.pool);
+        Return { after: pool.return_after, ramp: pool.region_ramp, manual: layout.service.is_some() }
+    }
+
+    /// The service that has a layout to itself, because its regions latch (SPEC 3.5).
+    #[must_use]
+    pub fn latching(&self, layout: LayoutId) -> Option<&str> {
+        let service = self.steering.layout(layout).service?;
+        Some(&self.steering.service(service).configured.name)
     }
 
     /// The standings of all layouts while nothing is known.

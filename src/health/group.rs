@@ -54,6 +54,17 @@ pub struct Standing {
     pub due: Option<Tick>,
 }
 
+/// What is so around a group.
+#[derive(Clone, Copy, Debug)]
+pub struct Others {
+    /// Whether another group of its layout and family serves.
+    pub serve: bool,
+    /// Whether another could: it is available, and not latched out.
+    pub replace: bool,
+    /// Whether verdicts of its own are held, so that what is seen of it is not what is so.
+    pub frozen: bool,
+}
+
 /// When a group is able to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -223,10 +234,18 @@ impl Standing {
         self.available && self.presence.serves()
     }
 
-    /// Says how much it is in use now; `alone` when no other group of its layout and family serves.
-    pub fn settle(&mut self, alone: bool, how: Return, now: Tick) {
+    /// Whether another group that is lost has this one to be replaced by.
+    #[must_use]
+    pub fn replaces(&self) -> bool {
+        self.available && self.presence != Presence::Latched
+    }
+
+    /// Says how much it is in use now, among the others of its layout and family.
+    pub fn settle(&mut self, others: Others, how: Return, now: Tick) {
         let unknown = !self.unknown.is_empty() || self.allowed.is_empty();
-        let seen = Seen { available: self.available, unknown, alone };
+        // Without any that is allowed, it was the operator who took it out.
+        let latches = others.replace && !others.frozen && !self.allowed.is_empty();
+        let seen = Seen { available: self.available, unknown, alone: !others.serve, latches };
         self.presence = self.presence.next(seen, how, now);
         self.share = self.presence.share(how, now).min(self.stays);
         self.due = [self.due, self.presence.due(how, now)].into_iter().flatten().min();

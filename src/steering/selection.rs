@@ -100,6 +100,8 @@ pub struct Standings {
     selections: Arc<[Selection]>,
     serves: [bool; 2],
     /// Whether some group that is available does not serve all its clients.
+    partial: bool,
+    /// Whether some group that is available serves some of its clients, or is about to.
     returning: bool,
 }
 
@@ -110,11 +112,20 @@ impl Standings {
         let selection = &selection;
         let selections: Arc<[Selection]> =
             (0..groups).flat_map(|group| served().map(move |family| selection(group, family))).collect();
-        let returning = selections.iter().any(|selection| selection.available && selection.share != ALL);
-        Standings { selections, serves, returning }
+        let partial = |selection: &&Selection| selection.available && selection.share != ALL;
+        let returning = selections.iter().filter(partial).any(|selection| selection.presence != Presence::Latched);
+        let partial = selections.iter().any(|selection| partial(&selection));
+        Standings { selections, serves, partial, returning }
     }
 
     /// Whether some group that is available does not serve all its clients.
+    #[must_use]
+    pub fn partial(&self) -> bool {
+        self.partial
+    }
+
+    /// Whether clients are told apart by their hash: some group serves some of its clients, or is about to. One that is
+    /// latched serves none of them.
     #[must_use]
     pub fn returning(&self) -> bool {
         self.returning

@@ -278,7 +278,7 @@ impl<'a> Walk<'a, '_> {
     ) -> Option<Serving<'a>> {
         let open = || self.open(steered, standings, sequence, family);
         let serves = |serving: &Serving<'_>| {
-            serving.selection.available && (!standings.returning() || self.has_returned(steered, *serving))
+            serving.selection.available && (!standings.partial() || self.has_returned(steered, *serving))
         };
         if let Some(available) = open().find(serves) {
             return Some(available);
@@ -296,8 +296,8 @@ impl<'a> Walk<'a, '_> {
     /// Whether this client is among those that a returning group serves (SPEC 3.5): once it is, it stays so.
     fn has_returned(&self, steered: &Steered, serving: Serving<'_>) -> bool {
         let Selection { share, .. } = *serving.selection;
-        if share == ALL {
-            return true;
+        if share == ALL || share == 0 {
+            return share == ALL;
         }
         let group = &self.steering.layout(steered.layout).groups[serving.group];
         let bits = sticky_bits(steered.manner.sticky, self.client.address);
@@ -385,6 +385,7 @@ fn verdict(selection: &Selection) -> String {
     match selection.share {
         _ if !selection.available => "not available".into(),
         ALL => "available".into(),
+        _ if selection.presence == Presence::Latched => "latched out until it is resumed".into(),
         0 => "available again, not yet used".into(),
         share => {
             let percent = f64::from(share) / f64::from(ALL) * 100.0;

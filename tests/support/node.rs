@@ -125,6 +125,7 @@ impl Node {
             verdicts: &self.verdicts,
             down: &self.down,
             operator: Operator::default(),
+            held: &[],
             recovered: &self.recovered,
             grace_over: self.grace_over,
             now: self.now,

@@ -6,7 +6,9 @@ use std::io;
 use std::time::Duration;
 
 use super::super::desk::{Applied, Order, Plan, Refusal, RefusalCode, What};
+use super::super::files::Kept;
 use super::super::journal::{Kind, Record};
+use super::super::latches::Latches;
 use super::super::overrides::{Action, Compiled, Override, Overrides};
 use super::super::store::Store;
 use super::super::succession::Origin;
@@ -25,10 +27,12 @@ const MOST_NAMED_IN_A_LINE: usize = 10;
 impl State {
     /// Keeps overrides in `store`, and puts in force those that it holds.
     pub fn keep_overrides(&mut self, store: Store, now: Tick) {
-        let overrides = Overrides::restore(store.load(), now, unix_seconds());
+        let kept = store.load();
+        let overrides = Overrides::restore(kept.overrides, now, unix_seconds());
         overrides.iter().for_each(|of| tracing::warn!("override in force since before the start: {of}"));
-        self.desk.keep_in(store);
+        self.desk.keep_in(store, Latches::of(kept.latches));
         self.put_in_force(overrides);
+        self.latch_again(now);
     }
 
     /// Takes an order of the operator in; behind others, while one is written.
@@ -48,6 +52,12 @@ impl State {
     fn plan(&self, what: &What, force: bool, now: Tick) -> Result<Plan, Refusal> {
         let (overrides, mut applied, line) = self.desk.overrides().ordered(what, now)?;
         let target = what.target();
+        if let What::Unlatch { service, region, .. } = what {
+            let lifted = self.lifted(service, region)?;
+            applied.resumed = lifted.iter().collect();
+            let target = format!("service/{service}");
+            return Ok(Plan { overrides, lifted, applied, target, line });
+        }
         let named = self.named(target);
         if named.is_empty() && matches!(what, What::Set(_)) && !force {
             let hint = "see `waymark status` for names; --force keeps it for instances that are configured later";
@@ -59,7 +69,7 @@ impl State {
             return Err(last_available(applied.lost));
         }
         self.tell_of(&named, &overrides, &compiled, &mut applied);
-        Ok(Plan { overrides, applied, target: target.into(), line })
+        Ok(Plan { overrides, lifted: Latches::default(), applied, target: target.into(), line })
     }
 
     fn named(&self, target: &str) -> Vec<InstanceId> {
@@ -121,17 +131,18 @@ impl State {
     }
 
     /// Waits until it is.
-    pub async fn written(&mut self) -> io::Result<()> {
+    pub async fn written(&mut self) -> io::Result<Kept> {
         self.desk.written().await
     }
 
     /// Applies the order that was written, and plans the next.
-    pub fn end_saving(&mut self, written: io::Result<()>, now: Tick) {
-        if let Some((mut plan, reply)) = self.desk.end_saving(written) {
+    pub fn end_saving(&mut self, written: io::Result<Kept>, now: Tick) {
+        if let Some((mut plan, reply)) = self.desk.end_saving(written, now) {
             tracing::warn!("{}", plan.line);
             self.journal.note(|| Record::said(Kind::Override, &*plan.target, &plan.line));
             plan.overrides.end(now);
             self.put_in_force(plan.overrides);
+            self.resume(&plan.lifted, now);
             self.desk.acknowledge_later(reply, plan.applied);
             if !self.is_dirty() {
                 self.desk.acknowledge();
@@ -140,12 +151,14 @@ impl State {
         while let Some(order) = self.desk.next() {
             self.order(order, now);
         }
+        self.desk.keep_up(now);
     }
 
-    /// How long until an override ends or its end is to be announced.
+    /// How long until an override ends, its end is to be announced, or a write that failed is tried again.
     #[must_use]
     pub fn overrides_due(&self, now: Tick) -> Option<Duration> {
-        self.desk.overrides().due(now)
+        let retry = self.desk.retry_at().map(|at| at.since(now));
+        self.desk.overrides().due(now).into_iter().chain(retry).min()
     }
 
     /// Ends overrides whose time is over, and announces the ends that are near.
@@ -158,6 +171,7 @@ impl State {
             self.put_in_force(left);
             self.desk.tidy();
         }
+        self.desk.keep_up(now);
     }
 
     fn put_in_force(&mut self, overrides: Overrides) {
@@ -165,6 +179,7 @@ impl State {
         let touched = self.differing(&before, self.desk.compiled());
         self.touched.extend(touched);
         self.thaw();
+        self.note_held();
     }
 
     /// The layouts of which some override says something.

@@ -11,7 +11,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// Two pools with a service each; targets are numbered a1 a2 b1 b2 c1.
-const CONFIG: &str = r#"
+pub(super) const CONFIG: &str = r#"
         [zones."example.com"]
         file = "zone"
         [regions.a]
@@ -44,7 +44,7 @@ const CONFIG: &str = r#"
         steer = "failover"
     "#;
 
-fn world(config: &str) -> World {
+pub(super) fn world(config: &str) -> World {
     let folder = tempfile::tempdir().expect("a folder");
     let zone = "@ 60 IN SOA ns hm 1 1 1 1 1\n@ 60 IN NS ns\nns 60 IN A 192.0.2.53\n";
     std::fs::write(folder.path().join("zone"), zone).expect("written");
@@ -54,29 +54,33 @@ fn world(config: &str) -> World {
     World::compile(loaded.configuration.unwrap_or_else(|| panic!("{:?}", loaded.problems)))
 }
 
-struct Fixture {
-    state: State,
-    published: Published,
-    now: u64,
+pub(super) struct Fixture {
+    pub(super) state: State,
+    pub(super) published: Published,
+    pub(super) now: u64,
 }
 
 impl Fixture {
-    fn new() -> Fixture {
+    pub(super) fn new() -> Fixture {
+        Fixture::of(CONFIG)
+    }
+
+    pub(super) fn of(config: &str) -> Fixture {
         let (sink, _) = mpsc::channel(1);
         // It probes nothing: reports are made here.
         let prober = Prober::start(&[], &[], probe::Settings::default(), sink);
         let published: Published = Arc::new(ArcSwap::default());
-        let state = State::new(Arc::new(world(CONFIG)), Arc::clone(&published), prober, Tick(0));
+        let state = State::new(Arc::new(world(config)), Arc::clone(&published), prober, Tick(0));
         Fixture { state, published, now: 0 }
     }
 
-    fn reload(&mut self, config: &str, now: Tick) {
+    pub(super) fn reload(&mut self, config: &str, now: Tick) {
         let next = Succession::new(Arc::new(world(config)), &self.state.world);
         self.state.reload(next, now);
     }
 
     /// Observes `outcomes` of a target, a second apart, publishing after each.
-    fn observe(&mut self, target: u32, outcomes: &str) {
+    pub(super) fn observe(&mut self, target: u32, outcomes: &str) {
         for letter in outcomes.chars() {
             self.report(target, if letter == 'p' { Outcome::Pass } else { Outcome::Fail });
             if self.state.is_dirty() {
@@ -94,10 +98,10 @@ impl Fixture {
     }
 
     /// Gives an order and waits until it is served or refused.
-    async fn order(&mut self, what: What, force: bool) -> Result<Applied, Refusal> {
+    pub(super) async fn order(&mut self, what: What, force: bool) -> Result<Applied, Refusal> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.state.apply(Change::Override(Box::new(Order { what, force, reply })), Tick(self.now));
-        if self.state.is_saving() {
+        while self.state.is_saving() {
             let written = self.state.written().await;
             self.state.end_saving(written, Tick(self.now));
         }
@@ -108,7 +112,7 @@ impl Fixture {
     }
 
     /// `drain region/a`, `weight 50% instance/one/a1`; by force.
-    async fn force(&mut self, text: &str) -> Applied {
+    pub(super) async fn force(&mut self, text: &str) -> Applied {
         self.order(what(text), true).await.expect("no refusal")
     }
 
@@ -125,7 +129,7 @@ impl Fixture {
     }
 }
 
-fn what(text: &str) -> What {
+pub(super) fn what(text: &str) -> What {
     let (action, target) = text.rsplit_once(' ').expect("an action and a target");
     let action = action.parse().expect("an action");
     What::Set(Wish { target: target.into(), action, who: "alice".into(), why: String::new(), lasts: None })
@@ -297,7 +301,7 @@ async fn what_is_not_written_is_not_done() {
     let refusal = fixture.order(what("drain instance/one/a2"), false).await.expect_err("refused");
     assert_eq!(refusal.code, RefusalCode::NotStored);
     assert_eq!(fixture.standing(), "1/1+ 2/2+");
-    assert_eq!(Store::new(folder.path()).load().len(), 1);
+    assert_eq!(Store::new(folder.path()).load().overrides.len(), 1);
     let nothing = fixture.order(what("drain region/mars"), false).await.expect_err("refused");
     assert_eq!(nothing.code, RefusalCode::NotFound);
 }
