@@ -4,6 +4,7 @@ mod admin;
 mod architecture;
 mod demo;
 mod docs;
+mod durable;
 mod example;
 mod failback;
 mod geo;

@@ -215,7 +215,7 @@ impl Scrape {
         let actions = [Drain, Enable, ForceUp, ForceDown, Weight(0), Freeze];
         let mut overrides = gauge(encoder, "overrides", "Overrides by the operator that are in force, by action")?;
         for action in actions.map(Action::word) {
-            let count = self.status.overrides.iter().filter(|of| of.action.word() == action).count();
+            let count = self.status.overrides.iter().filter(|one| one.of.action.word() == action).count();
             level(&mut overrides, &[("action", action)], count as f64)?;
         }
         Ok(())

@@ -25,7 +25,7 @@ use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
 use super::Api;
-use crate::control::{Action, Change, Order, Override, Refusal, RefusalCode, What, Wish};
+use crate::control::{Action, Change, Order, Refusal, RefusalCode, ShownOverride, What, Wish};
 
 /// Longest name of a user, in octets.
 const LONGEST_NAME: usize = 64;
@@ -34,7 +34,7 @@ const LONGEST_NAME: usize = 64;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
-    /// `instance/web/eu-1`, `pool/web`, `region/eu-*`; to be frozen `all`.
+    /// `instance/web/eu-1`, `pool/web`, `region/eu-*`, `service/www.example.com`; to be frozen `all`.
     pub target: String,
     /// `drain`, `enable`, `force-up`, `force-down`, `weight 50%`, `freeze`.
     pub action: Action,
@@ -56,7 +56,7 @@ pub struct Wanted {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Listed {
     /// Oldest first.
-    pub overrides: Vec<Override>,
+    pub overrides: Vec<ShownOverride>,
 }
 
 /// What may stand behind `DELETE /v1/overrides/TARGET`.

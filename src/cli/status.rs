@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 
 use super::{ControlArg, End, output, overrides};
 use crate::admin::client;
-use crate::control::status::{CheckStatus, FamilyStatus, InstanceStatus, RegionStatus, Status as Shown};
+use crate::control::status::{CheckStatus, FamilyStatus, InstanceStatus, RegionStatus, ServiceStatus, Status as Shown};
 use crate::time::unix_seconds;
 
 /// Show services, regions and instances of the running server, with the health of each and its reason
@@ -93,7 +93,7 @@ fn services(status: &Shown, now: u64) -> Table {
                 note = format!("{note}{}out for {since} until `waymark resume {service} {region}`", gap(&note));
             }
             table.add_row([
-                format!("service/{}", service.name),
+                service_cell(service),
                 service.pool.clone(),
                 region_cell(region),
                 family(region.ipv4.as_ref()),
@@ -105,19 +105,32 @@ fn services(status: &Shown, now: u64) -> Table {
     table
 }
 
-/// `eu-west`, `eu-west (drained)`.
+/// `service/www.example.com`, `service/www.example.com (drained)`.
+fn service_cell(service: &ServiceStatus) -> String {
+    match &*service.administrative {
+        "" | "enabled" => format!("service/{}", service.name),
+        state => format!("service/{} ({state})", service.name),
+    }
+}
+
+/// `eu-west`, `eu-west (drained)`, `eu-west (weight 70%)`.
 fn region_cell(region: &RegionStatus) -> String {
-    match &*region.administrative {
-        "" | "enabled" => region.region.clone(),
-        state => format!("{} ({state})", region.region),
+    match (&*region.administrative, region.weight_percent) {
+        ("" | "enabled", 100..) => region.region.clone(),
+        ("" | "enabled", percent) => format!("{} (weight {percent}%)", region.region),
+        (state, _) => format!("{} ({state})", region.region),
     }
 }
 
 /// `enabled`, `drained`, `enabled 50%`, `forced-up 50%`.
-fn operator_cell(instance: &InstanceStatus) -> String {
-    match instance.weight_percent {
+fn operator_cell(instance: &InstanceStatus, now: u64) -> String {
+    let state = match instance.weight_percent {
         100 => instance.administrative.clone(),
         percent => format!("{} {percent}%", instance.administrative),
+    };
+    match instance.answers_expire_at {
+        Some(at) => format!("{state}; {}", overrides::expiry(at, now)),
+        None => state,
     }
 }
 
@@ -146,7 +159,7 @@ fn instances(status: &Shown, now: u64) -> Table {
                     format!("instance/{}/{}", pool.name, instance.name),
                     instance.regions.join(" "),
                     instance.weight.to_string(),
-                    operator_cell(instance),
+                    operator_cell(instance, now),
                     address.address.to_string(),
                     format!("{}{}", address.verdict, if instance.frozen { " (frozen)" } else { "" }),
                 ];

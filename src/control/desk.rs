@@ -17,11 +17,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::drains;
 use super::files::Kept;
 use super::latches::{Latch, Latches};
-use super::overrides::{Compiled, Override, Overrides, Wish};
+use super::overrides::{Compiled, Left, Override, Overrides, ShownOverride, Wish};
 use super::store::{Lists, Store};
-use crate::fleet::{Family, Fleet};
+use super::world::World;
+use crate::fleet::Family;
 use crate::health::Operator;
 use crate::time::{Tick, unix_seconds};
 
@@ -175,6 +177,8 @@ struct Saving {
 pub(super) struct Desk {
     overrides: Overrides,
     compiled: Compiled,
+    /// Of each override: what it takes out and is given out nevertheless.
+    still_given: Vec<Vec<String>>,
     latches: Latches,
     /// Whether what is in force differs from what was written last or is being written.
     news: bool,
@@ -235,14 +239,22 @@ impl Desk {
     }
 
     /// Puts these in force; what they said before.
-    pub(super) fn set(&mut self, overrides: Overrides, fleet: &Fleet) -> Compiled {
+    pub(super) fn set(&mut self, mut overrides: Overrides, world: &World) -> Compiled {
+        overrides.follow(&self.overrides);
+        overrides.look_up(world.fleet());
         self.overrides = overrides;
-        self.recompile(fleet)
+        self.compile(world)
     }
 
     /// Matches all targets anew; what they said before.
-    pub(super) fn recompile(&mut self, fleet: &Fleet) -> Compiled {
-        let compiled = self.overrides.compile(fleet);
+    pub(super) fn recompile(&mut self, world: &World) -> Compiled {
+        self.overrides.look_up_anew(world.fleet());
+        self.compile(world)
+    }
+
+    fn compile(&mut self, world: &World) -> Compiled {
+        let compiled = self.overrides.compile(world.fleet(), world.services());
+        self.still_given = drains::still_given(world, &self.overrides, &compiled);
         mem::replace(&mut self.compiled, compiled)
     }
 
@@ -345,8 +357,17 @@ impl Desk {
         self.applied.push((reply, applied));
     }
 
+    /// The overrides, each with what is left of what it takes out.
+    pub(super) fn shown(&self) -> Vec<ShownOverride> {
+        let left = self.overrides.expiries().zip(&self.still_given).map(|(expire_at, still_given)| {
+            expire_at.map(|expire_at| Left { expire_at, still_given: still_given.clone() })
+        });
+        self.overrides.iter().cloned().zip(left).map(|(of, left)| ShownOverride { of, left }).collect()
+    }
+
     /// All that was applied is served.
-    pub(super) fn acknowledge(&mut self) {
+    pub(super) fn acknowledge(&mut self, world: &World) {
+        self.overrides.served(unix_seconds(), |of| drains::caches_hold_s(world, &of.target).unwrap_or(0));
         self.applied.drain(..).for_each(|(reply, applied)| answer(reply, Ok(applied)));
     }
 

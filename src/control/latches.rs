@@ -83,7 +83,7 @@ impl Latches {
 
     /// Removes one; whether it was there.
     pub(super) fn remove(&mut self, service: &str, region: &str, family: Family) -> bool {
-        self.since.remove(&key(service, region, family)).is_some()
+        !self.since.is_empty() && self.since.remove(&key(service, region, family)).is_some()
     }
 
     /// Those whose service and region match these names, in which `*` stands for any characters.

@@ -10,6 +10,7 @@
 mod agenda;
 pub mod desk;
 mod doubt;
+mod drains;
 pub mod explain;
 mod files;
 mod index;
@@ -34,7 +35,7 @@ use tokio::time::Instant;
 use crate::probe::Report;
 use crate::time;
 pub use desk::{Applied, Order, Refusal, RefusalCode, What};
-pub use overrides::{Action, Override, Wish};
+pub use overrides::{Action, Override, ShownOverride, Wish};
 pub use state::State;
 pub use status::Status;
 pub use store::Store;
@@ -61,7 +62,7 @@ pub enum Change {
     /// The operator overrides what checks say, or ends that; answered when it is on the disk and served.
     Override(Box<Order>),
     /// Which overrides are in force; changes nothing.
-    Overrides(oneshot::Sender<Vec<Override>>),
+    Overrides(oneshot::Sender<Vec<ShownOverride>>),
 }
 
 /// Where changes go.

@@ -297,7 +297,7 @@ impl State {
             }
             Change::Override(order) => self.order(*order, now),
             Change::Overrides(reply) => {
-                let _ = reply.send(self.desk.overrides().iter().cloned().collect());
+                let _ = reply.send(self.desk.shown());
             }
         }
     }
@@ -405,6 +405,7 @@ impl State {
             let judged = self.world.judge(layout, self.health(now), Some(self.standings.get(layout)));
             self.stand(layout, judged, now);
         }
+        self.judge_apart(&touched, now);
         let is_new = std::mem::take(&mut self.is_new);
         let snapshot = self.world.freeze(self.standings.clone(), self.serial);
         self.retired.push(self.published.swap(Arc::new(snapshot)));
@@ -412,7 +413,7 @@ impl State {
             notes.judged(&self.standings);
         }
         self.settle();
-        self.desk.acknowledge();
+        self.desk.acknowledge(&self.world);
         self.desk.keep_up(now);
         if is_new {
             let watched = self.world.watched().iter().copied();
@@ -480,7 +481,7 @@ impl State {
         let steering = &self.world.steering;
         for service in layouts.into_iter().flat_map(|layout| self.world.services_of(layout)) {
             let (index, steered) = (service.0 as usize, steering.service(service));
-            let now = Family::BOTH.map(|family| walk::is_all_down(steering, &self.standings, steered, family));
+            let now = Family::BOTH.map(|family| walk::is_all_down(steering, &self.standings, service, family));
             let before = std::mem::replace(&mut self.failing_open[index], now);
             let name = &steered.configured.name;
             let (before, now) = (before.contains(&true), now.contains(&true));
@@ -563,7 +564,7 @@ impl State {
         self.failing_open = next.services.iter().map(|before| fails_open(before).unwrap_or_default()).collect();
         let world = std::mem::replace(&mut self.world, Arc::clone(&next.world));
         let standings = std::mem::replace(&mut self.standings, std::mem::take(&mut next.standings));
-        self.desk.recompile(self.world.fleet());
+        self.desk.recompile(&self.world);
         self.frozen = self.freeze();
         self.hold(&held, &next.targets);
         self.note_held();
@@ -596,7 +597,7 @@ impl State {
             standings: &self.standings,
             failing_open: &self.failing_open,
             doubts: &self.doubts,
-            overrides: self.desk.overrides(),
+            overrides: self.desk.shown(),
             latches: self.desk.latches(),
             compiled: self.desk.compiled(),
             now,

@@ -10,7 +10,7 @@ use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, PoolId, TargetI
 use crate::geo;
 use crate::health::group::{Before, Judge, Members, Others, Rule, Standing};
 use crate::health::presence::Return;
-use crate::health::{Operator, Verdict};
+use crate::health::{Operator, Said, Verdict};
 use crate::metrics::Tally;
 use crate::probe::Check;
 use crate::snapshot::{Settings, Snapshot};
@@ -86,7 +86,7 @@ impl Health<'_> {
     const NONE: Health<'static> = Health {
         verdicts: &[],
         down: &[],
-        operator: Operator { instances: &[], regions: &[] },
+        operator: Operator { instances: &[], regions: &[], service: Said::NOTHING },
         held: &[],
         recovered: &[],
         grace_over: false,
@@ -230,15 +230,18 @@ impl World {
             })
         };
         let mut standings: Vec<[Standing; 2]> = layout.groups.iter().enumerate().map(of_group).collect();
-        let frozen: Vec<bool> = layout.groups.iter().map(|group| self.holds(held, group)).collect();
+        let around = |group: &Group| (self.holds(held, group), operator.begin_at(&group.regions));
+        let around: Vec<(bool, u16)> = layout.groups.iter().map(around).collect();
         for family in Family::BOTH.map(|family| family as usize) {
             let able = |group: &[Standing; 2]| (group[family].serves(), group[family].replaces());
             let able: Vec<(bool, bool)> = standings.iter().map(able).collect();
             let serving = able.iter().filter(|(serves, _)| *serves).count();
-            let replacing = able.iter().filter(|(_, replaces)| *replaces).count();
-            for ((group, (serves, replaces)), &frozen) in standings.iter_mut().zip(able).zip(&frozen) {
-                let (serve, replace) = (serving > usize::from(serves), replacing > usize::from(replaces));
-                group[family].settle(Others { serve, replace, frozen }, how, now);
+            let replaced = |at: usize| {
+                layout.companions.get(at).is_some_and(|others| others.iter().any(|&other| able[other as usize].1))
+            };
+            for (at, (group, &(frozen, begin_percent))) in standings.iter_mut().zip(&around).enumerate() {
+                let (serve, replace) = (serving > usize::from(able[at].0), replaced(at));
+                group[family].settle(Others { serve, replace, frozen, begin_percent }, how, now);
             }
         }
         let needs = Needs { hashes: &self.hashes, rotates: layout.rotates };
@@ -320,6 +323,11 @@ impl World {
         let has =
             |&id: &LayoutId| self.steering.layout(id).groups.iter().any(|group| group.members.iter().any(|&m| is(m)));
         self.all_layouts().filter(has).collect()
+    }
+
+    /// Names and pools of all services, by `ServiceId`.
+    pub fn services(&self) -> impl Iterator<Item = (&str, PoolId)> + Clone {
+        self.steering.services.iter().map(|one| (&*one.configured.name, one.configured.service.pool))
     }
 
     /// The layouts that are watched, and those of `pools`.

@@ -50,6 +50,8 @@ pub struct Standing {
     pub stays: u32,
     /// The share of clients that it serves, of 2^32.
     pub share: u32,
+    /// The same of those whose order begins with it: fewer where the operator gave it a weight (SPEC 8.2).
+    pub begins: u32,
     /// When it is to be judged again though nothing else changes; `None` = never.
     pub due: Option<Tick>,
 }
@@ -63,6 +65,8 @@ pub struct Others {
     pub replace: bool,
     /// Whether verdicts of its own are held, so that what is seen of it is not what is so.
     pub frozen: bool,
+    /// Of the clients whose order begins with it, the part that begins there by the operator's will, in percent.
+    pub begin_percent: u16,
 }
 
 /// When a group is able to serve.
@@ -248,6 +252,10 @@ impl Standing {
         let seen = Seen { available: self.available, unknown, alone: !others.serve, latches };
         self.presence = self.presence.next(seen, how, now);
         self.share = self.presence.share(how, now).min(self.stays);
+        self.begins = match others.begin_percent {
+            100.. => self.share,
+            percent => self.share.min(share_of(percent.into(), 100)),
+        };
         self.due = [self.due, self.presence.due(how, now)].into_iter().flatten().min();
     }
 }
@@ -300,7 +308,7 @@ mod tests {
 
     /// `i0:3 i1:1 / i0:3 +`: eligible with their weights, allowed, available.
     fn with_operator(weights: &[u32], verdicts: &[Verdict], said: &[Said]) -> String {
-        let (fleet, operator) = (fleet(weights), Operator { instances: said, regions: &[] });
+        let (fleet, operator) = (fleet(weights), Operator { instances: said, ..Operator::default() });
         let members: Vec<InstanceId> = (0..weights.len() as u32).map(InstanceId).collect();
         let judge = Judge { fleet: &fleet, verdicts, down: &[], operator, grace_over: true, now: Tick(0) };
         let standing = judge.judge(all(&members), Family::V4, Rule::Threshold(5000), None);

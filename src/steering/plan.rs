@@ -137,6 +137,8 @@ pub struct Layout {
     /// The only service that it is for, where regions that are lost stay out of each service until they are resumed there
     /// (`failback = "manual"`): they are in use or not service by service. `None` = services of the same needs share it.
     pub service: Option<ServiceId>,
+    /// Where it is for a service alone: by group, the others that some client of it may be sent to instead.
+    pub companions: Box<[Box<[u32]>]>,
 }
 
 /// Instances that one step of an order may serve from.
@@ -183,6 +185,17 @@ pub struct Orders {
     pub table: RangeMap<u32>,
     /// Distinct orders.
     pub orders: Vec<Order>,
+}
+
+impl Orders {
+    /// The other groups that stand in an order with this one.
+    fn companions(&self, group: u32) -> Box<[u32]> {
+        let with = self.orders.iter().filter(|order| order.groups.contains(&group));
+        let mut others: Vec<u32> = with.flat_map(|order| order.groups.iter().copied()).collect();
+        others.sort_unstable();
+        others.dedup();
+        others.into_iter().filter(|&other| other != group).collect()
+    }
 }
 
 /// Groups, most wanted first.
@@ -314,7 +327,10 @@ impl Compiler<'_> {
         let layout = self.layout_of(id, &service);
         let orders = self.orders_of(&service, layout);
         let name: Arc<str> = service.name.to_plain().to_ascii_lowercase().into();
-        let Layout { groups, serves, rotates, .. } = &mut self.layouts[layout.0 as usize];
+        let Layout { groups, serves, rotates, service: own, companions, .. } = &mut self.layouts[layout.0 as usize];
+        if own.is_some() {
+            *companions = (0..groups.len() as u32).map(|group| orders.companions(group)).collect();
+        }
         *rotates |= service.manner.balance == Balance::RoundRobin;
         let serves = *serves;
         self.room.groups = self.room.groups.max(groups.len());
@@ -345,7 +361,8 @@ impl Compiler<'_> {
         });
         let id = LayoutId(self.layouts.len() as u32);
         let (pool, spill) = (service.pool, service.spill);
-        self.layouts.push(Layout { pool, groups, serves, rotates: false, spill, service: own });
+        let companions = Box::default();
+        self.layouts.push(Layout { pool, groups, serves, rotates: false, spill, service: own, companions });
         self.layout_ids.insert(key, id);
         id
     }

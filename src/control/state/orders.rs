@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use super::super::desk::{Applied, Order, Plan, Refusal, RefusalCode, What};
+use super::super::drains;
 use super::super::files::Kept;
 use super::super::journal::{Kind, Record};
 use super::super::latches::Latches;
@@ -16,11 +17,13 @@ use super::super::world::Health;
 use super::State;
 use crate::fleet::{Family, InstanceId, TargetId};
 use crate::health::Verdict;
-use crate::steering::{LayoutId, walk};
+use crate::steering::{LayoutId, ServiceId, Standings, Table, walk};
 use crate::time::{Tick, unix_seconds};
 
 /// Most instances that an answer to an order names.
 const MOST_NAMED: usize = 1000;
+/// A bit of the version of rosters that a service has to itself.
+const APART: u64 = 1 << 60;
 /// Most services that a refusal names in one line.
 const MOST_NAMED_IN_A_LINE: usize = 10;
 
@@ -50,7 +53,7 @@ impl State {
 
     /// What an order comes to.
     fn plan(&self, what: &What, force: bool, now: Tick) -> Result<Plan, Refusal> {
-        let (overrides, mut applied, line) = self.desk.overrides().ordered(what, now)?;
+        let (mut overrides, mut applied, line) = self.desk.overrides().ordered(what, now)?;
         let target = what.target();
         if let What::Unlatch { service, region, .. } = what {
             let lifted = self.lifted(service, region)?;
@@ -58,12 +61,14 @@ impl State {
             let target = format!("service/{service}");
             return Ok(Plan { overrides, lifted, applied, target, line });
         }
-        let named = self.named(target);
+        let named = drains::named(&self.world, target);
         if named.is_empty() && matches!(what, What::Set(_)) && !force {
             let hint = "see `waymark status` for names; --force keeps it for instances that are configured later";
-            return Err(Refusal::new(RefusalCode::NotFound, format!("{target} names no instance"), Some(hint)));
+            let noun = if target.starts_with("service/") { "service" } else { "instance" };
+            return Err(Refusal::new(RefusalCode::NotFound, format!("{target} names no {noun}"), Some(hint)));
         }
-        let compiled = overrides.compile(self.world.fleet());
+        overrides.look_up(self.world.fleet());
+        let compiled = overrides.compile(self.world.fleet(), self.world.services());
         applied.lost = self.loses(&compiled, now);
         if !applied.lost.is_empty() && !force {
             return Err(last_available(applied.lost));
@@ -72,38 +77,71 @@ impl State {
         Ok(Plan { overrides, lifted: Latches::default(), applied, target: target.into(), line })
     }
 
-    fn named(&self, target: &str) -> Vec<InstanceId> {
-        let fleet = self.world.fleet();
-        if target == "all" { (0..fleet.instances.len() as u32).map(InstanceId).collect() } else { fleet.named(target) }
-    }
-
     /// The services that `next` would leave without the last region or instance that they have now (SPEC 8.2).
     fn loses(&self, next: &Compiled, now: Tick) -> Vec<String> {
-        let touched = self.differing(next, self.desk.compiled());
-        let judged = |operator| {
-            let health = Health { operator, ..self.health(now) };
+        let touched: BTreeSet<LayoutId> = self.differing(next, self.desk.compiled()).into_iter().collect();
+        let judged = |compiled: &Compiled| {
+            let health = Health { operator: compiled.operator(), ..self.health(now) };
             let mut table = self.standings.clone();
             for &layout in &touched {
                 table.set(layout, self.world.judge(layout, health, Some(self.standings.get(layout))));
             }
+            table.set_apart(self.apart(&table, compiled, &touched, now));
             table
         };
-        let (before, after) = (judged(self.desk.operator()), judged(next.operator()));
+        let (before, after) = (judged(self.desk.compiled()), judged(next));
         let steering = &self.world.steering;
         let services = touched.iter().flat_map(|&layout| self.world.services_of(layout));
-        let steered = services.map(|id| steering.service(id));
-        let losing = steered.filter(|steered| {
-            Family::BOTH.into_iter().any(|family| walk::takes_last(steering, &before, &after, steered, family))
+        let losing = services.filter(|&id| {
+            Family::BOTH.into_iter().any(|family| walk::takes_last(steering, &before, &after, id, family))
         });
-        losing.map(|steered| steered.configured.name.to_string()).collect()
+        losing.map(|id| steering.service(id).configured.name.to_string()).collect()
+    }
+
+    /// The standings of services of which overrides say something, over those of their layouts in `table`; where nothing
+    /// was touched, as they are.
+    fn apart(
+        &self,
+        table: &Table,
+        compiled: &Compiled,
+        touched: &BTreeSet<LayoutId>,
+        now: Tick,
+    ) -> Vec<(ServiceId, Standings)> {
+        let of_service = |id: ServiceId| {
+            let layout = self.world.steering.service(id).layout;
+            let known = self.standings.apart(id);
+            if let Some(known) = known.filter(|_| !touched.contains(&layout)) {
+                return (id, known.clone());
+            }
+            // Rotations must not take its rosters for those of its layout.
+            let serial = self.serial | APART;
+            let health = Health { operator: compiled.operator_for(id), serial, ..self.health(now) };
+            (id, self.world.judge(layout, health, Some(known.unwrap_or_else(|| table.get(layout)))))
+        };
+        compiled.services().map(of_service).collect()
+    }
+
+    /// Judges the services of which overrides say something, where their layouts were touched.
+    pub(super) fn judge_apart(&mut self, touched: &BTreeSet<LayoutId>, now: Tick) {
+        if !self.standings.has_apart() && self.desk.compiled().services().next().is_none() {
+            return;
+        }
+        let apart = self.apart(&self.standings, self.desk.compiled(), touched, now);
+        for (id, standings) in &apart {
+            if let Some(due) = standings.due() {
+                self.agenda.hasten(self.world.steering.service(*id).layout, due);
+            }
+        }
+        self.standings.set_apart(apart);
     }
 
     /// Names what a target names, and who holds it.
     fn tell_of(&self, named: &[InstanceId], overrides: &Overrides, compiled: &Compiled, applied: &mut Applied) {
         let fleet = self.world.fleet();
         applied.instances = named.iter().take(MOST_NAMED).map(|&id| fleet.instance_path(id)).collect();
-        if applied.set.as_ref().is_some_and(|set| set.action.removes()) {
-            applied.caches_hold_s = self.caches_hold_s(named);
+        if applied.set.as_ref().is_some_and(Override::removes) {
+            applied.caches_hold_s =
+                applied.set.as_ref().and_then(|set| drains::caches_hold_s(&self.world, &set.target));
             return;
         }
         if applied.set.as_ref().is_some_and(|set| set.action == Action::Freeze) {
@@ -112,16 +150,8 @@ impl State {
         let all: Vec<&Override> = overrides.iter().collect();
         let out = named.iter().filter(|id| compiled.operator().of(**id, fleet.instance(**id), &[]).state.removes());
         let by: BTreeSet<usize> = out.flat_map(|&id| compiled.winners(fleet, id)).collect();
-        let holds = by.into_iter().map(|at| all[at]).filter(|of| of.action.removes());
+        let holds = by.into_iter().map(|at| all[at]).filter(|of| of.removes());
         applied.held_by = holds.cloned().collect();
-    }
-
-    /// The longest time that a cache may keep answers with one of these instances, seconds.
-    fn caches_hold_s(&self, named: &[InstanceId]) -> Option<u32> {
-        let named: BTreeSet<InstanceId> = named.iter().copied().collect();
-        let layouts = self.world.layouts_with(|id| named.contains(&id));
-        let services = layouts.into_iter().flat_map(|layout| self.world.services_of(layout));
-        services.map(|service| self.world.steering.service(service).manner.ttl).max()
     }
 
     /// Whether an order is being written.
@@ -145,7 +175,7 @@ impl State {
             self.resume(&plan.lifted, now);
             self.desk.acknowledge_later(reply, plan.applied);
             if !self.is_dirty() {
-                self.desk.acknowledge();
+                self.desk.acknowledge(&self.world);
             }
         }
         while let Some(order) = self.desk.next() {
@@ -175,7 +205,7 @@ impl State {
     }
 
     fn put_in_force(&mut self, overrides: Overrides) {
-        let before = self.desk.set(overrides, self.world.fleet());
+        let before = self.desk.set(overrides, &self.world);
         let touched = self.differing(&before, self.desk.compiled());
         self.touched.extend(touched);
         self.thaw();
@@ -184,7 +214,7 @@ impl State {
 
     /// The layouts of which some override says something.
     pub(super) fn overridden(&self) -> Vec<LayoutId> {
-        if self.desk.operator().is_silent() {
+        if self.desk.compiled().is_silent() {
             Vec::new()
         } else {
             self.differing(self.desk.compiled(), &Compiled::default())
@@ -193,7 +223,13 @@ impl State {
 
     /// The layouts of which these overrides say different things.
     fn differing(&self, a: &Compiled, b: &Compiled) -> Vec<LayoutId> {
-        self.world.layouts_with(|id| a.differs(b, self.world.fleet(), id))
+        let services = a.differing_services(b).into_iter();
+        let of_services = services.map(|id| self.world.steering.service(id).layout);
+        let mut layouts: Vec<LayoutId> =
+            self.world.layouts_with(|id| a.differs(b, self.world.fleet(), id)).into_iter().chain(of_services).collect();
+        layouts.sort_unstable();
+        layouts.dedup();
+        layouts
     }
 
     /// Whether the verdict of a target is held.
