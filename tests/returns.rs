@@ -255,3 +255,23 @@ fn a_region_that_sheds_may_return_and_overflow() {
     node.down("instance/web/eu-3");
     assert!((share(&answers(&mut node).0) - 0.25).abs() < 0.03, "no more than it can bear");
 }
+
+/// SPEC 3.5: with `failback = "manual"` a region that was lost has no clients, however well it is, and answers need not
+/// tell them apart; where nobody else is left, it serves all of them.
+#[test]
+fn a_latched_region_serves_nobody_while_another_can() {
+    let manual = CONFIGURATION.replace("check = \"web\"\n", "check = \"web\"\nfailback = \"manual\"\n");
+    let mut node = node(&manual);
+    assert_eq!(answers(&mut node), (vec![1; CLIENTS as usize], 0));
+    node.down("region/eu");
+    node.up("region/eu");
+    node.wait(Duration::from_secs(86_400));
+    assert_eq!(answers(&mut node), (vec![2; CLIENTS as usize], 0));
+    assert!(explained(&node).contains("eu: latched out until it is resumed"), "{}", explained(&node));
+    node.down("region/us");
+    assert_eq!(answers(&mut node).0, vec![3; CLIENTS as usize]);
+    node.down("region/ap");
+    assert_eq!(answers(&mut node), (vec![1; CLIENTS as usize], 0), "nobody else is left");
+    node.up("region/ap");
+    assert_eq!(answers(&mut node), (vec![3; CLIENTS as usize], 0), "it was the last, so it is not latched");
+}

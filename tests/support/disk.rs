@@ -15,7 +15,13 @@ pub(crate) struct SmallDisk<'s> {
     folder: PathBuf,
     /// Keeps the namespace.
     holder: Child,
+    /// What `nsenter` needs beside that.
+    enter: &'static [&'static str],
 }
+
+/// What `unshare` and `nsenter` are told: as root, and as a user who may have a name space in which he is root.
+const WAYS: [(&[&str], &[&str]); 2] =
+    [(&["--mount"], &["--mount"]), (&["--map-root-user", "--mount"], &["--user", "--preserve-credentials", "--mount"])];
 
 /// Mounts, says so, and waits until nobody reads it any more.
 const HOLD: &str = r#"mkdir -p "$1" && mount -t tmpfs -o "size=$2" tmpfs "$1" && echo mounted && exec sleep 900"#;
@@ -27,26 +33,28 @@ impl<'s> SmallDisk<'s> {
             return None;
         }
         let folder = site.path(folder);
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", HOLD, "sh"]).arg(&folder).arg(size);
-        let mut holder = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("unshare starts");
-        let mut line = String::new();
-        let said = BufReader::new(holder.stdout.take().expect("piped")).read_line(&mut line);
-        if said.is_err() || line.trim() != "mounted" {
+        for (unshare, enter) in WAYS {
+            let mut command = Command::new("unshare");
+            command.args(unshare).args(["sh", "-c", HOLD, "sh"]).arg(&folder).arg(size);
+            let mut holder = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("unshare starts");
+            let mut line = String::new();
+            let said = BufReader::new(holder.stdout.take().expect("piped")).read_line(&mut line);
+            if said.is_ok() && line.trim() == "mounted" {
+                return Some(SmallDisk { site, folder, holder, enter });
+            }
             let _ = holder.kill();
             let _ = holder.wait();
-            assert!(std::env::var_os("WAYMARK_REQUIRE_TOOLS").is_none(), "no right to mount a tmpfs");
-            say("ignored: needs root");
-            return None;
         }
-        Some(SmallDisk { site, folder, holder })
+        assert!(std::env::var_os("WAYMARK_REQUIRE_TOOLS").is_none(), "no right to mount a tmpfs");
+        say("ignored: needs root");
+        None
     }
 
     /// A command that sees the disk.
     fn inside(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.env_remove("WAYMARK_CONFIG").env_remove("WAYMARK_LOG").env_remove("SUDO_USER");
-        command.arg("--mount").arg(format!("--target={}", self.holder.id()));
+        command.args(self.enter).arg(format!("--target={}", self.holder.id()));
         command
     }
 
