@@ -289,6 +289,56 @@ async fn a_freeze_holds_verdicts_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_service_stays_overridden_alone_over_a_reload() {
+    /// How many instances a service may hand out, by name.
+    fn allowed(fixture: &Fixture, name: &str) -> usize {
+        let snapshot = fixture.published.load();
+        let services = (0..).map(ServiceId).zip(&snapshot.steering.services);
+        let (id, steered) = services.into_iter().find(|(_, one)| &*one.configured.name == name).expect("the service");
+        let standings = snapshot.standings.of(id, steered.layout);
+        (0..2).filter_map(|at| standings.get(at, Family::V4)).map(|one| one.allowed.entries.len()).sum()
+    }
+    let also = "[services.\"also.example.com\"]\npool = \"one\"\nsteer = \"failover\"\norder = [\"a\", \"b\"]\n";
+    let config = format!("{CONFIG}\n{also}");
+    let mut fixture = Fixture::of(&config);
+    (0..5).for_each(|target| fixture.observe(target, "p"));
+    let lost = fixture.force("drain service/one.example.com").await.lost;
+    assert_eq!(lost, ["one.example.com"], "the other one over its layout loses nothing");
+    let both = |fixture: &Fixture| (allowed(fixture, "one.example.com"), allowed(fixture, "also.example.com"));
+    assert_eq!(both(&fixture), (0, 4));
+    fixture.observe(0, "ff");
+    assert_eq!((both(&fixture), fixture.standing().as_str()), ((0, 4), "1/2+ 2/2+"));
+    // Services in another order have other numbers.
+    let (head, services) = CONFIG.split_once("[services.").expect("services");
+    fixture.reload(&format!("{head}{also}[services.{services}"), Tick(fixture.now));
+    assert_eq!(both(&fixture), (0, 4));
+    fixture.force("enable service/*").await;
+    assert_eq!(both(&fixture), (4, 4));
+    assert!(!fixture.published.load().standings.has_apart());
+}
+
+/// A service hands out what stands in for it with its own TTL, also along a chain.
+#[tokio::test]
+async fn caches_hold_what_stood_in_for_others() {
+    let standing_in = "[services.\"three.example.com\"]\npool = \"two\"\nttl = \"60s\"\n\
+        when-all-down = { service = \"one.example.com\" }\n\
+        [services.\"four.example.com\"]\npool = \"two\"\nttl = \"300s\"\n\
+        when-all-down = { service = \"three.example.com\" }\n";
+    let mut fixture = Fixture::of(&format!("{CONFIG}\n{standing_in}"));
+    (0..5).for_each(|target| fixture.observe(target, "p"));
+    for (order, hold_s) in [
+        ("drain instance/one/a1", Some(300)),
+        ("drain service/one.example.com", Some(300)),
+        ("drain service/four.example.com", Some(300)),
+        ("drain service/two.example.com", Some(30)),
+        ("drain pool/later", None),
+        ("force-up region/a", None),
+    ] {
+        assert_eq!(fixture.force(order).await.caches_hold_s, hold_s, "{order}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_written_is_not_done() {
     let mut fixture = Fixture::new();
     for target in 0..5 {
