@@ -1,16 +1,16 @@
 //! Overrides of the operator (SPEC 8.2) on the real binary: the commands, the answers that follow, what survives kill -9.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::support::backend::Backends;
 use crate::support::client;
+use crate::support::control::{self, ask, try_ask};
 use crate::support::server::Server;
 use crate::support::site::Site;
 use crate::support::{until, until_so};
@@ -30,7 +30,10 @@ fn run(site: &Site, arguments: &[&str], code: i32) -> String {
 fn overrides(site: &Site) -> Vec<Value> {
     let text = run(site, &["overrides", "--json"], 0);
     let listed: Value = serde_json::from_str(&text).expect("JSON");
-    listed["overrides"].as_array().expect("a list").clone()
+    let mut listed = listed["overrides"].as_array().expect("a list").clone();
+    // What time makes of them is no part of them.
+    listed.iter_mut().filter_map(Value::as_object_mut).for_each(|of| drop(of.remove("left")));
+    listed
 }
 
 /// All addresses that a client in Europe gets, over some draws.
@@ -170,6 +173,127 @@ fn an_override_ends_by_itself() {
     server.wait_logged(&["override has ended", "region/eu-west"]);
 }
 
+/// For how long answers of before may be kept is told, and whether something that was drained is given out nevertheless.
+#[test]
+fn a_drain_says_when_the_last_answers_expire() {
+    let site = Site::unchecked();
+    site.edit("us-1 = {", "eu-9 = { region = \"us-east\", address = \"127.0.11.2\" }\nus-1 = {");
+    let server = site.start();
+    let before = unix_seconds();
+    run(&site, &["drain", "instance/web/eu-1"], 0);
+    let after = unix_seconds();
+    let left = |target: &str| {
+        let all = server.status()["overrides"].as_array().expect("a list").clone();
+        let one = all.into_iter().find(|of| of["target"] == target).expect("the override");
+        (one["left"]["expire_at"].as_u64(), one["left"]["still_given"].to_string())
+    };
+    let (expire_at, still_given) = left("instance/web/eu-1");
+    let expire_at = expire_at.expect("a time");
+    // The longest TTL is 5 s; a second goes for the one that has begun.
+    assert!((before + 6..=after + 6).contains(&expire_at), "{expire_at}, drained between {before} and {after}");
+    assert_eq!(still_given, "[]");
+    let text = run(&site, &["overrides"], 0);
+    let shown = |text: &str| {
+        text.contains("drained; last answers expire") && text.contains("Z (in ")
+            || text.contains("answers have expired")
+    };
+    assert!(shown(&text), "{text}");
+    let text = run(&site, &["status"], 0);
+    let row = text.lines().find(|line| line.starts_with("instance/web/eu-1") || line.contains(" instance/web/eu-1 "));
+    assert!(row.is_some_and(shown), "{text}");
+    until_so("the end of the last TTL", || {
+        run(&site, &["overrides"], 0).contains("drained; last answers have expired")
+    });
+    assert!(unix_seconds() >= expire_at);
+
+    run(&site, &["drain", "instance/web/eu-2"], 0);
+    let (_, still_given) = left("instance/web/eu-2");
+    assert!(still_given.contains("127.0.11.2, as instance/web/eu-9"), "{still_given}");
+    let text = run(&site, &["overrides"], 0);
+    assert!(text.contains("still given out: 127.0.11.2, as instance/web/eu-9"), "{text}");
+    assert_eq!(left("instance/web/eu-1").0, Some(expire_at), "as it was");
+    run(&site, &["drain", "instance/web/us-*", "--force"], 0);
+    run(&site, &["enable", "instance/web/us-1"], 0);
+    assert!(left("instance/web/us-*").1.contains("instance/web/us-1, by a newer override"));
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
+}
+
+/// A service is overridden alone: others over the same pool do not feel it.
+#[test]
+fn a_service_is_overridden_alone() {
+    const DR: &str = "dr.gslb.example.com";
+    let site = Site::patient();
+    let mut backends = Backends::example(site.backends);
+    let server = site.start();
+    let text = run(&site, &["drain", "service/www.gslb.example.com"], 1);
+    assert!(text.contains("--force") && text.contains(WWW) && !text.contains(DR), "{text}");
+    let text = run(&site, &["drain", "service/mars.example.com", "--force"], 0);
+    assert!(text.contains("no service now"), "{text}");
+    assert!(run(&site, &["drain", "service/mars.example.com"], 2).contains("names no service"));
+    run(&site, &["drain", "service/WWW.gslb.example.com", "--force", "--reason", "moved"], 0);
+    assert_served(&server, &[], "nothing is permitted, so NODATA");
+    assert_eq!(server.addresses(DR, ""), ["127.0.12.1", "127.0.12.2"], "over the same pool");
+    assert_eq!(
+        server.metric(&format!("waymark_fail_open{{service=\"{WWW}\"}}")),
+        Some(0.0),
+        "on purpose is no failure"
+    );
+    let status = server.status();
+    let www = &status["services"][0];
+    assert_eq!((&www["administrative"], &www["overrides"][0]["why"]), (&json!("drained"), &json!("moved")));
+    assert!(run(&site, &["status"], 0).contains("service/www.gslb.example.com (drained)"));
+    run(&site, &["enable", "service/www.*"], 0);
+    assert_served(&server, &["127.0.11.1", "127.0.11.2"], "enabled by a newer glob");
+
+    run(&site, &["force-up", "service/www.*"], 0);
+    backends.kill(&["eu-1", "eu-2", "us-1"]);
+    server.wait_health("eu-1", "down");
+    server.wait_health("eu-2", "down");
+    until_so("us-1 is out of the others", || server.addresses(DR, "") == ["127.0.12.2"]);
+    assert_served(&server, &["127.0.11.1", "127.0.11.2"], "whatever checks say");
+    run(&site, &["drain", "instance/web/eu-1"], 0);
+    assert_served(&server, &["127.0.11.2"], "what removes wins across levels");
+    run(&site, &["overrides", "--remove", "service/WWW.gslb.example.com"], 0);
+    run(&site, &["overrides", "--remove", "service/www.*"], 0);
+    until_so("its checks count again", || served(&server) == BTreeSet::from(["127.0.12.2".into()]));
+
+    run(&site, &["freeze", "service/dr.*"], 0);
+    backends.kill(&["us-2"]);
+    server.wait_health("us-2", "down");
+    assert_eq!(server.addresses(DR, ""), ["127.0.12.2"], "verdicts of its pool are held");
+}
+
+/// SPEC 8.2: of the clients whose order begins with a region, a part begins at the next.
+#[test]
+fn a_region_sheds_clients() {
+    let site = Site::unchecked();
+    let server = site.start();
+    let text = run(&site, &["weight", "region/eu-west", "50%"], 0);
+    assert!(text.contains("weight 50% region/eu-west"), "{text}");
+    let region = |client: u32| {
+        let subnet = format!("203.0.113.{client}/32");
+        let regions: BTreeSet<String> = (0..3).map(|_| server.addresses(WWW, &subnet)[0][..8].to_owned()).collect();
+        assert_eq!(regions.len(), 1, "always on the same side: {regions:?}");
+        regions.into_iter().next()
+    };
+    let eu = (0..128).filter(|&client| region(client).as_deref() == Some("127.0.11")).count();
+    // Clients of one /24 are one client: `sticky` says how they are told apart.
+    assert!(eu == 0 || eu == 128, "{eu}");
+    assert!(run(&site, &["status"], 0).contains("eu-west (weight 50%)"));
+    assert_eq!(server.status()["services"][0]["regions"][0]["weight_percent"], 50);
+    run(&site, &["weight", "region/eu-west", "0%"], 0);
+    assert_eq!(region(1).as_deref(), Some("127.0.12"), "everybody begins at the next");
+    run(&site, &["drain", "region/us-east", "--force"], 0);
+    assert_ne!(region(1).as_deref(), Some("127.0.12"));
+    run(&site, &["drain", "region/ap-south", "--force"], 0);
+    assert_eq!(region(1).as_deref(), Some("127.0.11"), "there is no next");
+    run(&site, &["enable", "region/*"], 0);
+    assert_served(&server, &["127.0.11.1", "127.0.11.2"], "enabled");
+}
+
 #[test]
 fn the_last_one_needs_force() {
     let site = Site::unchecked();
@@ -194,12 +318,14 @@ fn exit_codes_tell_wrong_from_failed() {
         (&["drain"][..], "TARGET"),
         (&["drain", "eu-1"], "no target"),
         (&["drain", "all"], "all may be frozen, no more"),
-        (&["drain", "service/www.gslb.example.com"], "name its pool"),
+        (&["weight", "service/www.gslb.example.com", "50%"], "weights are of instances and regions"),
+        (&["weight", "pool/web", "50%"], "weights are of instances and regions"),
+        (&["drain", "service/www/x"], "no target"),
         (&["drain", "pool/web", "--for", "soon"], "soon"),
         (&["drain", "pool/web", "--for", "100ms"], "100ms"),
         (&["weight", "instance/web/eu-1", "50"], "50"),
         (&["weight", "instance/web/eu-1", "5000%"], "5000%"),
-        (&["weight", "region/eu-west", "50%"], "weights are of instances"),
+        (&["weight", "region/eu-west", "150%"], "0% to 100%"),
         (&["overrides", "--force"], "--remove"),
     ] {
         let text = run(&site, arguments, 2);
@@ -265,7 +391,7 @@ fn acknowledged_is_kept_when_killed_at_any_moment() {
     let mut acknowledged: Vec<String> = Vec::new();
     for round in 0..4 {
         let mut server = site.start();
-        until("the control socket", || UnixStream::connect(site.path("state/control")).ok());
+        until("the control socket", || control::connect(&site));
         let count = AtomicUsize::new(0);
         let give = |at: usize| {
             let target = format!("pool/later-{round}-{at}");
@@ -315,30 +441,11 @@ fn what_cannot_be_kept_is_refused() {
     run(&site, &["drain", "instance/web/eu-1"], 0);
 }
 
-/// Status and body of a request over the control socket.
-#[track_caller]
-fn ask(site: &Site, method: &str, path: &str, body: &str) -> (u16, Value) {
-    try_ask(site, method, path, body).expect("a response")
-}
-
-/// The same; `None` when there is none, or not all of it.
-fn try_ask(site: &Site, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
-    let mut stream = UnixStream::connect(site.path("state/control")).ok()?;
-    let length = body.len();
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}");
-    write!(stream, "{head}\r\n\r\n{body}").ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some((status, serde_json::from_str(body).ok()?))
-}
-
 #[test]
 fn the_api_answers_in_one_shape() {
     let site = Site::unchecked();
     let server = site.start();
-    until("the control socket", || UnixStream::connect(site.path("state/control")).ok());
+    until("the control socket", || control::connect(&site));
     let set = |target: &str, action: &str| json!({ "target": target, "action": action }).to_string();
     let long = "x".repeat(20_000);
     for (method, path, body, status, code) in [

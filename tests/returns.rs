@@ -197,3 +197,81 @@ fn an_instance_gets_its_weight_back_evenly() {
     node.wait(AFTER + 10 * TENTH);
     assert_eq!(part(&mut node), 1.0);
 }
+
+/// SPEC 8.2: `weight region/eu 70%` sends 30 % of the clients that would begin there to the next region.
+#[test]
+fn a_region_sheds_the_same_clients_always() {
+    let mut node = node(CONFIGURATION);
+    node.weigh("us", 50);
+    assert_eq!((share(&answers(&mut node).0), answers(&mut node).1), (1.0, 24), "nobody begins in us");
+    node.weigh("us", 100);
+    assert_eq!(answers(&mut node), (vec![1; CLIENTS as usize], 0), "nothing is shed");
+    let mut before = vec![1; CLIENTS as usize];
+    for percent in [100, 90, 70, 50, 20, 0] {
+        node.weigh("eu", percent);
+        let (now, scope) = answers(&mut node);
+        assert!((share(&now) - f64::from(percent) / 100.0).abs() < 0.03, "{} at {percent} %", share(&now));
+        assert_eq!(scope, if percent == 100 { 0 } else { 24 });
+        assert!(before.iter().zip(&now).all(|(before, now)| *before == 1 || *now == 2), "somebody came back");
+        assert_eq!(answers(&mut node).0, now, "the same clients");
+        before = now;
+    }
+    node.weigh("eu", 70);
+    assert!(explained(&node).contains("eu: shedding, 70% of its clients"), "{}", explained(&node));
+    let seventy = answers(&mut node).0;
+    // Nobody else can take them: whoever it is stays.
+    node.down("region/us");
+    node.down("region/ap");
+    assert_eq!(share(&answers(&mut node).0), 1.0);
+    node.up("region/us");
+    node.wait(AFTER + 10 * TENTH);
+    assert_eq!(answers(&mut node).0, seventy, "and the same ones go again");
+}
+
+/// Of what returns, overflows and sheds, the least share counts, of the same clients.
+#[test]
+fn a_region_that_sheds_may_return_and_overflow() {
+    let mut node = node(CONFIGURATION);
+    node.weigh("eu", 70);
+    let seventy = answers(&mut node).0;
+    node.down("region/eu");
+    node.up("region/eu");
+    node.wait(AFTER + 5 * TENTH);
+    let half = answers(&mut node).0;
+    assert!((share(&half) - 0.5).abs() < 0.05, "{}", share(&half));
+    assert!(
+        half.iter().zip(&seventy).all(|(now, then)| *now == 2 || *then == 1),
+        "those that are back are of the seventy"
+    );
+    node.wait(5 * TENTH);
+    assert_eq!(answers(&mut node).0, seventy);
+
+    let spilling = CONFIGURATION
+        .replace("steer = \"failover\"\n", "steer = \"failover\"\nspill = 1.0\n")
+        .replace("us-1 =", "eu-3 = { region = \"eu\", address = \"192.0.2.1\", check-port = 81, weight = 3 }\nus-1 =");
+    let mut node = self::node(&spilling);
+    node.weigh("eu", 50);
+    assert!((share(&answers(&mut node).0) - 0.5).abs() < 0.03);
+    node.down("instance/web/eu-3");
+    assert!((share(&answers(&mut node).0) - 0.25).abs() < 0.03, "no more than it can bear");
+}
+
+/// SPEC 3.5: with `failback = "manual"` a region that was lost has no clients, however well it is, and answers need not
+/// tell them apart; where nobody else is left, it serves all of them.
+#[test]
+fn a_latched_region_serves_nobody_while_another_can() {
+    let manual = CONFIGURATION.replace("check = \"web\"\n", "check = \"web\"\nfailback = \"manual\"\n");
+    let mut node = node(&manual);
+    assert_eq!(answers(&mut node), (vec![1; CLIENTS as usize], 0));
+    node.down("region/eu");
+    node.up("region/eu");
+    node.wait(Duration::from_secs(86_400));
+    assert_eq!(answers(&mut node), (vec![2; CLIENTS as usize], 0));
+    assert!(explained(&node).contains("eu: latched out until it is resumed"), "{}", explained(&node));
+    node.down("region/us");
+    assert_eq!(answers(&mut node).0, vec![3; CLIENTS as usize]);
+    node.down("region/ap");
+    assert_eq!(answers(&mut node), (vec![1; CLIENTS as usize], 0), "nobody else is left");
+    node.up("region/ap");
+    assert_eq!(answers(&mut node), (vec![3; CLIENTS as usize], 0), "it was the last, so it is not latched");
+}

@@ -197,6 +197,11 @@ impl Scrape {
         for (labels, standing) in self.regions() {
             level(&mut share, &labels, if standing.available { standing.share } else { 0.0 })?;
         }
+        let says = "1 while a region that was lost stays out of a service until it is resumed";
+        let mut latched = gauge(encoder, "region_latched", says)?;
+        for (labels, standing) in self.regions() {
+            level(&mut latched, &labels, f64::from(u8::from(standing.latched_since.is_some())))?;
+        }
         let mut open = gauge(encoder, "fail_open", "1 while a service is answered though all its instances are down")?;
         for service in &self.status.services {
             let failing = u8::from(!service.failing_open.is_empty());
@@ -210,7 +215,7 @@ impl Scrape {
         let actions = [Drain, Enable, ForceUp, ForceDown, Weight(0), Freeze];
         let mut overrides = gauge(encoder, "overrides", "Overrides by the operator that are in force, by action")?;
         for action in actions.map(Action::word) {
-            let count = self.status.overrides.iter().filter(|of| of.action.word() == action).count();
+            let count = self.status.overrides.iter().filter(|one| one.of.action.word() == action).count();
             level(&mut overrides, &[("action", action)], count as f64)?;
         }
         Ok(())

@@ -6,6 +6,7 @@
 //! | `GET /v1/overrides` | lists, oldest first |
 //! | `PUT /v1/overrides` | sets one; the body is a [`Wanted`] |
 //! | `DELETE /v1/overrides/TARGET` | ends those typed so; `?force=true` as in a body; `?only=freeze` only its freezes, of `all` any |
+//! | `DELETE /v1/overrides/service/NAME?only=latch&region=NAME` | lets a region serve again that was latched out of a service |
 //!
 //! A refusal is a [`Refusal`] as JSON, whatever its status.
 
@@ -24,7 +25,7 @@ use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
 use super::Api;
-use crate::control::{Action, Change, Order, Override, Refusal, RefusalCode, What, Wish};
+use crate::control::{Action, Change, Order, Refusal, RefusalCode, ShownOverride, What, Wish};
 
 /// Longest name of a user, in octets.
 const LONGEST_NAME: usize = 64;
@@ -33,7 +34,7 @@ const LONGEST_NAME: usize = 64;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
-    /// `instance/web/eu-1`, `pool/web`, `region/eu-*`; to be frozen `all`.
+    /// `instance/web/eu-1`, `pool/web`, `region/eu-*`, `service/www.example.com`; to be frozen `all`.
     pub target: String,
     /// `drain`, `enable`, `force-up`, `force-down`, `weight 50%`, `freeze`.
     pub action: Action,
@@ -55,7 +56,7 @@ pub struct Wanted {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Listed {
     /// Oldest first.
-    pub overrides: Vec<Override>,
+    pub overrides: Vec<ShownOverride>,
 }
 
 /// What may stand behind `DELETE /v1/overrides/TARGET`.
@@ -67,6 +68,8 @@ pub(super) struct Manner {
     who: Option<String>,
     #[serde(default)]
     only: Option<Only>,
+    #[serde(default)]
+    region: Option<String>,
 }
 
 /// Which overrides of a target.
@@ -74,6 +77,7 @@ pub(super) struct Manner {
 #[serde(rename_all = "kebab-case")]
 enum Only {
     Freeze,
+    Latch,
 }
 
 /// Who is at the other end of the control socket.
@@ -158,6 +162,10 @@ pub(super) async fn end(
     let who = peer.on_behalf(manner.who);
     let what = match manner.only {
         Some(Only::Freeze) => What::Resume { target, who },
+        Some(Only::Latch) => match manner.region {
+            Some(region) => What::Unlatch { service: target, region, who },
+            None => return refuse(&wrong("`only=latch` is of a service and a `region`".into())),
+        },
         None => What::End { target, who },
     };
     order(&api, what, manner.force).await

@@ -11,8 +11,10 @@ use super::{ControlArg, End, output};
 use crate::admin::client;
 use crate::admin::overrides::Wanted;
 use crate::config;
+use crate::control::latches::Latch;
+use crate::control::overrides::Left;
 use crate::control::overrides::percent;
-use crate::control::{Action, Applied, Override, Wish};
+use crate::control::{Action, Applied, Override, ShownOverride, Wish};
 use crate::time::unix_seconds;
 
 /// Most instances named in the answer of a command.
@@ -21,7 +23,7 @@ const MOST_NAMED: usize = 10;
 /// What an order says beside its action.
 #[derive(Args, Debug)]
 pub(super) struct Order {
-    /// instance/POOL/NAME, pool/NAME or region/NAME; * stands for any characters of a name
+    /// instance/POOL/NAME, pool/NAME, region/NAME or service/NAME; * stands for any characters of a name
     target: String,
     #[command(flatten)]
     manner: Manner,
@@ -49,9 +51,10 @@ struct Manner {
 /// What `waymark weight` says.
 #[derive(Args, Debug)]
 pub(super) struct Weight {
-    /// instance/POOL/NAME; * stands for any characters of a name
+    /// instance/POOL/NAME or region/NAME; * stands for any characters of a name
     target: String,
-    /// How much of the configured weight, from 0% (nothing) to 1000%
+    /// Of an instance: how much of its configured weight, from 0% (nothing) to 1000%. Of a region: how many of the clients
+    /// whose first choice it is begin there, from 0% to 100%; the others begin at their next region
     #[arg(value_name = "SHARE", value_parser = percent)]
     share: u16,
     #[command(flatten)]
@@ -61,7 +64,7 @@ pub(super) struct Weight {
 /// What `waymark freeze` says.
 #[derive(Args, Debug)]
 pub(super) struct Freeze {
-    /// all, instance/POOL/NAME, pool/NAME or region/NAME; * stands for any characters of a name
+    /// all, instance/POOL/NAME, pool/NAME, region/NAME or service/NAME (the instances of its pool); * stands for any characters of a name
     target: String,
     #[command(flatten)]
     manner: Manner,
@@ -70,9 +73,11 @@ pub(super) struct Freeze {
 /// What `waymark resume` says.
 #[derive(Args, Debug)]
 pub(super) struct Resume {
-    /// As it was typed to be frozen; all ends every freeze
+    /// As it was typed to be frozen; all ends every freeze. With a REGION: a service
     #[arg(default_value = "all")]
     target: String,
+    /// A region that is latched out of the service, so that it serves again; * stands for any characters of a name
+    region: Option<String>,
     #[command(flatten)]
     control: ControlArg,
     /// Print what was done as JSON
@@ -122,7 +127,14 @@ impl Freeze {
 
 impl Resume {
     pub(super) fn run(self) -> End {
-        self.control.end(&self.target, &[("only", "freeze")], self.json)
+        let Resume { target, region, control, json } = self;
+        match region {
+            None => control.end(&target, &[("only", "freeze")], json),
+            Some(region) => {
+                let name = target.strip_prefix("service/").unwrap_or(&target);
+                control.end(&format!("service/{name}"), &[("only", "latch"), ("region", &region)], json)
+            }
+        }
     }
 }
 
@@ -151,7 +163,7 @@ fn show(wanted: &Wanted, applied: &Applied, json: bool) {
         return output::json(applied);
     }
     let lasts = wanted.for_s.map_or(String::new(), |seconds| format!(" for {}", span(seconds)));
-    output::line(&format!("{} {}{lasts}: {}", wanted.action, wanted.target, named(&applied.instances)));
+    output::line(&format!("{} {}{lasts}: {}", wanted.action, wanted.target, named(&wanted.target, &applied.instances)));
     for of in &applied.held_by {
         output::line(&format!("some stay out, by another level: {of}"));
     }
@@ -159,13 +171,21 @@ fn show(wanted: &Wanted, applied: &Applied, json: bool) {
         output::line(&format!("caches may hand out answers of before for {} more", span(seconds.into())));
     }
     lost(applied);
+    doubt(applied);
+}
+
+fn doubt(applied: &Applied) {
+    if let Some(why) = &applied.not_durable {
+        output::line(&format!("in force, but a loss of power may undo it: {why}"));
+    }
 }
 
 /// `2 instances: web/eu-1 web/eu-2`.
-fn named(instances: &[String]) -> String {
+fn named(target: &str, instances: &[String]) -> String {
     let shown: Vec<&str> = instances.iter().take(MOST_NAMED).map(String::as_str).collect();
     let more = if instances.len() > shown.len() { " …" } else { "" };
     match instances.len() {
+        0 if target.starts_with("service/") => "no service now, those that will be named so".into(),
         0 => "no instance now, those that will be named so".into(),
         count => format!("{}: {}{more}", output::count(count, "instance"), shown.join(" ")),
     }
@@ -190,7 +210,7 @@ impl Overrides {
     }
 }
 
-fn print(overrides: &[Override]) {
+fn print(overrides: &[ShownOverride]) {
     if overrides.is_empty() {
         return output::line("no overrides: checks decide");
     }
@@ -199,20 +219,61 @@ fn print(overrides: &[Override]) {
 
 fn ended(applied: &Applied) {
     applied.ended.iter().for_each(|of| output::line(&format!("ended: {of}")));
+    for Latch { service, region, ipv6, .. } in &applied.resumed {
+        let family = if *ipv6 { "IPv6" } else { "IPv4" };
+        output::line(&format!("resumed: region/{region} serves service/{service} again ({family}), by region-ramp"));
+    }
     lost(applied);
+    doubt(applied);
 }
 
 /// A table of overrides, oldest first.
-pub(super) fn list(overrides: &[Override]) -> Table {
+pub(super) fn list(overrides: &[ShownOverride]) -> Table {
     let now = unix_seconds();
-    let mut table = table(&["OVERRIDE", "ACTION", "BY", "SINCE", "LEFT", "REASON"]);
-    for of in overrides {
+    let mut table = table(&["OVERRIDE", "ACTION", "BY", "SINCE", "LEFT", "REASON", "STATE"]);
+    for ShownOverride { of, left: rest } in overrides {
         let left = of.until.map_or_else(|| "no end".into(), |until| span(until.saturating_sub(now)));
         let since = span(now.saturating_sub(of.since));
         let why = if of.why.is_empty() { "-".into() } else { of.why.clone() };
-        table.add_row([of.target.clone(), of.action.to_string(), of.who.clone(), since, left, why]);
+        table.add_row([
+            of.target.clone(),
+            of.action.to_string(),
+            of.who.clone(),
+            since,
+            left,
+            why,
+            state(of, rest.as_ref(), now),
+        ]);
     }
     table
+}
+
+/// `drained; last answers expire 14:03:05Z (in 25s)`.
+fn state(of: &Override, left: Option<&Left>, now: u64) -> String {
+    let Some(Left { expire_at, still_given }) = left else { return "-".into() };
+    let word = match of.action {
+        Action::Weight(_) => of.action.to_string(),
+        action => action.said().state.word().into(),
+    };
+    let mut text = format!("{word}; {}", expiry(*expire_at, now));
+    if !still_given.is_empty() {
+        text.push_str(&format!("; still given out: {}", still_given.join("; ")));
+    }
+    text
+}
+
+/// `last answers expire 14:03:05Z (in 25s)`.
+pub(super) fn expiry(at: u64, now: u64) -> String {
+    match at.checked_sub(now) {
+        None | Some(0) => "last answers have expired".into(),
+        Some(left) => format!("last answers expire {} (in {})", clock(at), span(left)),
+    }
+}
+
+/// The time of day, in UTC.
+fn clock(unix: u64) -> String {
+    let of_day = unix % 86_400;
+    format!("{:02}:{:02}:{:02}Z", of_day / 3600, of_day / 60 % 60, of_day % 60)
 }
 
 impl ControlArg {

@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 
 use super::{ControlArg, End, output, overrides};
 use crate::admin::client;
-use crate::control::status::{CheckStatus, FamilyStatus, InstanceStatus, RegionStatus, Status as Shown};
+use crate::control::status::{CheckStatus, FamilyStatus, InstanceStatus, RegionStatus, ServiceStatus, Status as Shown};
 use crate::time::unix_seconds;
 
 /// Show services, regions and instances of the running server, with the health of each and its reason
@@ -63,14 +63,24 @@ fn print(status: &Shown) {
             "\ncheck/{check} is suspect: all its targets fail at once; verdicts are held for {left}"
         ));
     }
-    output::line(&format!("\n{}", services(status)));
+    output::line(&format!("\n{}", services(status, now)));
     output::line(&format!("\n{}", instances(status, now)));
     if !status.overrides.is_empty() {
         output::line(&format!("\n{}", overrides::list(&status.overrides)));
     }
 }
 
-fn services(status: &Shown) -> Table {
+fn gap(before: &str) -> &'static str {
+    if before.is_empty() { "" } else { "; " }
+}
+
+/// Since when a region is latched out, in some family.
+fn latched_since(region: &RegionStatus) -> Option<u64> {
+    let families = [&region.ipv4, &region.ipv6];
+    families.into_iter().flatten().filter_map(|family| family.latched_since).min()
+}
+
+fn services(status: &Shown, now: u64) -> Table {
     let mut table = table(&["SERVICE", "POOL", "REGION", "IPV4", "IPV6", ""]);
     for service in &status.services {
         let mut note = match &service.failing_open[..] {
@@ -78,8 +88,12 @@ fn services(status: &Shown) -> Table {
             families => format!("ALL DOWN for some clients ({}): answering by when-all-down", families.join(", ")),
         };
         for region in &service.regions {
+            if let Some(since) = latched_since(region) {
+                let (service, region, since) = (&service.name, &region.region, span(now.saturating_sub(since)));
+                note = format!("{note}{}out for {since} until `waymark resume {service} {region}`", gap(&note));
+            }
             table.add_row([
-                format!("service/{}", service.name),
+                service_cell(service),
                 service.pool.clone(),
                 region_cell(region),
                 family(region.ipv4.as_ref()),
@@ -91,25 +105,40 @@ fn services(status: &Shown) -> Table {
     table
 }
 
-/// `eu-west`, `eu-west (drained)`.
+/// `service/www.example.com`, `service/www.example.com (drained)`.
+fn service_cell(service: &ServiceStatus) -> String {
+    match &*service.administrative {
+        "" | "enabled" => format!("service/{}", service.name),
+        state => format!("service/{} ({state})", service.name),
+    }
+}
+
+/// `eu-west`, `eu-west (drained)`, `eu-west (weight 70%)`.
 fn region_cell(region: &RegionStatus) -> String {
-    match &*region.administrative {
-        "" | "enabled" => region.region.clone(),
-        state => format!("{} ({state})", region.region),
+    match (&*region.administrative, region.weight_percent) {
+        ("" | "enabled", 100..) => region.region.clone(),
+        ("" | "enabled", percent) => format!("{} (weight {percent}%)", region.region),
+        (state, _) => format!("{} ({state})", region.region),
     }
 }
 
 /// `enabled`, `drained`, `enabled 50%`, `forced-up 50%`.
-fn operator_cell(instance: &InstanceStatus) -> String {
-    match instance.weight_percent {
+fn operator_cell(instance: &InstanceStatus, now: u64) -> String {
+    let state = match instance.weight_percent {
         100 => instance.administrative.clone(),
         percent => format!("{} {percent}%", instance.administrative),
+    };
+    match instance.answers_expire_at {
+        Some(at) => format!("{state}; {}", overrides::expiry(at, now)),
+        None => state,
     }
 }
 
 fn family(family: Option<&FamilyStatus>) -> String {
     let Some(family) = family else { return "-".into() };
     let word = match family.share {
+        _ if family.latched_since.is_some() && family.available => "latched out".into(),
+        _ if family.latched_since.is_some() => "unavailable, latched out".into(),
         _ if !family.available => "unavailable".into(),
         share if share <= 0.0 => "waiting".into(),
         share if share < 1.0 => {
@@ -130,7 +159,7 @@ fn instances(status: &Shown, now: u64) -> Table {
                     format!("instance/{}/{}", pool.name, instance.name),
                     instance.regions.join(" "),
                     instance.weight.to_string(),
-                    operator_cell(instance),
+                    operator_cell(instance, now),
                     address.address.to_string(),
                     format!("{}{}", address.verdict, if instance.frozen { " (frozen)" } else { "" }),
                 ];

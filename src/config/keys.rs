@@ -513,7 +513,12 @@ pub(super) static POOL: Section = section(
             Is(r#""2m""#),
             "How long it then takes until all its clients are back, by client.",
         ),
-        later("failback", Is(r#""auto""#), "Whether a region returns by itself.", "available: auto"),
+        key(
+            "failback",
+            Kind::Choice { words: &["auto", "manual"], later: &[] },
+            Is(r#""auto""#),
+            "`manual`: a region that was lost stays out of a service until `waymark resume SERVICE REGION`.",
+        ),
         key(
             "instances",
             Kind::Custom { describe: "table: name = instance", check: pools::check_instances },

@@ -88,6 +88,7 @@ impl Builder<'_> {
             ramp: fields.duration("ramp").unwrap_or_default(),
             return_after: fields.duration("return-after").unwrap_or_default(),
             region_ramp: fields.duration("region-ramp").unwrap_or_default(),
+            manual_failback: fields.text("failback").as_deref() == Some("manual"),
         });
         self.places.pools.push(entry.key);
         self.warn_of_weights(id, fields, findings);

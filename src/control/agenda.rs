@@ -27,6 +27,13 @@ impl Agenda {
         }
     }
 
+    /// Notes when a layout is due, unless it is due before.
+    pub(super) fn hasten(&mut self, layout: LayoutId, due: Tick) {
+        if self.of.get(&layout).is_none_or(|&before| due < before) {
+            self.set(layout, Some(due));
+        }
+    }
+
     /// When the next is due.
     pub(super) fn next(&self) -> Option<Tick> {
         self.in_order.first().map(|(due, _)| *due)

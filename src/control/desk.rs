@@ -5,22 +5,32 @@
 //!       others wait ◄──────────────────── while one is saved ────────┘
 //! ```
 //! What cannot be written is refused and changes nothing. The control loop never waits for the disk.
+//!
+//! Latches (SPEC 3.5) come of what checks say, so nobody is there to be refused: they count at once, are written as soon
+//! as no other write is under way, and again and again where the disk takes nothing.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 use std::{future, io, mem};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::overrides::{Compiled, Override, Overrides, Wish};
-use super::store::Store;
-use crate::fleet::Fleet;
+use super::drains;
+use super::files::Kept;
+use super::latches::{Latch, Latches};
+use super::overrides::{Compiled, Left, Override, Overrides, ShownOverride, Wish};
+use super::store::{Lists, Store};
+use super::world::World;
+use crate::fleet::Family;
 use crate::health::Operator;
 use crate::time::{Tick, unix_seconds};
 
 /// Most orders that wait for the disk.
 const MOST_WAITING: usize = 64;
+/// How often is tried again to write what nobody waits for.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// An order.
 #[derive(Debug)]
@@ -55,6 +65,15 @@ pub enum What {
         /// Who wants that.
         who: String,
     },
+    /// To let regions serve again that are latched out of services.
+    Unlatch {
+        /// Its name, `*` for any characters.
+        service: String,
+        /// Its name, `*` for any characters.
+        region: String,
+        /// Who wants that.
+        who: String,
+    },
 }
 
 impl What {
@@ -63,6 +82,7 @@ impl What {
     pub fn target(&self) -> &str {
         match self {
             What::Set(Wish { target, .. }) | What::End { target, .. } | What::Resume { target, .. } => target,
+            What::Unlatch { service, .. } => service,
         }
     }
 }
@@ -83,6 +103,12 @@ pub struct Applied {
     /// Where it takes instances out: how long answers of before may be kept in caches, seconds.
     #[serde(default)]
     pub caches_hold_s: Option<u32>,
+    /// The regions that serve a service again by the order.
+    #[serde(default)]
+    pub resumed: Vec<Latch>,
+    /// Why a loss of power could undo it; `None` = it could not.
+    #[serde(default)]
+    pub not_durable: Option<String>,
 }
 
 /// Why an order was refused; it changed nothing.
@@ -128,6 +154,8 @@ impl Refusal {
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) overrides: Overrides,
+    /// Latches to be lifted.
+    pub(super) lifted: Latches,
     pub(super) applied: Applied,
     /// As typed.
     pub(super) target: String,
@@ -139,7 +167,9 @@ pub(super) struct Plan {
 struct Saving {
     /// `None` where the list is only tidied up.
     plan: Option<(Plan, Reply)>,
-    written: JoinHandle<io::Result<()>>,
+    /// Whether it holds something that nobody waits for and that was not written before.
+    news: bool,
+    written: JoinHandle<io::Result<Kept>>,
 }
 
 /// The overrides in force and the orders on their way.
@@ -147,6 +177,15 @@ struct Saving {
 pub(super) struct Desk {
     overrides: Overrides,
     compiled: Compiled,
+    /// Of each override: what it takes out and is given out nevertheless.
+    still_given: Vec<Vec<String>>,
+    latches: Latches,
+    /// Whether what is in force differs from what was written last or is being written.
+    news: bool,
+    /// When `news` are tried again after a write that failed.
+    retry_at: Option<Tick>,
+    /// Whether the last write failed, which was said.
+    failing: bool,
     /// `None` = they are kept in memory alone.
     store: Option<Store>,
     saving: Option<Saving>,
@@ -168,19 +207,54 @@ impl Desk {
         self.compiled.operator()
     }
 
-    pub(super) fn keep_in(&mut self, store: Store) {
+    pub(super) fn latches(&self) -> &Latches {
+        &self.latches
+    }
+
+    pub(super) fn keep_in(&mut self, store: Store, latches: Latches) {
         self.store = Some(store);
+        self.latches = latches;
+    }
+
+    /// Notes that a region is latched out of a service, or no longer; whether that is news.
+    pub(super) fn latch(&mut self, service: &str, region: &str, family: Family, is: bool) -> bool {
+        let is_news = match is {
+            true => self.latches.add(service, region, family, unix_seconds()),
+            false => self.latches.remove(service, region, family),
+        };
+        self.news |= is_news;
+        is_news
+    }
+
+    /// Forgets latches of which `holds` is false; those.
+    pub(super) fn retain_latches(&mut self, holds: impl Fn(&str, &str, Family) -> bool) -> Latches {
+        let gone = self.latches.retain(holds);
+        self.news |= !gone.is_empty();
+        gone
+    }
+
+    /// Takes latches off the list, as it was written already.
+    pub(super) fn lift(&mut self, lifted: &Latches) {
+        self.latches = self.latches.without(lifted);
     }
 
     /// Puts these in force; what they said before.
-    pub(super) fn set(&mut self, overrides: Overrides, fleet: &Fleet) -> Compiled {
+    pub(super) fn set(&mut self, mut overrides: Overrides, world: &World) -> Compiled {
+        overrides.follow(&self.overrides);
+        overrides.look_up(world.fleet());
         self.overrides = overrides;
-        self.recompile(fleet)
+        self.compile(world)
     }
 
     /// Matches all targets anew; what they said before.
-    pub(super) fn recompile(&mut self, fleet: &Fleet) -> Compiled {
-        let compiled = self.overrides.compile(fleet);
+    pub(super) fn recompile(&mut self, world: &World) -> Compiled {
+        self.overrides.look_up_anew(world.fleet());
+        self.compile(world)
+    }
+
+    fn compile(&mut self, world: &World) -> Compiled {
+        let compiled = self.overrides.compile(world.fleet(), world.services());
+        self.still_given = drains::still_given(world, &self.overrides, &compiled);
         mem::replace(&mut self.compiled, compiled)
     }
 
@@ -204,25 +278,36 @@ impl Desk {
 
     /// Begins to write what a plan comes to.
     pub(super) fn save(&mut self, plan: Plan, reply: Reply) {
-        let written = self.write(&plan.overrides);
-        self.saving = Some(Saving { plan: Some((plan, reply)), written });
+        let written = self.write(&plan.overrides, self.latches.without(&plan.lifted));
+        self.saving = Some(Saving { plan: Some((plan, reply)), news: mem::take(&mut self.news), written });
     }
 
-    /// Begins to write what is in force, unless a write is under way, which comes to the same in the end.
+    /// What is in force is to be written though nobody waits for it.
     pub(super) fn tidy(&mut self) {
-        if !self.is_saving() {
-            self.saving = Some(Saving { plan: None, written: self.write(&self.overrides) });
+        self.news = true;
+    }
+
+    /// Begins to write what nobody waits for, unless a write is under way or one has failed just now.
+    pub(super) fn keep_up(&mut self, now: Tick) {
+        if self.news && !self.is_saving() && self.retry_at.is_none_or(|at| at <= now) {
+            let written = self.write(&self.overrides, self.latches.clone());
+            self.saving = Some(Saving { plan: None, news: mem::take(&mut self.news), written });
         }
     }
 
-    fn write(&self, overrides: &Overrides) -> JoinHandle<io::Result<()>> {
-        let list: Vec<Override> = overrides.iter().cloned().collect();
+    /// When that is to be tried again.
+    pub(super) fn retry_at(&self) -> Option<Tick> {
+        self.retry_at.filter(|_| self.news && !self.is_saving())
+    }
+
+    fn write(&self, overrides: &Overrides, latches: Latches) -> JoinHandle<io::Result<Kept>> {
+        let lists = Lists { overrides: overrides.iter().cloned().collect(), latches: latches.iter().collect() };
         let store = self.store.clone();
-        tokio::task::spawn_blocking(move || store.map_or(Ok(()), |store| store.save(&list)))
+        tokio::task::spawn_blocking(move || store.map_or(Ok(Kept::Durably), |store| store.save(lists)))
     }
 
     /// Waits for the end of the write under way; for ever when there is none.
-    pub(super) async fn written(&mut self) -> io::Result<()> {
+    pub(super) async fn written(&mut self) -> io::Result<Kept> {
         match &mut self.saving {
             Some(saving) => (&mut saving.written).await.unwrap_or_else(|error| Err(io::Error::other(error))),
             None => future::pending().await,
@@ -230,14 +315,41 @@ impl Desk {
     }
 
     /// Ends the write under way: the plan that is to be applied, unless it was not written, which is answered here.
-    pub(super) fn end_saving(&mut self, written: io::Result<()>) -> Option<(Plan, Reply)> {
-        let plan = self.saving.take()?.plan;
-        let Err(error) = written else { return plan };
-        tracing::error!("overrides cannot be written: {error}");
+    pub(super) fn end_saving(&mut self, written: io::Result<Kept>, now: Tick) -> Option<(Plan, Reply)> {
+        let Saving { plan, news, .. } = self.saving.take()?;
+        self.tell_of(&written);
+        let error = match written {
+            Ok(kept) => {
+                self.retry_at = None;
+                let (mut plan, reply) = plan?;
+                if let Kept::Perhaps(error) = kept {
+                    plan.applied.not_durable = Some(format!("the folder of state-dir cannot be synced: {error}"));
+                }
+                return Some((plan, reply));
+            }
+            Err(error) => error,
+        };
+        self.news |= news;
+        self.retry_at = Some(now.plus(RETRY));
         let (_, reply) = plan?;
         let error = format!("it cannot be written to state-dir, so nothing was changed: {error}");
         answer(reply, Err(Refusal::new(RefusalCode::NotStored, error, Some("make room there, then try again"))));
         None
+    }
+
+    /// One line when writing begins to fail, one when that ends.
+    fn tell_of(&mut self, written: &io::Result<Kept>) {
+        match written {
+            Ok(Kept::Durably) if mem::take(&mut self.failing) => tracing::info!("overrides are written again"),
+            Ok(Kept::Durably) => {}
+            Ok(Kept::Perhaps(error)) => {
+                tracing::error!("overrides are written, but their folder cannot be synced: {error}");
+            }
+            Err(error) if !mem::replace(&mut self.failing, true) => {
+                tracing::error!("overrides cannot be written: {error}");
+            }
+            Err(_) => {}
+        }
     }
 
     /// To be answered with the next publish.
@@ -245,8 +357,17 @@ impl Desk {
         self.applied.push((reply, applied));
     }
 
+    /// The overrides, each with what is left of what it takes out.
+    pub(super) fn shown(&self) -> Vec<ShownOverride> {
+        let left = self.overrides.expiries().zip(&self.still_given).map(|(expire_at, still_given)| {
+            expire_at.map(|expire_at| Left { expire_at, still_given: still_given.clone() })
+        });
+        self.overrides.iter().cloned().zip(left).map(|(of, left)| ShownOverride { of, left }).collect()
+    }
+
     /// All that was applied is served.
-    pub(super) fn acknowledge(&mut self) {
+    pub(super) fn acknowledge(&mut self, world: &World) {
+        self.overrides.served(unix_seconds(), |of| drains::caches_hold_s(world, &of.target).unwrap_or(0));
         self.applied.drain(..).for_each(|(reply, applied)| answer(reply, Ok(applied)));
     }
 
@@ -274,6 +395,10 @@ impl Overrides {
             }
             What::End { target, who } => ended(self.without(target), "override", target, who),
             What::Resume { target, who } => ended(self.thawed(target), "freeze", target, who),
+            What::Unlatch { service, region, who } => {
+                let line = format!("region/{region} resumed for service/{service} by {who}");
+                Ok((self.clone(), Applied::default(), line))
+            }
         }
     }
 }

@@ -20,3 +20,51 @@ pub(super) fn replace(path: &Path, beside: &str, octets: &[u8]) -> io::Result<()
         let _ = fs::remove_file(&temporary);
     })
 }
+
+/// How well what was written is kept. Either way it is what the next process reads.
+#[derive(Debug)]
+pub enum Kept {
+    /// It survives a loss of power.
+    Durably,
+    /// It is in place, but the folder could not be synced: after a loss of power the file before may be back.
+    Perhaps(io::Error),
+}
+
+/// [`replace`], and the new file survives a loss of power: its folder is synced, too.
+///
+/// # Errors
+/// When it was not replaced. What can fail before the file is in place does; once it is, there is no way back that could
+/// not fail as well, so a folder that cannot be synced then is no error: the new file is what counts.
+pub(super) fn replace_durably(path: &Path, beside: &str, octets: &[u8]) -> io::Result<Kept> {
+    replace_and(path, beside, octets, File::sync_all)
+}
+
+fn replace_and(
+    path: &Path,
+    beside: &str,
+    octets: &[u8],
+    sync: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<Kept> {
+    let folder = File::open(path.parent().unwrap_or(Path::new(".")))?;
+    replace(path, beside, octets)?;
+    Ok(sync(&folder).map_or_else(Kept::Perhaps, |()| Kept::Durably))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_place_is_not_called_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        let read = || fs::read_to_string(&path).expect("there");
+        assert!(matches!(replace_durably(&path, "new", b"1"), Ok(Kept::Durably)));
+        let fails = |_: &File| Err(io::Error::other("the folder cannot be synced"));
+        assert!(matches!(replace_and(&path, "new", b"2", fails), Ok(Kept::Perhaps(_))));
+        assert_eq!(read(), "2");
+        fs::create_dir(folder.path().join("file.new")).expect("in the way");
+        assert!(replace_and(&path, "new", b"3", |_| panic!("nothing to sync")).is_err());
+        assert_eq!(read(), "2");
+    }
+}

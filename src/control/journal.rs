@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::World;
 use super::status::{describe_target, word};
-use crate::fleet::{self, TargetId};
+use crate::fleet::{self, Family, TargetId};
 use crate::health::Transition;
 use crate::time::unix_milliseconds;
 
@@ -93,6 +93,8 @@ pub enum Kind {
     Override,
     /// A check is not believed, or is believed again.
     Suspect,
+    /// A region stays out of a service until it is resumed, or does so no more.
+    Failback,
     /// Written by a version that knows more.
     #[default]
     #[serde(other)]
@@ -112,6 +114,7 @@ impl Kind {
             Kind::FailOpen => "fail-open",
             Kind::Override => "override",
             Kind::Suspect => "suspect",
+            Kind::Failback => "failback",
             Kind::Other => "other",
         }
     }
@@ -150,6 +153,17 @@ impl Record {
         };
         let (old, new, reason) = (old.into(), new.into(), reason.into());
         Record { old, new, reason, ..Record::new(Kind::FailOpen, format!("service/{service}")) }
+    }
+
+    /// A region is latched out of a service, or no more.
+    pub(super) fn latch(service: &str, region: &str, family: Family, is: bool) -> Record {
+        let (new, reason) = match is {
+            true => ("latched out", "lost, and `failback` is manual"),
+            false => ("in use", "resumed, or the configuration changed"),
+        };
+        let (new, reason) = (new.into(), format!("{reason} ({family})"));
+        let names = vec![format!("region/{region}")];
+        Record { new, reason, names, ..Record::new(Kind::Failback, format!("service/{service} region/{region}")) }
     }
 
     /// A reload that was refused.

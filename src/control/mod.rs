@@ -11,11 +11,13 @@
 mod agenda;
 pub mod desk;
 mod doubt;
+mod drains;
 pub mod explain;
 mod files;
 mod index;
 pub mod journal;
 pub mod last_good;
+pub mod latches;
 mod log;
 pub mod overrides;
 mod retired;
@@ -34,7 +36,7 @@ use tokio::time::Instant;
 use crate::probe::Report;
 use crate::time;
 pub use desk::{Applied, Order, Refusal, RefusalCode, What};
-pub use overrides::{Action, Override, Wish};
+pub use overrides::{Action, Override, ShownOverride, Wish};
 pub use state::{Push, Pushed, State};
 pub use status::Status;
 pub use store::Store;
@@ -63,7 +65,7 @@ pub enum Change {
     /// An instance reports of itself; answered when the report is on its way to be an observation.
     Push(Box<Push>),
     /// Which overrides are in force; changes nothing.
-    Overrides(oneshot::Sender<Vec<Override>>),
+    Overrides(oneshot::Sender<Vec<ShownOverride>>),
 }
 
 /// Where changes go.

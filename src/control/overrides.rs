@@ -5,6 +5,7 @@
 //! instance    instance/POOL/NAME         globs in both parts
 //! pool        pool/NAME
 //! region      region/NAME
+//! service     service/NAME               all its instances, for it alone; its freeze holds the instances of its pool
 //! all         all                        to be frozen, no more
 //! ```
 //! Targets are kept as typed and matched anew with each configuration, so a glob applies to later names too. Within one
@@ -16,14 +17,17 @@
 //! An override that can never win again is forgotten: one of the same target that is newer and lasts as long covers it,
 //! and an `enable` with nothing older at its level says what is so anyway.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fleet::{Fleet, InstanceId, RegionId, glob};
+use crate::fleet::{Fleet, InstanceId, PoolId, RegionId, glob};
 use crate::health::{Administrative, Operator, Said};
+use crate::steering::ServiceId;
 use crate::time::Tick;
 
 /// Most overrides at a time.
@@ -34,6 +38,8 @@ const LONGEST_TEXT: usize = 300;
 const MOST_PERCENT: u16 = 1000;
 /// Longest that an override may last; longer ones have no end.
 pub const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
+/// Longest that the disk may have taken until an override was served that an earlier process set, seconds.
+const SLOWEST: u64 = 600;
 /// An end is announced this long before.
 const ANNOUNCED_BEFORE: Duration = Duration::from_secs(15 * 60);
 
@@ -66,12 +72,6 @@ impl Action {
             Action::Enable | Action::Weight(_) | Action::Freeze => Administrative::Enabled,
         };
         Said { state, percent: if let Action::Weight(percent) = self { percent } else { 100 } }
-    }
-
-    /// Whether instances get no clients by it.
-    #[must_use]
-    pub fn removes(self) -> bool {
-        self.said().state.removes() || self == Action::Weight(0)
     }
 
     /// Without the share: `drain`, `enable`, `force-up`, `force-down`, `weight`, `freeze`.
@@ -141,6 +141,7 @@ enum Level {
     Instance,
     Pool,
     Region,
+    Service,
     All,
 }
 
@@ -157,16 +158,22 @@ fn level(target: &str) -> Result<Level, String> {
         ("instance", 3) => Ok(Level::Instance),
         ("pool", 2) => Ok(Level::Pool),
         ("region", 2) => Ok(Level::Region),
+        ("service", 2) => Ok(Level::Service),
         ("all", 1) => Ok(Level::All),
-        ("service", _) => Err(format!(
-            "{target}: a service cannot be overridden, as its pool may serve others too; name its pool, a region or \
-             instances"
-        )),
         _ => Err(format!("{target:?} is no target; {TARGETS}")),
     }
 }
 
-const TARGETS: &str = "there are instance/POOL/NAME, pool/NAME and region/NAME, with * for any characters of a name";
+const TARGETS: &str =
+    "there are instance/POOL/NAME, pool/NAME, region/NAME and service/NAME, with * for any characters of a name";
+
+/// Whether a target, if it is of services, matches that name, which is in lower case and has no final dot.
+#[must_use]
+pub fn names_service(target: &str, name: &str) -> bool {
+    let Some(pattern) = target.strip_prefix("service/") else { return false };
+    let pattern = pattern.strip_suffix('.').unwrap_or(pattern);
+    glob(pattern, name) || glob(&pattern.to_ascii_lowercase(), name)
+}
 
 /// Whether a text is short enough to be kept and cannot disturb a log or a table.
 fn is_plain(text: &str) -> bool {
@@ -198,11 +205,22 @@ impl Wish {
         if level == Level::All && self.action != Action::Freeze {
             return Err(format!("all may be frozen, no more; {TARGETS}"));
         }
-        if matches!(self.action, Action::Weight(_)) && level != Level::Instance {
-            return Err(format!(
-                "{}: weights are of instances; to scale all of a region or pool alike would change no share",
-                self.target
-            ));
+        match (self.action, level) {
+            (Action::Weight(_), Level::Instance) => {}
+            (Action::Weight(percent), Level::Region) if percent > 100 => {
+                return Err(format!(
+                    "{}: a region's weight is the part of its clients that begin there, 0% to 100%",
+                    self.target
+                ));
+            }
+            (Action::Weight(_), Level::Pool | Level::Service) => {
+                return Err(format!(
+                    "{}: weights are of instances and regions; to scale all of a pool or service alike would change no \
+                     share",
+                    self.target
+                ));
+            }
+            _ => {}
         }
         if !is_plain(&self.why) || !is_plain(&self.who) {
             return Err(format!("a reason has up to {LONGEST_TEXT} characters, in one line"));
@@ -233,12 +251,40 @@ pub struct Override {
     pub until: Option<u64>,
 }
 
+impl Override {
+    /// Whether instances get no clients by it. A region of weight 0% still has those that nobody else can serve.
+    #[must_use]
+    pub fn removes(&self) -> bool {
+        self.action.said().state.removes() || (self.action == Action::Weight(0) && self.target.starts_with("instance/"))
+    }
+}
+
 impl fmt::Display for Override {
     /// `drain region/eu-west by alice: patching`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} by {}", self.action, self.target, self.who)?;
         if self.why.is_empty() { Ok(()) } else { write!(f, ": {}", self.why) }
     }
+}
+
+/// An override, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownOverride {
+    /// As it is kept.
+    #[serde(flatten)]
+    pub of: Override,
+    /// Where it takes something out, what is left of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Left>,
+}
+
+/// What is left of those that were taken out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// When the last answers that name them have expired in caches that keep to their TTL, seconds since the Unix epoch.
+    pub expire_at: u64,
+    /// What of them is given out nevertheless, in words: an address that another instance shares, for example.
+    pub still_given: Vec<String>,
 }
 
 /// An override and its end by the clock that does not jump.
@@ -248,6 +294,12 @@ struct Entry {
     level: Level,
     ends: Option<Tick>,
     is_announced: bool,
+    /// Whether an earlier process set it, so that nobody knows when it was served first.
+    is_restored: bool,
+    /// Where it takes something out and is served: when the last answers of before expire, seconds since the Unix epoch.
+    expire_at: Option<u64>,
+    /// The instances that its target names in the fleet that is served; `None` = not looked up yet.
+    named: Option<Arc<[InstanceId]>>,
 }
 
 impl Entry {
@@ -256,6 +308,9 @@ impl Entry {
             level: level(&of.target)?,
             ends: left.map(|left| now.plus(left)),
             is_announced: left.is_some_and(|left| left <= ANNOUNCED_BEFORE),
+            is_restored: false,
+            expire_at: None,
+            named: None,
             of,
         })
     }
@@ -263,6 +318,10 @@ impl Entry {
     /// Whether an older one can never count again.
     fn covers(&self, older: &Entry) -> bool {
         self.of.target == older.of.target && self.is_freeze() == older.is_freeze() && self.outlasts(older)
+    }
+
+    fn named(&self, fleet: &Fleet) -> Arc<[InstanceId]> {
+        self.named.clone().unwrap_or_else(|| fleet.named(&self.of.target).into())
     }
 
     fn is_freeze(&self) -> bool {
@@ -293,7 +352,7 @@ impl Overrides {
             |of: &Override| of.until.map(|until| Duration::from_secs(until.saturating_sub(unix_now.max(of.since))));
         let entries = kept.into_iter().take(MOST).filter_map(|of| {
             let left = left(&of);
-            Entry::new(of, left, now).ok()
+            Entry::new(of, left, now).ok().map(|entry| Entry { is_restored: true, ..entry })
         });
         let mut overrides = Overrides { entries: entries.collect() };
         overrides.end(now);
@@ -315,6 +374,31 @@ impl Overrides {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// All of them are served, at the latest from now on. `hold_s` says how long caches may keep what was served before.
+    pub fn served(&mut self, unix_now: u64, hold_s: impl Fn(&Override) -> u32) {
+        for Entry { of, is_restored, expire_at, .. } in &mut self.entries {
+            if of.removes() && expire_at.is_none() {
+                let since = if *is_restored { unix_now.min(of.since.saturating_add(SLOWEST)) } else { unix_now };
+                // One for the second that has begun, and the batch of queries under way.
+                *expire_at = Some(since.saturating_add(1 + u64::from(hold_s(of))));
+            }
+        }
+    }
+
+    /// When the last answers of before expire, of each that takes something out and is served.
+    pub fn expiries(&self) -> impl Iterator<Item = Option<u64>> {
+        self.entries.iter().map(|entry| entry.expire_at)
+    }
+
+    /// What is known of when those `before` were served holds for the same ones here.
+    pub(super) fn follow(&mut self, before: &Overrides) {
+        let mut before = before.entries.iter();
+        for entry in self.entries.iter_mut().filter(|entry| entry.expire_at.is_none()) {
+            let Some(same) = before.by_ref().find(|one| one.of == entry.of) else { return };
+            entry.expire_at = same.expire_at;
+        }
     }
 
     /// Those with one more, the newest.
@@ -399,24 +483,48 @@ impl Overrides {
         self.entries.iter().filter_map(due).min()
     }
 
-    /// What they say of everything in a fleet.
+    /// Looks up what targets name that was not looked up yet: with many overrides that takes longer than all else.
+    pub(super) fn look_up(&mut self, fleet: &Fleet) {
+        for Entry { of, named, .. } in self.entries.iter_mut().filter(|entry| entry.named.is_none()) {
+            *named = Some(fleet.named(&of.target).into());
+        }
+    }
+
+    /// The same, in another fleet.
+    pub(super) fn look_up_anew(&mut self, fleet: &Fleet) {
+        self.entries.iter_mut().for_each(|entry| entry.named = None);
+        self.look_up(fleet);
+    }
+
+    /// Each with the instances that its target names, oldest first.
+    pub(super) fn with_named(&self, fleet: &Fleet) -> impl Iterator<Item = (&Override, Arc<[InstanceId]>)> {
+        self.entries.iter().map(|entry| (&entry.of, entry.named(fleet)))
+    }
+
+    /// What they say of everything in a fleet, and of `services`, each with its pool, by `ServiceId`.
     #[must_use]
-    pub fn compile(&self, fleet: &Fleet) -> Compiled {
+    pub fn compile<'s>(&self, fleet: &Fleet, services: impl Iterator<Item = (&'s str, PoolId)> + Clone) -> Compiled {
         let mut compiled = Compiled::default();
-        for (at, Entry { of, level, .. }) in self.entries.iter().enumerate() {
-            let winner = at as u16;
+        for (at, entry) in self.entries.iter().enumerate() {
+            let (Entry { of, level, .. }, winner) = (entry, at as u16);
             if of.action == Action::Freeze {
                 let list = sized(&mut compiled.frozen, fleet.instances.len());
                 match level {
                     Level::All => list.fill(Some(winner)),
-                    _ => fleet.named(&of.target).iter().for_each(|id| list[id.0 as usize] = Some(winner)),
+                    Level::Service => {
+                        let pools = services.clone().filter(|(name, _)| names_service(&of.target, name));
+                        for (_, pool) in pools {
+                            fleet.pool(pool).instances.iter().for_each(|id| list[id.0 as usize] = Some(winner));
+                        }
+                    }
+                    _ => entry.named(fleet).iter().for_each(|id| list[id.0 as usize] = Some(winner)),
                 }
                 continue;
             }
             match level {
                 Level::Instance => {
                     let list = sized(&mut compiled.winners[0], fleet.instances.len());
-                    fleet.named(&of.target).iter().for_each(|id| list[id.0 as usize] = Some(winner));
+                    entry.named(fleet).iter().for_each(|id| list[id.0 as usize] = Some(winner));
                 }
                 Level::Pool => {
                     let names = fleet.pools.iter().map(|pool| format!("pool/{}", pool.name));
@@ -425,6 +533,11 @@ impl Overrides {
                 Level::Region => {
                     let names = fleet.regions.iter().map(|region| format!("region/{}", region.name));
                     win(&mut compiled.winners[2], fleet.regions.len(), names, &of.target, winner);
+                }
+                Level::Service => {
+                    let named = (0..).map(ServiceId).zip(services.clone());
+                    let named = named.filter(|(_, (name, _))| names_service(&of.target, name));
+                    compiled.services.extend(named.map(|(id, _)| (id, (winner, of.action.said()))));
                 }
                 Level::All => {}
             }
@@ -476,13 +589,54 @@ pub struct Compiled {
     winners: [Winners; 3],
     /// By `InstanceId`: the newest freeze of it; empty = nothing is frozen.
     frozen: Winners,
+    /// Of services of which something is said: which override wins, and what it says.
+    services: BTreeMap<ServiceId, (u16, Said)>,
 }
 
 impl Compiled {
     /// For judging.
     #[must_use]
     pub fn operator(&self) -> Operator<'_> {
-        Operator { instances: &self.instances, regions: &self.regions }
+        Operator { instances: &self.instances, regions: &self.regions, service: Said::NOTHING }
+    }
+
+    /// For judging what a service alone is to feel.
+    #[must_use]
+    pub fn operator_for(&self, service: ServiceId) -> Operator<'_> {
+        Operator { service: self.of_service(service), ..self.operator() }
+    }
+
+    /// What is said of a service.
+    #[must_use]
+    pub fn of_service(&self, service: ServiceId) -> Said {
+        self.services.get(&service).map_or(Said::NOTHING, |(_, said)| *said)
+    }
+
+    /// The services of which something is said, by number.
+    pub fn services(&self) -> impl Iterator<Item = ServiceId> {
+        self.services.iter().filter(|(_, (_, said))| *said != Said::NOTHING).map(|(id, _)| *id)
+    }
+
+    /// The services of which these and `other` say different things.
+    #[must_use]
+    pub fn differing_services(&self, other: &Compiled) -> Vec<ServiceId> {
+        let mut both: Vec<ServiceId> = self.services.keys().chain(other.services.keys()).copied().collect();
+        both.sort_unstable();
+        both.dedup();
+        both.retain(|&id| self.of_service(id) != other.of_service(id));
+        both
+    }
+
+    /// The override that says something of a service, as an index into [`Overrides::iter`].
+    #[must_use]
+    pub fn winner_of_service(&self, service: ServiceId) -> Option<usize> {
+        self.services.get(&service).map(|(winner, _)| usize::from(*winner))
+    }
+
+    /// Whether nothing is said that judging must know.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.operator().is_silent() && self.services().next().is_none()
     }
 
     /// Whether these and `other` say different things of an instance, at any level.
@@ -545,6 +699,7 @@ mod tests {
             ramp: std::time::Duration::ZERO,
             return_after: std::time::Duration::ZERO,
             region_ramp: std::time::Duration::ZERO,
+            manual_failback: false,
         };
         Fleet {
             regions: vec![region("eu"), region("us")],
@@ -579,6 +734,44 @@ mod tests {
             .fold(Overrides::default(), |all, text| all.with(wish(text), Tick(0), 1000).expect("well-formed").0)
     }
 
+    /// Two services over web, one over mail.
+    const SERVICES: [(&str, PoolId); 3] =
+        [("www.example.com", PoolId(0)), ("api.example.com", PoolId(0)), ("mx.example.com", PoolId(1))];
+
+    /// The same, of services: `.` for those of which nothing is said.
+    fn service_states(overrides: &Overrides) -> Vec<&'static str> {
+        let compiled = overrides.compile(&fleet(), SERVICES.into_iter());
+        (0..3).map(|id| compiled.of_service(ServiceId(id)).state.word()).collect()
+    }
+
+    #[test]
+    fn services_are_a_level_of_their_own() {
+        let (e, d, u, x) = ("enabled", "drained", "forced-up", "forced-down");
+        for (wishes, expected) in [
+            (&["service/www.example.com: drain"][..], [d, e, e]),
+            (&["service/WWW.example.com.: drain"], [d, e, e]),
+            (&["service/*: drain", "service/www.*: enable"], [e, d, d]),
+            (&["service/*.example.com: force-up", "service/mx.example.com: force-down"], [u, u, x]),
+            (&["pool/web: drain", "service/mars.example.com: drain"], [e, e, e]),
+        ] {
+            assert_eq!(service_states(&after(wishes)), expected, "{wishes:?}");
+        }
+        let all = after(&["service/www.*: drain", "service/mx.example.com: freeze"]);
+        let compiled = all.compile(&fleet(), SERVICES.into_iter());
+        assert_eq!(states(&all), ". . . .", "of instances, nothing is said");
+        assert_eq!(
+            (0..4).map(|id| compiled.is_frozen(InstanceId(id))).collect::<Vec<_>>(),
+            [false, false, false, true]
+        );
+        assert_eq!(compiled.services().collect::<Vec<_>>(), [ServiceId(0)]);
+        assert_eq!(
+            (compiled.winner_of_service(ServiceId(0)), compiled.winner_of_service(ServiceId(2))),
+            (Some(0), None)
+        );
+        let other = after(&["service/*: drain"]).compile(&fleet(), SERVICES.into_iter());
+        assert_eq!(compiled.differing_services(&other), [ServiceId(1), ServiceId(2)]);
+    }
+
     fn targets(overrides: &Overrides) -> Vec<String> {
         overrides.iter().map(|of| format!("{}: {}", of.target, of.action)).collect()
     }
@@ -586,7 +779,7 @@ mod tests {
     /// `.` enabled, `d` drained, `f` forced-up, `x` forced-down, `50` percent; instance by instance.
     fn states(overrides: &Overrides) -> String {
         let fleet = fleet();
-        let compiled = overrides.compile(&fleet);
+        let compiled = overrides.compile(&fleet, SERVICES.into_iter());
         let shown = (0..).zip(&fleet.instances).map(|(id, instance)| {
             let Said { state, percent } = compiled.operator().of(InstanceId(id), instance, &[]);
             match state {
@@ -652,7 +845,7 @@ mod tests {
     fn a_freeze_competes_with_nothing() {
         let fleet = fleet();
         let frozen = |all: &Overrides| {
-            let compiled = all.compile(&fleet);
+            let compiled = all.compile(&fleet, SERVICES.into_iter());
             (0..4).filter(|&id| compiled.is_frozen(InstanceId(id))).collect::<Vec<_>>()
         };
         let all = after(&["pool/web: drain", "instance/web/eu-*: freeze", "instance/web/eu-1: force-up"]);
@@ -686,6 +879,28 @@ mod tests {
     }
 
     #[test]
+    fn the_last_answers_expire() {
+        let mut all = after(&["pool/web: drain", "pool/mail: force-up", "instance/web/eu-1: weight 0%"]);
+        all.served(5000, |of| if of.target == "pool/web" { 30 } else { 60 });
+        assert_eq!(all.expiries().collect::<Vec<_>>(), [Some(5031), None, Some(5061)]);
+        all.served(9000, |_| 30);
+        assert_eq!(all.expiries().next(), Some(Some(5031)), "once is enough");
+        let (mut next, _) = all.with(wish("region/eu: drain"), Tick(0), 9000).expect("well-formed");
+        next.served(9000, |_| 30);
+        assert_eq!(next.expiries().last(), Some(Some(9031)));
+        let mut again = after(&["pool/web: drain", "pool/mail: force-up", "region/eu: drain"]);
+        again.follow(&all);
+        assert_eq!(again.expiries().collect::<Vec<_>>(), [Some(5031), None, None], "each where it is the same");
+        // Of an earlier process nobody knows when it served them, but that it was long ago.
+        let kept: Vec<Override> = all.iter().cloned().collect();
+        for (unix_now, expires) in [(1010, 1041), (9000, 1631)] {
+            let mut restored = Overrides::restore(kept.clone(), Tick(0), unix_now);
+            restored.served(unix_now, |_| 30);
+            assert_eq!(restored.expiries().next(), Some(Some(expires)));
+        }
+    }
+
+    #[test]
     fn time_left_survives_a_restart_whatever_the_clock_says() {
         let kept: Vec<Override> = after(&["pool/web: drain for 600", "pool/mail: drain"]).iter().cloned().collect();
         for (unix_now, left) in [(1000, Some(600)), (1300, Some(300)), (0, Some(600)), (1600, None), (9_999_999, None)]
@@ -705,10 +920,11 @@ mod tests {
             ("pool/web/eu-1: drain", "is no target"),
             ("region/: drain", "is no target"),
             ("*/web: drain", "is no target"),
-            ("service/www.example.com: drain", "name its pool"),
+            ("service/www.example.com: weight 50%", "weights are of instances and regions"),
+            ("service/www/example.com: drain", "is no target"),
             ("region/eu\n: drain", "is no target"),
-            ("region/eu: weight 50%", "weights are of instances"),
-            ("pool/web: weight 50%", "weights are of instances"),
+            ("region/eu: weight 101%", "0% to 100%"),
+            ("pool/web: weight 50%", "weights are of instances and regions"),
             ("pool/web: drain for 0", "from a second"),
             ("pool/web: drain for 999999999999", "from a second"),
         ] {
@@ -792,7 +1008,7 @@ mod tests {
                 for later in [now, now.plus(Duration::from_secs(2))] {
                     let mut then = all.clone();
                     then.end(later);
-                    let compiled = then.compile(&fleet);
+                    let compiled = then.compile(&fleet, SERVICES.into_iter());
                     let states: Vec<Administrative> = (0..).zip(&fleet.instances)
                         .map(|(id, instance)| compiled.operator().of(InstanceId(id), instance, &[]).state)
                         .collect();

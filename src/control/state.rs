@@ -1,5 +1,6 @@
 //! What runs now: the compiled configuration, a health machine for each target, the standings published last.
 
+mod failback;
 mod orders;
 mod pushes;
 #[cfg(test)]
@@ -77,8 +78,10 @@ pub struct State {
     burst: Burst,
     /// What the operator says.
     desk: Desk,
-    /// By target: its verdict is held, whatever its machine says; empty = none is.
+    /// By target: its verdict is held by a freeze, whatever its machine says; empty = none is.
     frozen: Vec<bool>,
+    /// The same, also where its check is not believed.
+    held: Vec<bool>,
     /// Unix seconds.
     loaded_at: u64,
     reloads: u64,
@@ -113,6 +116,7 @@ impl State {
             burst: Burst::default(),
             desk: Desk::default(),
             frozen: Vec::new(),
+            held: Vec::new(),
             loaded_at: unix_seconds(),
             reloads: 0,
             reload_problems: Vec::new(),
@@ -141,7 +145,9 @@ impl State {
         for &id in world.watched() {
             let before = |group, family| {
                 let lost_at = recall.lost_at(&world, id, group, family);
-                (Some(Before { had_eligible: false, lost_at, presence: Presence::New }), None)
+                let is = self.standings.get(id).get(group, family).map(|selection| selection.presence);
+                let presence = is.filter(|is| *is == Presence::Latched).unwrap_or_default();
+                (Some(Before { had_eligible: false, lost_at, presence }), None)
             };
             self.standings.set(id, world.judge_after(id, self.health(clock.now), before));
         }
@@ -211,6 +217,7 @@ impl State {
             self.touched.insert(layout);
         }
         while let Some(check) = self.doubts.pop(now) {
+            self.note_held();
             self.believe(check, now);
         }
         while let Some(Waiting { target, transition, .. }) = self.doubts.pop_waiting(now) {
@@ -283,7 +290,7 @@ impl State {
         if (transition.from, transition.to) != (Verdict::Up, Verdict::Down) {
             return false;
         }
-        let Check { name, policy, .. } = &self.world.checks[check.0 as usize];
+        let policy = &self.world.checks[check.0 as usize].policy;
         let since = self.machines[id.0 as usize].failing_since();
         match opinion(check, since, &self.world, &self.verdicts, &self.machines) {
             Opinion::Works => return false,
@@ -296,6 +303,8 @@ impl State {
             Opinion::FailsEverywhere => {}
         }
         let time = self.doubts.begin(check, policy.interval, now);
+        self.note_held();
+        let Check { name, .. } = &self.world.checks[check.0 as usize];
         let said = format!(
             "all its targets fail at once while other checks pass; their verdicts are held for {time:?} ({})",
             transition.reason
@@ -341,7 +350,7 @@ impl State {
             Change::Override(order) => self.order(*order, now),
             Change::Push(push) => self.push(*push),
             Change::Overrides(reply) => {
-                let _ = reply.send(self.desk.overrides().iter().cloned().collect());
+                let _ = reply.send(self.desk.shown());
             }
         }
     }
@@ -461,6 +470,7 @@ impl State {
             let judged = self.world.judge(layout, self.health(now), Some(self.standings.get(layout)));
             self.stand(layout, judged, now);
         }
+        self.judge_apart(&touched, now);
         let is_new = std::mem::take(&mut self.is_new);
         let snapshot = self.world.freeze(self.standings.clone(), self.serial);
         self.retired.push(self.published.swap(Arc::new(snapshot)));
@@ -468,7 +478,8 @@ impl State {
             notes.judged(&self.standings);
         }
         self.settle();
-        self.desk.acknowledge();
+        self.desk.acknowledge(&self.world);
+        self.desk.keep_up(now);
         if is_new {
             let watched = self.world.watched().iter().copied();
             let all: BTreeSet<LayoutId> = watched.chain(touched).collect();
@@ -482,6 +493,7 @@ impl State {
     fn stand(&mut self, layout: LayoutId, judged: Standings, now: Tick) {
         self.agenda.set(layout, judged.due());
         self.tell_of_returns(layout, &judged, now);
+        self.note_latches(layout, &judged);
         self.standings.set(layout, judged);
     }
 
@@ -490,6 +502,7 @@ impl State {
         let world = Arc::clone(&self.world);
         let (layout, how) = (world.steering.layout(id), world.returns(id));
         let pool = &world.fleet().pool(layout.pool).name;
+        let whose = world.latching(id).map_or_else(|| format!("pool/{pool}"), |service| format!("service/{service}"));
         for (at, group) in layout.groups.iter().enumerate() {
             for family in Family::BOTH {
                 let presence = |standings: &Standings| standings.get(at, family).map(|selection| selection.presence);
@@ -498,7 +511,7 @@ impl State {
                 };
                 let Some(what) = after.told_after(before, how) else { continue };
                 if self.burst.allows(now) {
-                    tracing::info!("pool/{pool} in region/{} ({family}): {what}", group.label(world.fleet()));
+                    tracing::info!("{whose} in region/{} ({family}): {what}", group.label(world.fleet()));
                 }
             }
         }
@@ -521,6 +534,7 @@ impl State {
             down: &[],
             steady_for: &self.steady_for,
             operator: self.desk.operator(),
+            held: &self.held,
             recovered: &self.recovered,
             grace_over,
             now,
@@ -533,7 +547,7 @@ impl State {
         let steering = &self.world.steering;
         for service in layouts.into_iter().flat_map(|layout| self.world.services_of(layout)) {
             let (index, steered) = (service.0 as usize, steering.service(service));
-            let now = Family::BOTH.map(|family| walk::is_all_down(steering, &self.standings, steered, family));
+            let now = Family::BOTH.map(|family| walk::is_all_down(steering, &self.standings, service, family));
             let before = std::mem::replace(&mut self.failing_open[index], now);
             let name = &steered.configured.name;
             let (before, now) = (before.contains(&true), now.contains(&true));
@@ -558,6 +572,7 @@ impl State {
         let (old, standings) = self.succeed(&mut next, now);
         self.renew_grace(now);
         self.judge_watched(&next, &standings, now);
+        self.forget_latches();
         // What was touched before is judged anew with all else, and its numbers mean nothing now.
         self.touched = self.overridden().into_iter().collect();
         if let Some(notes) = &self.last_good {
@@ -615,12 +630,13 @@ impl State {
         self.failing_open = next.services.iter().map(|before| fails_open(before).unwrap_or_default()).collect();
         let world = std::mem::replace(&mut self.world, Arc::clone(&next.world));
         let standings = std::mem::replace(&mut self.standings, std::mem::take(&mut next.standings));
-        self.desk.recompile(self.world.fleet());
+        self.desk.recompile(&self.world);
         self.frozen = self.freeze();
         self.hold(&held, &next.targets);
         let ttl_varies = self.world.steering.layouts.iter().any(|layout| layout.ttl_varies);
         self.steady_for = if ttl_varies { vec![STEADY; self.machines.len()] } else { Vec::new() };
         self.weigh_all(now);
+        self.note_held();
         (world, standings)
     }
 
@@ -650,7 +666,8 @@ impl State {
             standings: &self.standings,
             failing_open: &self.failing_open,
             doubts: &self.doubts,
-            overrides: self.desk.overrides(),
+            overrides: self.desk.shown(),
+            latches: self.desk.latches(),
             compiled: self.desk.compiled(),
             now,
         };

@@ -5,14 +5,15 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::doubt::Doubts;
-use super::overrides::{Compiled, Override, Overrides};
+use super::latches::Latches;
+use super::overrides::{Compiled, Override, ShownOverride};
 use super::world::World;
 use crate::fleet::{Address, CheckId, Family, InstanceId, TargetId};
 use crate::health::group::Judge;
 use crate::health::presence::{ALL, Presence};
 use crate::health::{Administrative, Machine, Verdict};
-use crate::steering::Table;
 use crate::steering::plan::Group;
+use crate::steering::{ServiceId, Table};
 use crate::time::{Tick, unix_seconds};
 
 /// Everything about a running node.
@@ -36,7 +37,7 @@ pub struct Status {
     pub suspects: Vec<SuspectStatus>,
     /// What the operator overrides, oldest first.
     #[serde(default)]
-    pub overrides: Vec<Override>,
+    pub overrides: Vec<ShownOverride>,
     /// When health was last written to disk, seconds since the Unix epoch; `None` when it never was.
     pub last_good_at: Option<u64>,
     /// In configured order.
@@ -61,6 +62,12 @@ pub struct ServiceStatus {
     pub name: String,
     /// Its pool.
     pub pool: String,
+    /// What the operator says of it: `enabled`, `drained`, `forced-up`, `forced-down`.
+    #[serde(default)]
+    pub administrative: String,
+    /// The override that says so.
+    #[serde(default)]
+    pub overrides: Vec<Override>,
     /// Families that are answered though everything is down, for some clients at least: `ipv4`, `ipv6`.
     pub failing_open: Vec<String>,
     /// Its regions, each with what it can do.
@@ -75,10 +82,18 @@ pub struct RegionStatus {
     /// What the operator says of it: `enabled`, `drained`, `forced-up`, `forced-down`.
     #[serde(default)]
     pub administrative: String,
+    /// Of the clients whose order begins there, the part that begins there by the operator's will, in percent.
+    #[serde(default = "all")]
+    pub weight_percent: u16,
     /// For A queries; `None` without any IPv4 address.
     pub ipv4: Option<FamilyStatus>,
     /// For AAAA queries.
     pub ipv6: Option<FamilyStatus>,
+}
+
+/// The weight of a region of which nothing is said.
+fn all() -> u16 {
+    100
 }
 
 /// What a region can do in one address family.
@@ -90,6 +105,10 @@ pub struct FamilyStatus {
     pub share: f64,
     /// Whether it was lost and is on its way back.
     pub returning: bool,
+    /// Since when it stays out until it is resumed (`failback = "manual"`), seconds since the Unix epoch; `None` = it
+    /// does not.
+    #[serde(default)]
+    pub latched_since: Option<u64>,
     /// Sum of the weights that are eligible; where weights are overridden, in a unit that makes them whole numbers.
     pub eligible_weight: u64,
     /// Sum of the weights that are allowed, in the same unit.
@@ -120,6 +139,10 @@ pub struct InstanceStatus {
     /// Its effective weight, in percent of the configured one.
     #[serde(default)]
     pub weight_percent: u16,
+    /// Where the operator took it out: when the last answers that name it have expired in caches that keep to their TTL,
+    /// seconds since the Unix epoch.
+    #[serde(default)]
+    pub answers_expire_at: Option<u64>,
     /// Whether the verdicts of its addresses are held, whatever its checks say.
     #[serde(default)]
     pub frozen: bool,
@@ -170,7 +193,8 @@ pub(super) struct View<'a> {
     pub(super) standings: &'a Table,
     pub(super) failing_open: &'a [[bool; 2]],
     pub(super) doubts: &'a Doubts,
-    pub(super) overrides: &'a Overrides,
+    pub(super) overrides: Vec<ShownOverride>,
+    pub(super) latches: &'a Latches,
     pub(super) compiled: &'a Compiled,
     pub(super) now: Tick,
 }
@@ -210,12 +234,12 @@ fn suspects(view: &View<'_>) -> Vec<SuspectStatus> {
 /// All but the serial and what is known of reloads.
 pub(super) fn status(view: View<'_>) -> Status {
     let world = view.world;
-    let services = (0..world.steering.services.len()).map(|index| service(&view, index)).collect();
-    let overrides: Vec<&Override> = view.overrides.iter().collect();
+    let overrides = &view.overrides[..];
+    let services = (0..world.steering.services.len()).map(|index| service(&view, overrides, index)).collect();
     let pools = (world.fleet().pools.iter())
         .map(|pool| PoolStatus {
             name: pool.name.to_string(),
-            instances: pool.instances.iter().map(|&id| instance(&view, &overrides, id)).collect(),
+            instances: pool.instances.iter().map(|&id| instance(&view, overrides, id)).collect(),
         })
         .collect();
     Status {
@@ -223,18 +247,21 @@ pub(super) fn status(view: View<'_>) -> Status {
         version: env!("CARGO_PKG_VERSION").into(),
         uptime_s: view.now.since(Tick::START).as_secs(),
         suspects: suspects(&view),
-        overrides: view.overrides.iter().cloned().collect(),
+        overrides: overrides.to_vec(),
         services,
         pools,
         ..Status::default()
     }
 }
 
-fn service(view: &View<'_>, index: usize) -> ServiceStatus {
+fn service(view: &View<'_>, overrides: &[ShownOverride], index: usize) -> ServiceStatus {
+    let id = ServiceId(index as u32);
     let steering = &view.world.steering;
     let steered = &steering.services[index];
     let layout = steering.layout(steered.layout);
-    let standings = view.standings.get(steered.layout);
+    let standings = view.standings.of(id, steered.layout);
+    let latching = view.world.latching(steered.layout);
+    let latched_since = |group: &Group, family| view.latches.since(latching?, &group.label(&steering.fleet), family);
     let regions = layout.groups.iter().enumerate().map(|(at, group)| {
         let family = |family: Family| {
             let selection = standings.get(at, family).filter(|_| has_address(view, group, family))?;
@@ -242,6 +269,7 @@ fn service(view: &View<'_>, index: usize) -> ServiceStatus {
                 available: selection.available,
                 share: f64::from(selection.share) / f64::from(ALL),
                 returning: matches!(selection.presence, Presence::Waiting(_) | Presence::Growing(_)),
+                latched_since: latched_since(group, family),
                 eligible_weight: selection.eligible.weight,
                 allowed_weight: selection.allowed.weight,
             })
@@ -249,6 +277,7 @@ fn service(view: &View<'_>, index: usize) -> ServiceStatus {
         RegionStatus {
             region: group.label(&steering.fleet),
             administrative: of_group(view, group).word().into(),
+            weight_percent: view.compiled.operator().begin_at(&group.regions),
             ipv4: family(Family::V4),
             ipv6: family(Family::V6),
         }
@@ -258,6 +287,8 @@ fn service(view: &View<'_>, index: usize) -> ServiceStatus {
     ServiceStatus {
         name: steered.configured.name.to_string(),
         pool: steering.fleet.pool(layout.pool).name.to_string(),
+        administrative: view.compiled.of_service(id).state.word().into(),
+        overrides: view.compiled.winner_of_service(id).into_iter().map(|at| overrides[at].of.clone()).collect(),
         failing_open: names.iter().filter(|(_, failing)| *failing).map(|(name, _)| (*name).into()).collect(),
         regions: regions.collect(),
     }
@@ -278,19 +309,22 @@ fn of_group(view: &View<'_>, group: &Group) -> Administrative {
     }
 }
 
-fn instance(view: &View<'_>, overrides: &[&Override], id: InstanceId) -> InstanceStatus {
+fn instance(view: &View<'_>, overrides: &[ShownOverride], id: InstanceId) -> InstanceStatus {
     let fleet = view.world.fleet();
     let instance = fleet.instance(id);
     let said = view.compiled.operator().of(id, instance, &[]);
     let winners = view.compiled.winners(fleet, id);
+    let is_out = said.state.removes() || said.percent == 0;
+    let expiries = winners.iter().filter_map(|&at| overrides[at].left.as_ref()).map(|left| left.expire_at);
     InstanceStatus {
         name: instance.name.to_string(),
         regions: instance.regions.iter().map(|&region| fleet.region(region).name.clone()).collect(),
         weight: instance.weight,
         administrative: said.state.word().into(),
         weight_percent: said.percent,
+        answers_expire_at: expiries.max().filter(|_| is_out),
         frozen: view.compiled.is_frozen(id),
-        overrides: winners.into_iter().map(|at| overrides[at].clone()).collect(),
+        overrides: winners.into_iter().map(|at| overrides[at].of.clone()).collect(),
         addresses: instance.addresses.iter().map(|one| address(view, one)).collect(),
     }
 }

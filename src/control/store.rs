@@ -1,8 +1,10 @@
-//! `state-dir/overrides`: the overrides of the operator over restarts (SPEC 8.2).
+//! `state-dir/overrides`: the overrides of the operator over restarts (SPEC 8.2), and which regions are latched out of
+//! which services until he resumes them (SPEC 3.5).
 //!
-//! One JSON object: `version`, `checksum` (XXH3 of the list as compact JSON, in hexadecimal digits), `overrides`. It is
-//! written beside, synced, renamed over the old one, and the folder synced: after that it survives a loss of power, and
-//! at no moment is there half of it. A file that is damaged is moved aside and never keeps a server from starting.
+//! One JSON object: `version`, `checksum` (XXH3 of the lists as compact JSON, in hexadecimal digits), `overrides`,
+//! `latches` where there are any. It is written beside, synced, renamed over the old one, and the folder synced: after
+//! that it survives a loss of power, and at no moment is there half of it. A file that is damaged is moved aside and never
+//! keeps a server from starting.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -11,13 +13,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::files;
+use super::files::{self, Kept};
+use super::latches::Latch;
 use super::overrides::Override;
 
 /// The format written.
 const VERSION: u32 = 1;
-/// Longest file read, in octets: many times what the most overrides take.
-const LONGEST: u64 = 16 << 20;
+/// Longest file read, in octets: many times what the most overrides take, and as many latches as there may be services.
+const LONGEST: u64 = 256 << 20;
 
 /// Where overrides are kept.
 #[derive(Clone, Debug)]
@@ -26,10 +29,21 @@ pub struct Store {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct Written {
     version: u32,
     checksum: String,
-    overrides: Vec<Override>,
+    #[serde(flatten)]
+    lists: Lists,
+}
+
+/// What is kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lists {
+    /// Oldest first.
+    pub overrides: Vec<Override>,
+    /// In any order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub latches: Vec<Latch>,
 }
 
 impl Store {
@@ -41,14 +55,14 @@ impl Store {
 
     /// What was written last; nothing when nothing was. What cannot be read is logged, what is damaged moved aside.
     #[must_use]
-    pub fn load(&self) -> Vec<Override> {
+    pub fn load(&self) -> Lists {
         let path = self.path.display();
         let octets = match self.read() {
             Ok(octets) => octets,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Lists::default(),
             Err(error) => {
                 tracing::error!("{path}: {error}; serving without the overrides that were kept");
-                return Vec::new();
+                return Lists::default();
             }
         };
         decode(&octets).unwrap_or_else(|problem| {
@@ -58,7 +72,7 @@ impl Store {
                 Err(error) => format!("and cannot be moved aside: {error}"),
             };
             tracing::warn!("{path}: {problem}; {moved}; serving without the overrides that were kept");
-            Vec::new()
+            Lists::default()
         })
     }
 
@@ -72,24 +86,27 @@ impl Store {
     ///
     /// # Errors
     /// When it is not; what was written before is there still.
-    pub fn save(&self, overrides: &[Override]) -> io::Result<()> {
-        files::replace(&self.path, "new", &encode(overrides)?)?;
-        File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    pub fn save(&self, lists: Lists) -> io::Result<Kept> {
+        files::replace_durably(&self.path, "new", &encode(lists)?)
     }
 }
 
-fn encode(overrides: &[Override]) -> io::Result<Vec<u8>> {
-    let kept = Kept { version: VERSION, checksum: checksum(overrides)?, overrides: overrides.to_vec() };
-    let mut octets = serde_json::to_vec_pretty(&kept)?;
+fn encode(lists: Lists) -> io::Result<Vec<u8>> {
+    let written = Written { version: VERSION, checksum: checksum(&lists)?, lists };
+    let mut octets = serde_json::to_vec_pretty(&written)?;
     octets.push(b'\n');
     Ok(octets)
 }
 
-fn checksum(overrides: &[Override]) -> io::Result<String> {
-    Ok(format!("{:016x}", xxh3_64(&serde_json::to_vec(overrides)?)))
+fn checksum(lists: &Lists) -> io::Result<String> {
+    let mut octets = serde_json::to_vec(&lists.overrides)?;
+    if !lists.latches.is_empty() {
+        octets.extend(serde_json::to_vec(&lists.latches)?);
+    }
+    Ok(format!("{:016x}", xxh3_64(&octets)))
 }
 
-fn decode(octets: &[u8]) -> Result<Vec<Override>, String> {
+fn decode(octets: &[u8]) -> Result<Lists, String> {
     #[derive(Deserialize)]
     struct Head {
         version: u32,
@@ -99,9 +116,9 @@ fn decode(octets: &[u8]) -> Result<Vec<Override>, String> {
     if version != VERSION {
         return Err(format!("of version {version}, this program reads version {VERSION}"));
     }
-    let kept: Kept = serde_json::from_slice(octets).map_err(damaged)?;
-    match checksum(&kept.overrides) {
-        Ok(checksum) if checksum == kept.checksum => Ok(kept.overrides),
+    let written: Written = serde_json::from_slice(octets).map_err(damaged)?;
+    match checksum(&written.lists) {
+        Ok(checksum) if checksum == written.checksum => Ok(written.lists),
         _ => Err("damaged: its checksum is wrong".into()),
     }
 }
@@ -111,7 +128,7 @@ mod tests {
     use super::super::overrides::Action;
     use super::*;
 
-    fn some() -> Vec<Override> {
+    fn some() -> Lists {
         let of = |target: &str, action, until| Override {
             target: target.into(),
             action,
@@ -120,16 +137,24 @@ mod tests {
             since: 1_700_000_000,
             until,
         };
-        vec![of("region/eu-*", Action::Drain, None), of("instance/web/eu-1", Action::Weight(50), Some(1_700_000_060))]
+        let latch = Latch { service: "www.example.com".into(), region: "eu".into(), ipv6: true, since: 1_700_000_000 };
+        Lists {
+            overrides: vec![
+                of("region/eu-*", Action::Drain, None),
+                of("instance/web/eu-1", Action::Weight(50), Some(1_700_000_060)),
+            ],
+            latches: vec![latch],
+        }
     }
 
     #[test]
     fn what_is_saved_is_loaded() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::new(folder.path());
-        assert!(store.load().is_empty());
-        for list in [some(), Vec::new(), some()] {
-            store.save(&list).expect("saved");
+        assert_eq!(store.load(), Lists::default());
+        let without = Lists { latches: Vec::new(), ..some() };
+        for list in [some(), Lists::default(), without, some()] {
+            store.save(list.clone()).expect("saved");
             assert_eq!(store.load(), list);
         }
         let names: Vec<_> =
@@ -139,7 +164,7 @@ mod tests {
 
     #[test]
     fn what_is_damaged_is_moved_aside() {
-        let good = String::from_utf8(encode(&some()).expect("encoded")).expect("text");
+        let good = String::from_utf8(encode(some()).expect("encoded")).expect("text");
         for bad in [
             String::new(),
             "garbage".into(),
@@ -148,12 +173,13 @@ mod tests {
             good.replace("\"version\": 1", "\"version\": 2"),
             good.replace("weight 50%", "weight 5000%"),
             good.replace("drain", "dance"),
+            good.replace("\"ipv6\": true", "\"ipv6\": false"),
         ] {
             assert_ne!(bad, good);
             let folder = tempfile::tempdir().expect("a folder");
             let store = Store::new(folder.path());
             fs::write(folder.path().join("overrides"), &bad).expect("written");
-            assert!(store.load().is_empty(), "{bad}");
+            assert_eq!(store.load(), Lists::default(), "{bad}");
             assert_eq!(fs::read_to_string(folder.path().join("overrides.damaged")).expect("moved"), bad);
             assert!(!folder.path().join("overrides").exists());
         }
@@ -163,10 +189,10 @@ mod tests {
     fn what_cannot_be_saved_leaves_the_old() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::new(folder.path());
-        store.save(&some()).expect("saved");
+        store.save(some()).expect("saved");
         fs::create_dir(folder.path().join("overrides.new")).expect("in the way");
-        assert!(store.save(&[]).is_err());
+        assert!(store.save(Lists::default()).is_err());
         assert_eq!(store.load(), some());
-        assert!(Store::new(&folder.path().join("nowhere")).save(&[]).is_err());
+        assert!(Store::new(&folder.path().join("nowhere")).save(Lists::default()).is_err());
     }
 }

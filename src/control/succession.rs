@@ -5,7 +5,8 @@
 //! target of the new world   same check, address, port, host   ─► health and probes go on
 //!                           same, but its check was edited    ─► verdict stays, evidence begins anew (SPEC 2.5)
 //!                           only the address is the same      ─► the same; it is probed from anew
-//! group                     same pool, same regions           ─► time of loss
+//! group                     same pool, same regions           ─► time of loss, how much it is in use; where regions latch,
+//!                                                                that of the same service
 //! service                   same name                         ─► whether it fails open
 //! ```
 
@@ -78,11 +79,13 @@ impl Succession {
     pub fn new(world: Arc<World>, before: &World) -> Succession {
         let known = Known::new(before);
         let targets = world.fleet().targets.iter().map(|target| known.origin(target, &world)).collect();
-        let before_groups: HashMap<GroupName<'_>, (LayoutId, usize)> = watched_groups(before)
-            .map(|(id, at)| (group_name(before, before.steering.layout(id), at), (id, at)))
-            .collect();
+        let before_groups = groups_by_name(before);
         let groups = watched_groups(&world)
-            .map(|(id, at)| before_groups.get(&group_name(&world, world.steering.layout(id), at)).copied())
+            .map(|(id, at)| {
+                let name = group_name(&world, world.steering.layout(id), at);
+                let own = world.latching(id).and_then(|service| before_groups.get(&(Some(service), name.clone())));
+                own.or_else(|| before_groups.get(&(None, name))).copied()
+            })
             .collect();
         let before_services: HashMap<&str, ServiceId> =
             (0..).map(ServiceId).zip(&before.steering.services).map(|(id, one)| (&*one.configured.name, id)).collect();
@@ -102,6 +105,20 @@ impl Succession {
 pub(super) fn watched_groups(world: &World) -> impl Iterator<Item = (LayoutId, usize)> {
     let groups = |&id: &LayoutId| iter::repeat(id).zip(0..world.steering.layout(id).groups.len());
     world.watched().iter().flat_map(groups)
+}
+
+/// Groups by the service that has them to itself, if one has, and name; all of them without such a service too, as far
+/// as names differ.
+fn groups_by_name(world: &World) -> HashMap<(Option<&str>, GroupName<'_>), (LayoutId, usize)> {
+    let mut groups = HashMap::new();
+    for (id, at) in watched_groups(world) {
+        let name = group_name(world, world.steering.layout(id), at);
+        if let Some(service) = world.latching(id) {
+            groups.insert((Some(service), name.clone()), (id, at));
+        }
+        groups.insert((None, name), (id, at));
+    }
+    groups
 }
 
 /// A pool's name and its group's regions: what makes a group the same over a reload.

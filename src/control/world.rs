@@ -8,9 +8,9 @@ use super::index::Index;
 use crate::config::{Admin, Configuration, Server, Test};
 use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, PoolId, TargetId};
 use crate::geo;
-use crate::health::group::{Before, Judge, Members, Rule, Standing};
+use crate::health::group::{Before, Judge, Members, Others, Rule, Standing};
 use crate::health::presence::Return;
-use crate::health::{Operator, Verdict};
+use crate::health::{Operator, Said, Verdict};
 use crate::metrics::Tally;
 use crate::probe::Check;
 use crate::snapshot::{Settings, Snapshot};
@@ -72,6 +72,8 @@ pub struct Health<'a> {
     pub steady_for: &'a [u16],
     /// What the operator says.
     pub operator: Operator<'a>,
+    /// By `TargetId`: whether its verdict is held, whatever its probes see; may be empty.
+    pub held: &'a [bool],
     /// By `TargetId`: when it recovered last, if that counts; may be empty.
     pub recovered: &'a [Option<Tick>],
     /// Whether `startup-grace` is over.
@@ -88,7 +90,8 @@ impl Health<'_> {
         verdicts: &[],
         down: &[],
         steady_for: &[],
-        operator: Operator { instances: &[], regions: &[] },
+        operator: Operator { instances: &[], regions: &[], service: Said::NOTHING },
+        held: &[],
         recovered: &[],
         grace_over: false,
         now: Tick(0),
@@ -215,7 +218,7 @@ impl World {
         health: Health<'_>,
         known: impl Fn(usize, Family) -> Known<'k>,
     ) -> Standings {
-        let Health { verdicts, down, steady_for, operator, recovered, grace_over, now, serial } = health;
+        let Health { verdicts, down, steady_for, operator, held, recovered, grace_over, now, serial } = health;
         let how = self.returns(layout);
         let layout = self.steering.layout(layout);
         let steady_for = if layout.ttl_varies { steady_for } else { &[] };
@@ -232,11 +235,18 @@ impl World {
             })
         };
         let mut standings: Vec<[Standing; 2]> = layout.groups.iter().enumerate().map(of_group).collect();
+        let around = |group: &Group| (self.holds(held, group), operator.begin_at(&group.regions));
+        let around: Vec<(bool, u16)> = layout.groups.iter().map(around).collect();
         for family in Family::BOTH.map(|family| family as usize) {
-            let serving: Vec<bool> = standings.iter().map(|group| group[family].serves()).collect();
-            let count = serving.iter().filter(|serves| **serves).count();
-            for (group, serves) in standings.iter_mut().zip(serving) {
-                group[family].settle(count == usize::from(serves), how, now);
+            let able = |group: &[Standing; 2]| (group[family].serves(), group[family].replaces());
+            let able: Vec<(bool, bool)> = standings.iter().map(able).collect();
+            let serving = able.iter().filter(|(serves, _)| *serves).count();
+            let replaced = |at: usize| {
+                layout.companions.get(at).is_some_and(|others| others.iter().any(|&other| able[other as usize].1))
+            };
+            for (at, (group, &(frozen, begin_percent))) in standings.iter_mut().zip(&around).enumerate() {
+                let (serve, replace) = (serving > usize::from(able[at].0), replaced(at));
+                group[family].settle(Others { serve, replace, frozen, begin_percent }, how, now);
             }
         }
         let needs = Needs { hashes: &self.hashes, rotates: layout.rotates };
@@ -245,11 +255,26 @@ impl World {
         })
     }
 
+    /// Whether the verdict of some member of a group is `held`, by `TargetId`.
+    fn holds(&self, held: &[bool], group: &Group) -> bool {
+        let is_held = |target: &TargetId| held.get(target.0 as usize).is_some_and(|&held| held);
+        let addresses = || group.members.iter().flat_map(|&id| &self.fleet().instance(id).addresses);
+        !held.is_empty() && addresses().any(|address| address.targets.iter().any(is_held))
+    }
+
     /// How the regions of a layout return.
     #[must_use]
     pub fn returns(&self, layout: LayoutId) -> Return {
-        let pool = self.fleet().pool(self.steering.layout(layout).pool);
-        Return { after: pool.return_after, ramp: pool.region_ramp }
+        let layout = self.steering.layout(layout);
+        let pool = self.fleet().pool(layout.pool);
+        Return { after: pool.return_after, ramp: pool.region_ramp, manual: layout.service.is_some() }
+    }
+
+    /// The service that has a layout to itself, because its regions latch (SPEC 3.5).
+    #[must_use]
+    pub fn latching(&self, layout: LayoutId) -> Option<&str> {
+        let service = self.steering.layout(layout).service?;
+        Some(&self.steering.service(service).configured.name)
     }
 
     /// The standings of all layouts while nothing is known.
@@ -303,6 +328,11 @@ impl World {
         let has =
             |&id: &LayoutId| self.steering.layout(id).groups.iter().any(|group| group.members.iter().any(|&m| is(m)));
         self.all_layouts().filter(has).collect()
+    }
+
+    /// Names and pools of all services, by `ServiceId`.
+    pub fn services(&self) -> impl Iterator<Item = (&str, PoolId)> + Clone {
+        self.steering.services.iter().map(|one| (&*one.configured.name, one.configured.service.pool))
     }
 
     /// The layouts that are watched, and those of `pools`.

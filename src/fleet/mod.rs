@@ -64,6 +64,8 @@ pub struct Pool {
     pub return_after: Duration,
     /// How long it then takes until all its clients are back.
     pub region_ramp: Duration,
+    /// Whether a region that was lost stays out of a service until it is resumed there.
+    pub manual_failback: bool,
 }
 
 /// One member of a pool.

@@ -55,8 +55,23 @@ pub struct Standing {
     pub stays: u32,
     /// The share of clients that it serves, of 2^32.
     pub share: u32,
+    /// The same of those whose order begins with it: fewer where the operator gave it a weight (SPEC 8.2).
+    pub begins: u32,
     /// When it is to be judged again though nothing else changes; `None` = never.
     pub due: Option<Tick>,
+}
+
+/// What is so around a group.
+#[derive(Clone, Copy, Debug)]
+pub struct Others {
+    /// Whether another group of its layout and family serves.
+    pub serve: bool,
+    /// Whether another could: it is available, and not latched out.
+    pub replace: bool,
+    /// Whether verdicts of its own are held, so that what is seen of it is not what is so.
+    pub frozen: bool,
+    /// Of the clients whose order begins with it, the part that begins there by the operator's will, in percent.
+    pub begin_percent: u16,
 }
 
 /// When a group is able to serve.
@@ -232,6 +247,7 @@ impl Default for Standing {
             presence: Presence::default(),
             stays: 0,
             share: 0,
+            begins: 0,
             due: None,
         }
     }
@@ -250,12 +266,24 @@ impl Standing {
         self.available && self.presence.serves()
     }
 
-    /// Says how much it is in use now; `alone` when no other group of its layout and family serves.
-    pub fn settle(&mut self, alone: bool, how: Return, now: Tick) {
+    /// Whether another group that is lost has this one to be replaced by.
+    #[must_use]
+    pub fn replaces(&self) -> bool {
+        self.available && self.presence != Presence::Latched
+    }
+
+    /// Says how much it is in use now, among the others of its layout and family.
+    pub fn settle(&mut self, others: Others, how: Return, now: Tick) {
         let unknown = !self.unknown.is_empty() || self.allowed.is_empty();
-        let seen = Seen { available: self.available, unknown, alone };
+        // Without any that is allowed, it was the operator who took it out.
+        let latches = others.replace && !others.frozen && !self.allowed.is_empty();
+        let seen = Seen { available: self.available, unknown, alone: !others.serve, latches };
         self.presence = self.presence.next(seen, how, now);
         self.share = self.presence.share(how, now).min(self.stays);
+        self.begins = match others.begin_percent {
+            100.. => self.share,
+            percent => self.share.min(share_of(percent.into(), 100)),
+        };
         self.due = [self.due, self.presence.due(how, now)].into_iter().flatten().min();
     }
 }
@@ -316,7 +344,7 @@ mod tests {
 
     /// `i0:3 i1:1 / i0:3 +`: eligible with their weights, allowed, available.
     fn with_operator(weights: &[u32], verdicts: &[Verdict], said: &[Said]) -> String {
-        let (fleet, operator) = (fleet(weights), Operator { instances: said, regions: &[] });
+        let (fleet, operator) = (fleet(weights), Operator { instances: said, ..Operator::default() });
         let members: Vec<InstanceId> = (0..weights.len() as u32).map(InstanceId).collect();
         let judge =
             Judge { fleet: &fleet, verdicts, down: &[], steady_for: &[], operator, grace_over: true, now: Tick(0) };

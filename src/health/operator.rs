@@ -1,7 +1,8 @@
 //! What the operator says of instances: the administrative axis (SPEC 2.1), beside what checks say.
 //!
-//! It is said at three levels: of an instance and of its pool, which is one [`Said`] here, and of a region. Across levels
-//! whatever removes wins, a forced-up and a weight apply to what is left (SPEC 8.2).
+//! It is said at four levels: of an instance and of its pool, which is one [`Said`] here, of a region, and of the service
+//! that is judged for. Across levels whatever removes wins, a forced-up and a weight apply to what is left (SPEC 8.2). The
+//! weight of a region is another thing than that of an instance: the part of its clients that begin there at all.
 
 use crate::fleet::{Instance, InstanceId, RegionId};
 
@@ -49,11 +50,14 @@ pub struct Said {
 
 impl Default for Said {
     fn default() -> Said {
-        Said { state: Administrative::Enabled, percent: 100 }
+        Said::NOTHING
     }
 }
 
 impl Said {
+    /// Its checks decide, with all of its weight.
+    pub const NOTHING: Said = Said { state: Administrative::Enabled, percent: 100 };
+
     /// What two levels say together.
     #[must_use]
     pub fn and(self, other: Said) -> Said {
@@ -69,13 +73,15 @@ pub struct Operator<'a> {
     pub instances: &'a [Said],
     /// By [`RegionId`].
     pub regions: &'a [Said],
+    /// Of the service that is judged for.
+    pub service: Said,
 }
 
 impl Operator<'_> {
     /// Whether nothing is said.
     #[must_use]
     pub fn is_silent(&self) -> bool {
-        self.instances.is_empty() && self.regions.is_empty()
+        self.instances.is_empty() && self.regions.is_empty() && self.service == Said::NOTHING
     }
 
     /// What is said of an instance as a member of a group that stands for `regions`; of an instance of several regions
@@ -88,7 +94,18 @@ impl Operator<'_> {
         let own = self.instances.get(id.0 as usize).copied().unwrap_or_default();
         let counts = |region: &&RegionId| regions.is_empty() || regions.contains(region);
         let there = instance.regions.iter().filter(counts).map(|&region| self.of_region(region));
-        own.and(there.reduce(either).unwrap_or_default())
+        let there = there.reduce(either).unwrap_or_default();
+        own.and(Said { percent: 100, ..there }).and(self.service)
+    }
+
+    /// Of the clients whose order begins with a group that stands for these regions, the part that begins there, in
+    /// percent; 100 where that is several.
+    #[must_use]
+    pub fn begin_at(&self, regions: &[RegionId]) -> u16 {
+        match regions {
+            [only] => self.of_region(*only).percent.min(100),
+            _ => 100,
+        }
     }
 
     /// What is said of a region.
@@ -145,14 +162,39 @@ mod tests {
             addresses: Default::default(),
         };
         let regions = [said(Drained), said(Enabled), said(ForcedUp)];
-        let operator = Operator { instances: &[], regions: &regions };
+        let operator = Operator { regions: &regions, ..Operator::default() };
         let of = |group: &[u16]| {
             let group: Vec<RegionId> = group.iter().map(|&region| RegionId(region)).collect();
             operator.of(InstanceId(0), &instance, &group).state
         };
         assert_eq!((of(&[0]), of(&[1]), of(&[0, 1]), of(&[])), (Drained, Enabled, Enabled, Enabled));
         let all = [said(Drained), said(ForcedDown)];
-        let operator = Operator { instances: &[], regions: &all };
+        let operator = Operator { regions: &all, ..Operator::default() };
         assert_eq!(operator.of(InstanceId(0), &instance, &[]).state, ForcedDown);
+        let operator = Operator { service: said(ForcedUp), ..Operator::default() };
+        assert_eq!(operator.of(InstanceId(0), &instance, &[]).state, ForcedUp);
+        assert_eq!(
+            Operator { service: said(ForcedUp), ..Operator { regions: &all, ..operator } }
+                .of(InstanceId(0), &instance, &[])
+                .state,
+            ForcedDown
+        );
+    }
+
+    #[test]
+    fn the_weight_of_a_region_is_none_of_its_instances() {
+        let instance = Instance {
+            name: "i".into(),
+            pool: PoolId(0),
+            regions: [RegionId(0)].into(),
+            weight: 1,
+            addresses: Default::default(),
+        };
+        let regions = [Said { percent: 70, ..Said::default() }, Said::default()];
+        let operator = Operator { regions: &regions, ..Operator::default() };
+        assert_eq!(operator.of(InstanceId(0), &instance, &[]).percent, 100);
+        let begin_at =
+            |regions: &[u16]| operator.begin_at(&regions.iter().map(|&region| RegionId(region)).collect::<Vec<_>>());
+        assert_eq!((begin_at(&[0]), begin_at(&[1]), begin_at(&[0, 1]), begin_at(&[])), (70, 100, 100, 100));
     }
 }

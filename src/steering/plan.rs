@@ -109,8 +109,8 @@ pub struct Likely<'a> {
     pub family: Family,
 }
 
-/// What services must have in common to share a layout: pool, for `any` the map, [`Service::spill`].
-type LayoutKey = (PoolId, Option<Option<MapId>>, Option<u32>);
+/// What services must have in common to share a layout: pool, for `any` the map, [`Service::spill`], [`Layout::service`].
+type LayoutKey = (PoolId, Option<Option<MapId>>, Option<u32>, Option<ServiceId>);
 
 /// A service as configured.
 #[derive(Debug)]
@@ -136,6 +136,11 @@ pub struct Layout {
     pub ttl_varies: bool,
     /// Its services' [`Service::spill`].
     pub spill: Option<u32>,
+    /// The only service that it is for, where regions that are lost stay out of each service until they are resumed there
+    /// (`failback = "manual"`): they are in use or not service by service. `None` = services of the same needs share it.
+    pub service: Option<ServiceId>,
+    /// Where it is for a service alone: by group, the others that some client of it may be sent to instead.
+    pub companions: Box<[Box<[u32]>]>,
 }
 
 /// Instances that one step of an order may serve from.
@@ -184,6 +189,17 @@ pub struct Orders {
     pub orders: Vec<Order>,
 }
 
+impl Orders {
+    /// The other groups that stand in an order with this one.
+    fn companions(&self, group: u32) -> Box<[u32]> {
+        let with = self.orders.iter().filter(|order| order.groups.contains(&group));
+        let mut others: Vec<u32> = with.flat_map(|order| order.groups.iter().copied()).collect();
+        others.sort_unstable();
+        others.dedup();
+        others.into_iter().filter(|&other| other != group).collect()
+    }
+}
+
 /// Groups, most wanted first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Order {
@@ -219,7 +235,8 @@ impl Steering {
             networks: HashMap::new(),
             room: Room::default(),
         };
-        let mut services: Vec<Steered> = services.into_iter().map(|service| compiler.service(service)).collect();
+        let numbered = (0..).map(ServiceId).zip(services);
+        let mut services: Vec<Steered> = numbered.map(|(id, service)| compiler.service(id, service)).collect();
         let Compiler { layouts, mut room, .. } = compiler;
         let mut slot = 0;
         for steered in &mut services {
@@ -308,11 +325,15 @@ struct Networks {
 }
 
 impl Compiler<'_> {
-    fn service(&mut self, service: Service) -> Steered {
-        let layout = self.layout_of(&service);
+    fn service(&mut self, id: ServiceId, service: Service) -> Steered {
+        let layout = self.layout_of(id, &service);
         let orders = self.orders_of(&service, layout);
         let name: Arc<str> = service.name.to_plain().to_ascii_lowercase().into();
-        let Layout { groups, serves, rotates, ttl_varies, .. } = &mut self.layouts[layout.0 as usize];
+        let Layout { groups, serves, rotates, ttl_varies, service: own, companions, .. } =
+            &mut self.layouts[layout.0 as usize];
+        if own.is_some() {
+            *companions = (0..groups.len() as u32).map(|group| orders.companions(group)).collect();
+        }
         *rotates |= service.manner.balance == Balance::RoundRobin;
         *ttl_varies |= service.manner.ttl.varies();
         let serves = *serves;
@@ -326,10 +347,12 @@ impl Compiler<'_> {
     }
 
     /// Regions of a pool are one layout for all services that spill alike, but for those with `any`: theirs depends on the
-    /// map's fences.
-    fn layout_of(&mut self, service: &Service) -> LayoutId {
+    /// map's fences; and but for those whose regions latch.
+    fn layout_of(&mut self, id: ServiceId, service: &Service) -> LayoutId {
         let any = service.steer == Steer::Any;
-        let key = (service.pool, any.then_some(service.map), service.spill);
+        // The groups of `any` do not stand in for each other: each is all that some clients may have.
+        let own = (self.fleet.pool(service.pool).manual_failback && !any).then_some(id);
+        let key = (service.pool, any.then_some(service.map), service.spill, own);
         if let Some(&id) = self.layout_ids.get(&key) {
             return id;
         }
@@ -342,7 +365,9 @@ impl Compiler<'_> {
         });
         let id = LayoutId(self.layouts.len() as u32);
         let (pool, spill) = (service.pool, service.spill);
-        self.layouts.push(Layout { pool, groups, serves, rotates: false, ttl_varies: false, spill });
+        let companions = Box::default();
+        let (rotates, ttl_varies) = (false, false);
+        self.layouts.push(Layout { pool, groups, serves, rotates, ttl_varies, spill, service: own, companions });
         self.layout_ids.insert(key, id);
         id
     }

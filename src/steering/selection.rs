@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 
 use super::balance::round_robin;
 use super::plan::LayoutId;
+use super::service::ServiceId;
 use crate::fleet::{Family, InstanceId};
 use crate::health::Standing;
 use crate::health::group::{Before, Candidates};
@@ -36,6 +37,9 @@ const WHOLE: u64 = 1 << 32;
 pub struct Table {
     chunks: Vec<Arc<[Standings]>>,
     length: usize,
+    /// Standings of single services of which the operator says something that others of their layouts are not to feel, by
+    /// `ServiceId`; mostly none.
+    apart: Arc<[(ServiceId, Standings)]>,
 }
 
 impl Table {
@@ -58,11 +62,36 @@ impl Table {
         &self.chunks[at / CHUNK][at % CHUNK]
     }
 
+    /// The standings that a service goes by, whose layout is that.
+    #[must_use]
+    #[inline]
+    pub fn of(&self, service: ServiceId, layout: LayoutId) -> &Standings {
+        if self.apart.is_empty() { self.get(layout) } else { self.apart(service).unwrap_or_else(|| self.get(layout)) }
+    }
+
+    /// The standings of a service that has its own.
+    #[must_use]
+    pub fn apart(&self, service: ServiceId) -> Option<&Standings> {
+        let at = self.apart.binary_search_by_key(&service, |(id, _)| *id).ok()?;
+        Some(&self.apart[at].1)
+    }
+
+    /// Replaces the standings that services have to themselves; they come by `ServiceId`.
+    pub fn set_apart(&mut self, apart: Vec<(ServiceId, Standings)>) {
+        self.apart = apart.into();
+    }
+
+    /// Whether some service has standings to itself.
+    #[must_use]
+    pub fn has_apart(&self) -> bool {
+        !self.apart.is_empty()
+    }
+
     /// The same standings, in chunks that are shared with nobody.
     #[must_use]
     pub fn unshared(&self) -> Table {
         let chunks = self.chunks.iter().map(|chunk| chunk.iter().cloned().collect()).collect();
-        Table { chunks, length: self.length }
+        Table { chunks, length: self.length, apart: Arc::clone(&self.apart) }
     }
 
     /// Asks the processor for the standings of a layout.
@@ -100,6 +129,8 @@ pub struct Standings {
     selections: Arc<[Selection]>,
     serves: [bool; 2],
     /// Whether some group that is available does not serve all its clients.
+    partial: bool,
+    /// Whether some group that is available serves some of its clients, or is about to.
     returning: bool,
 }
 
@@ -110,11 +141,21 @@ impl Standings {
         let selection = &selection;
         let selections: Arc<[Selection]> =
             (0..groups).flat_map(|group| served().map(move |family| selection(group, family))).collect();
-        let returning = selections.iter().any(|selection| selection.available && selection.share != ALL);
-        Standings { selections, serves, returning }
+        let some = |selection: &Selection| selection.share != ALL || selection.begins != ALL;
+        let partial = |selection: &&Selection| selection.available && some(selection);
+        let returning = selections.iter().filter(partial).any(|selection| selection.presence != Presence::Latched);
+        let partial = selections.iter().any(|selection| partial(&selection));
+        Standings { selections, serves, partial, returning }
     }
 
     /// Whether some group that is available does not serve all its clients.
+    #[must_use]
+    pub fn partial(&self) -> bool {
+        self.partial
+    }
+
+    /// Whether clients are told apart by their hash: some group serves some of its clients, or is about to. One that is
+    /// latched serves none of them.
     #[must_use]
     pub fn returning(&self) -> bool {
         self.returning
@@ -148,6 +189,8 @@ pub struct Selection {
     pub version: u64,
     /// The share of clients that the group serves while it is available, of 2^32 (SPEC 3.5).
     pub share: u32,
+    /// The same of the clients whose order begins with it (SPEC 8.2).
+    pub begins: u32,
     /// Whether enough is eligible (SPEC 3.2).
     pub available: bool,
     /// Seconds until observations can change the verdicts that it goes by, at the earliest; [`STEADY`] = nothing speaks
@@ -179,14 +222,14 @@ impl Selection {
     #[must_use]
     pub fn freeze(standing: &Standing, needs: Needs<'_>, before: Option<&Selection>, version: u64) -> Selection {
         let Standing { eligible, unknown, allowed, .. } = standing;
-        let &Standing { available, steady_for, lost_at, presence, share, due, .. } = standing;
+        let &Standing { available, steady_for, lost_at, presence, share, begins, due, .. } = standing;
         if let Some(before) = before.filter(|before| before.says(standing)) {
-            return Selection { steady_for, lost_at, presence, share, due, ..before.clone() };
+            return Selection { steady_for, lost_at, presence, share, begins, due, ..before.clone() };
         }
         let allowed = Roster::shared(allowed, needs, before.map(|before| &before.allowed));
         let eligible = Roster::shared(eligible, needs, Some(&allowed));
         let unknown = Roster::shared(unknown, needs, Some(&allowed));
-        Selection { eligible, unknown, allowed, available, steady_for, lost_at, presence, share, due, version }
+        Selection { eligible, unknown, allowed, available, steady_for, lost_at, presence, share, begins, due, version }
     }
 
     /// What the next judgement must know of this one.

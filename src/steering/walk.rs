@@ -174,7 +174,7 @@ impl<'a> Walk<'a, '_> {
         if order.equals > 1 {
             self.scope = self.scope.max(sticky_bits(steered.manner.sticky, self.client.address));
         }
-        let standings = self.standings.get(steered.layout);
+        let standings = self.standings.of(id, steered.layout);
         if standings.returning() {
             self.scope = self.scope.max(sticky_bits(steered.manner.sticky, self.client.address));
         }
@@ -294,7 +294,7 @@ impl<'a> Walk<'a, '_> {
         family: Family,
     ) -> Option<Serving<'a>> {
         let open = || self.open(steered, standings, sequence, family);
-        if let Some(available) = open().find(|serving| self.is_in_use(steered, standings, *serving)) {
+        if let Some(available) = self.in_use(steered, standings, sequence, family) {
             return Some(available);
         }
         // Eligible ÷ allowed, compared by cross multiplication; the first wins ties.
@@ -307,9 +307,19 @@ impl<'a> Walk<'a, '_> {
         fullest.or_else(|| open().find(|serving| !serving.selection.unknown.is_empty()))
     }
 
-    /// Whether a group serves this client in the first pass.
-    fn is_in_use(&self, steered: &Steered, standings: &Standings, serving: Serving<'_>) -> bool {
-        serving.selection.available && (!standings.returning() || self.has_returned(steered, serving))
+    /// Pass 1.
+    fn in_use(
+        &self,
+        steered: &Steered,
+        standings: &'a Standings,
+        sequence: &[u32],
+        family: Family,
+    ) -> Option<Serving<'a>> {
+        let is_partial = standings.partial();
+        let serves = |(at, serving): &(usize, Serving<'_>)| {
+            serving.selection.available && (!is_partial || self.is_served(steered, *serving, *at == 0))
+        };
+        self.open(steered, standings, sequence, family).enumerate().find(serves).map(|(_, serving)| serving)
     }
 
     /// Seconds for which the verdicts last that made `serving` serve: its own, and those of the groups before it; of all
@@ -322,10 +332,11 @@ impl<'a> Walk<'a, '_> {
         serving: Serving<'_>,
         trace: &mut T,
     ) -> u16 {
+        let is_first_pass = self.in_use(steered, standings, sequence, self.family).is_some();
         let mut least = STEADY;
         for one in self.open(steered, standings, sequence, self.family) {
             least = least.min(one.selection.steady_for);
-            if one.group == serving.group && self.is_in_use(steered, standings, serving) {
+            if is_first_pass && one.group == serving.group {
                 break;
             }
         }
@@ -339,11 +350,12 @@ impl<'a> Walk<'a, '_> {
         least
     }
 
-    /// Whether this client is among those that a returning group serves (SPEC 3.5): once it is, it stays so.
-    fn has_returned(&self, steered: &Steered, serving: Serving<'_>) -> bool {
-        let Selection { share, .. } = *serving.selection;
-        if share == ALL {
-            return true;
+    /// Whether this client is among those that a group serves that serves some of its clients, as it returns, overflows or
+    /// sheds (SPEC 3.4, 3.5, 8.2): as long as the share grows, it stays so. The shares are nested, so that the least counts.
+    fn is_served(&self, steered: &Steered, serving: Serving<'_>, is_first: bool) -> bool {
+        let share = if is_first { serving.selection.begins } else { serving.selection.share };
+        if share == ALL || share == 0 {
+            return share == ALL;
         }
         let group = &self.steering.layout(steered.layout).groups[serving.group];
         let bits = sticky_bits(steered.manner.sticky, self.client.address);
@@ -381,12 +393,12 @@ impl<'a> Walk<'a, '_> {
 
     /// Each group in order with what it can do, and why each member may be picked or not.
     fn describe<T: Trace>(&self, steered: &Steered, standings: &Standings, sequence: &[u32], trace: &mut T) {
-        for &at in sequence {
+        for (place, &at) in sequence.iter().enumerate() {
             trace.note("region", || {
                 let group = &self.steering.layout(steered.layout).groups[at as usize];
                 let none = Selection::default();
                 let selection = standings.get(at as usize, self.family).unwrap_or(&none);
-                let verdict = verdict(selection);
+                let verdict = verdict(selection, place == 0);
                 let weights = format!("{} of {} of the weight", selection.eligible.weight, selection.allowed.weight);
                 let members = group.members.iter().take(MAX_SHOWN).map(|&id| self.member(selection, id));
                 let mut members: Vec<String> = members.collect();
@@ -427,14 +439,21 @@ impl<'a> Walk<'a, '_> {
 }
 
 /// Whether a group serves, in words.
-fn verdict(selection: &Selection) -> String {
-    match selection.share {
+fn verdict(selection: &Selection, is_first: bool) -> String {
+    let sheds = is_first && selection.begins < selection.share;
+    match if sheds { selection.begins } else { selection.share } {
         _ if !selection.available => "not available".into(),
         ALL => "available".into(),
+        _ if selection.presence == Presence::Latched => "latched out until it is resumed".into(),
+        0 if sheds => "available, sheds all clients that would begin here".into(),
         0 => "available again, not yet used".into(),
         share => {
             let percent = f64::from(share) / f64::from(ALL) * 100.0;
-            let word = if matches!(selection.presence, Presence::Growing(_)) { "returning" } else { "overflowing" };
+            let word = match selection.presence {
+                _ if sheds => "shedding",
+                Presence::Growing(_) => "returning",
+                _ => "overflowing",
+            };
             format!("{word}, {percent:.0}% of its clients")
         }
     }
@@ -460,12 +479,13 @@ pub fn sticky_bits(sticky: Sticky, address: IpAddr) -> u8 {
 /// Whether standings `after` leave some client of a service without the last available region that it has `before`, or
 /// without the last eligible instance.
 #[must_use]
-pub fn takes_last(steering: &Steering, before: &Table, after: &Table, steered: &Steered, family: Family) -> bool {
+pub fn takes_last(steering: &Steering, before: &Table, after: &Table, service: ServiceId, family: Family) -> bool {
+    let steered = steering.service(service);
     let client = Client::of_resolver(IpAddr::from([0, 0, 0, 0]));
     let of = |standings, order: &Order, is: fn(&Selection) -> bool| {
         let mut walk = Walk { steering, standings, client: &client, family, fences: Fences::default(), scope: 0 };
         walk.fences.add(order.fence.as_deref());
-        let mut open = walk.open(steered, standings.get(steered.layout), &order.groups, family);
+        let mut open = walk.open(steered, standings.of(service, steered.layout), &order.groups, family);
         open.any(|serving| is(serving.selection))
     };
     let takes = |order: &Order, is: fn(&Selection) -> bool| of(before, order, is) && !of(after, order, is);
@@ -475,13 +495,14 @@ pub fn takes_last(steering: &Steering, before: &Table, after: &Table, steered: &
 
 /// Whether some client of a service gets an answer of the third pass now: the service fails open, or has nothing left.
 #[must_use]
-pub fn is_all_down(steering: &Steering, standings: &Table, steered: &Steered, family: Family) -> bool {
+pub fn is_all_down(steering: &Steering, standings: &Table, service: ServiceId, family: Family) -> bool {
+    let steered = steering.service(service);
     if !steered.serves[family as usize] {
         return false;
     }
     let client = Client::of_resolver(IpAddr::from([0, 0, 0, 0]));
     let walk = Walk { steering, standings, client: &client, family, fences: Fences::default(), scope: 0 };
-    let standings = standings.get(steered.layout);
+    let standings = standings.of(service, steered.layout);
     steered.orders.orders.iter().any(|order| {
         let allowed = walk.open(steered, standings, &order.groups, family).any(|one| !one.selection.allowed.is_empty());
         let alive = |family| walk.alive(steered, standings, &order.groups, family).is_some();

@@ -5,12 +5,16 @@
 //! | `site`, `server` | a configuration on ports of its own, and the real binary that serves it |
 //! | `backend` | what is checked: HTTP servers that can be told to die, hang, lie |
 //! | `client` | DNS over UDP and TCP, and HTTP, without the code under test |
+//! | `control` | requests over the control socket |
+//! | `disk` | a disk that fills up soon |
 //! | `mmdb` | writes geo data bases |
 //! | `ports` | ports that nobody else takes |
 //! | `node`, `query` | answering inside this process, and queries octet by octet |
 
 pub(crate) mod backend;
 pub(crate) mod client;
+pub(crate) mod control;
+pub(crate) mod disk;
 pub(crate) mod mmdb;
 pub(crate) mod node;
 pub(crate) mod ports;

@@ -10,7 +10,7 @@ use waymark::answer::{Transport, Worker, respond};
 use waymark::control::World;
 use waymark::control::world::Health;
 use waymark::fleet::{Family, InstanceId};
-use waymark::health::{Operator, Verdict};
+use waymark::health::{Operator, Said, Verdict};
 use waymark::snapshot::Snapshot;
 use waymark::steering::{LayoutId, Table};
 use waymark::time::Tick;
@@ -30,6 +30,8 @@ pub(crate) struct Node {
     down: Vec<bool>,
     /// By target: when it came up after it was down.
     recovered: Vec<Option<Tick>>,
+    /// What an operator says of regions.
+    regions: Vec<Said>,
     grace_over: bool,
     now: Tick,
     serial: u64,
@@ -55,6 +57,7 @@ impl Node {
             snapshot: world.offline(&[]),
             worker: Worker::new(&Arc::default(), 1),
             world,
+            regions: Vec::new(),
             grace_over: true,
             now: Tick(1_000),
             serial: 0,
@@ -106,6 +109,15 @@ impl Node {
         }
     }
 
+    /// Has that part of the clients that would begin in a region begin there, in percent.
+    pub(crate) fn weigh(&mut self, region: &str, percent: u16) {
+        let regions = &self.world.fleet().regions;
+        let at = regions.iter().position(|one| one.name == region).expect("a region");
+        self.regions.resize(regions.len(), Said::default());
+        self.regions[at].percent = percent;
+        self.judge();
+    }
+
     /// Time passes.
     pub(crate) fn wait(&mut self, time: Duration) {
         self.now = self.now.plus(time);
@@ -125,7 +137,8 @@ impl Node {
             verdicts: &self.verdicts,
             down: &self.down,
             steady_for: &[],
-            operator: Operator::default(),
+            operator: Operator { regions: &self.regions, ..Operator::default() },
+            held: &[],
             recovered: &self.recovered,
             grace_over: self.grace_over,
             now: self.now,

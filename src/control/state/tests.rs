@@ -11,7 +11,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// Two pools with a service each; targets are numbered a1 a2 b1 b2 c1.
-const CONFIG: &str = r#"
+pub(super) const CONFIG: &str = r#"
         [zones."example.com"]
         file = "zone"
         [regions.a]
@@ -44,7 +44,7 @@ const CONFIG: &str = r#"
         steer = "failover"
     "#;
 
-fn world(config: &str) -> World {
+pub(super) fn world(config: &str) -> World {
     let folder = tempfile::tempdir().expect("a folder");
     let zone = "@ 60 IN SOA ns hm 1 1 1 1 1\n@ 60 IN NS ns\nns 60 IN A 192.0.2.53\n";
     std::fs::write(folder.path().join("zone"), zone).expect("written");
@@ -54,29 +54,33 @@ fn world(config: &str) -> World {
     World::compile(loaded.configuration.unwrap_or_else(|| panic!("{:?}", loaded.problems)))
 }
 
-struct Fixture {
-    state: State,
-    published: Published,
-    now: u64,
+pub(super) struct Fixture {
+    pub(super) state: State,
+    pub(super) published: Published,
+    pub(super) now: u64,
 }
 
 impl Fixture {
-    fn new() -> Fixture {
+    pub(super) fn new() -> Fixture {
+        Fixture::of(CONFIG)
+    }
+
+    pub(super) fn of(config: &str) -> Fixture {
         let (sink, _) = mpsc::channel(1);
         // It probes nothing: reports are made here.
         let prober = Prober::start(&[], &[], probe::Settings::default(), sink);
         let published: Published = Arc::new(ArcSwap::default());
-        let state = State::new(Arc::new(world(CONFIG)), Arc::clone(&published), prober, Tick(0));
+        let state = State::new(Arc::new(world(config)), Arc::clone(&published), prober, Tick(0));
         Fixture { state, published, now: 0 }
     }
 
-    fn reload(&mut self, config: &str, now: Tick) {
+    pub(super) fn reload(&mut self, config: &str, now: Tick) {
         let next = Succession::new(Arc::new(world(config)), &self.state.world);
         self.state.reload(next, now);
     }
 
     /// Observes `outcomes` of a target, a second apart, publishing after each.
-    fn observe(&mut self, target: u32, outcomes: &str) {
+    pub(super) fn observe(&mut self, target: u32, outcomes: &str) {
         for letter in outcomes.chars() {
             self.report(target, if letter == 'p' { Outcome::Pass } else { Outcome::Fail });
             if self.state.is_dirty() {
@@ -94,10 +98,10 @@ impl Fixture {
     }
 
     /// Gives an order and waits until it is served or refused.
-    async fn order(&mut self, what: What, force: bool) -> Result<Applied, Refusal> {
+    pub(super) async fn order(&mut self, what: What, force: bool) -> Result<Applied, Refusal> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.state.apply(Change::Override(Box::new(Order { what, force, reply })), Tick(self.now));
-        if self.state.is_saving() {
+        while self.state.is_saving() {
             let written = self.state.written().await;
             self.state.end_saving(written, Tick(self.now));
         }
@@ -108,7 +112,7 @@ impl Fixture {
     }
 
     /// `drain region/a`, `weight 50% instance/one/a1`; by force.
-    async fn force(&mut self, text: &str) -> Applied {
+    pub(super) async fn force(&mut self, text: &str) -> Applied {
         self.order(what(text), true).await.expect("no refusal")
     }
 
@@ -125,7 +129,7 @@ impl Fixture {
     }
 }
 
-fn what(text: &str) -> What {
+pub(super) fn what(text: &str) -> What {
     let (action, target) = text.rsplit_once(' ').expect("an action and a target");
     let action = action.parse().expect("an action");
     What::Set(Wish { target: target.into(), action, who: "alice".into(), why: String::new(), lasts: None })
@@ -285,6 +289,56 @@ async fn a_freeze_holds_verdicts_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_service_stays_overridden_alone_over_a_reload() {
+    /// How many instances a service may hand out, by name.
+    fn allowed(fixture: &Fixture, name: &str) -> usize {
+        let snapshot = fixture.published.load();
+        let services = (0..).map(ServiceId).zip(&snapshot.steering.services);
+        let (id, steered) = services.into_iter().find(|(_, one)| &*one.configured.name == name).expect("the service");
+        let standings = snapshot.standings.of(id, steered.layout);
+        (0..2).filter_map(|at| standings.get(at, Family::V4)).map(|one| one.allowed.entries.len()).sum()
+    }
+    let also = "[services.\"also.example.com\"]\npool = \"one\"\nsteer = \"failover\"\norder = [\"a\", \"b\"]\n";
+    let config = format!("{CONFIG}\n{also}");
+    let mut fixture = Fixture::of(&config);
+    (0..5).for_each(|target| fixture.observe(target, "p"));
+    let lost = fixture.force("drain service/one.example.com").await.lost;
+    assert_eq!(lost, ["one.example.com"], "the other one over its layout loses nothing");
+    let both = |fixture: &Fixture| (allowed(fixture, "one.example.com"), allowed(fixture, "also.example.com"));
+    assert_eq!(both(&fixture), (0, 4));
+    fixture.observe(0, "ff");
+    assert_eq!((both(&fixture), fixture.standing().as_str()), ((0, 4), "1/2+ 2/2+"));
+    // Services in another order have other numbers.
+    let (head, services) = CONFIG.split_once("[services.").expect("services");
+    fixture.reload(&format!("{head}{also}[services.{services}"), Tick(fixture.now));
+    assert_eq!(both(&fixture), (0, 4));
+    fixture.force("enable service/*").await;
+    assert_eq!(both(&fixture), (4, 4));
+    assert!(!fixture.published.load().standings.has_apart());
+}
+
+/// A service hands out what stands in for it with its own TTL, also along a chain.
+#[tokio::test]
+async fn caches_hold_what_stood_in_for_others() {
+    let standing_in = "[services.\"three.example.com\"]\npool = \"two\"\nttl = \"60s\"\n\
+        when-all-down = { service = \"one.example.com\" }\n\
+        [services.\"four.example.com\"]\npool = \"two\"\nttl = \"300s\"\n\
+        when-all-down = { service = \"three.example.com\" }\n";
+    let mut fixture = Fixture::of(&format!("{CONFIG}\n{standing_in}"));
+    (0..5).for_each(|target| fixture.observe(target, "p"));
+    for (order, hold_s) in [
+        ("drain instance/one/a1", Some(300)),
+        ("drain service/one.example.com", Some(300)),
+        ("drain service/four.example.com", Some(300)),
+        ("drain service/two.example.com", Some(30)),
+        ("drain pool/later", None),
+        ("force-up region/a", None),
+    ] {
+        assert_eq!(fixture.force(order).await.caches_hold_s, hold_s, "{order}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_written_is_not_done() {
     let mut fixture = Fixture::new();
     for target in 0..5 {
@@ -297,7 +351,7 @@ async fn what_is_not_written_is_not_done() {
     let refusal = fixture.order(what("drain instance/one/a2"), false).await.expect_err("refused");
     assert_eq!(refusal.code, RefusalCode::NotStored);
     assert_eq!(fixture.standing(), "1/1+ 2/2+");
-    assert_eq!(Store::new(folder.path()).load().len(), 1);
+    assert_eq!(Store::new(folder.path()).load().overrides.len(), 1);
     let nothing = fixture.order(what("drain region/mars"), false).await.expect_err("refused");
     assert_eq!(nothing.code, RefusalCode::NotFound);
 }
