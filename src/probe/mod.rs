@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `dns`, `exec`, `http`, `icmp`, `tcp`, `tls` | one kind each: from a check and a target to a [`Finding`] |
 //! | `certificates` | when those that targets show expire |
+//! | `link` | failures that a dead link of this node explains |
 //! | `reason` | errors in words, and which of them are the node's own fault |
 //! | `tasks` | schedule, concurrency, crashes |
 //! | `totals` | counters |
@@ -22,6 +23,7 @@ mod dns;
 mod exec;
 mod http;
 mod icmp;
+mod link;
 mod reason;
 mod tasks;
 mod tcp;
@@ -115,12 +117,18 @@ struct Means {
     tls: trust::Tls,
     programs: exec::Programs,
     echoes: Arc<icmp::Sockets>,
+    links: link::Links,
 }
 
 impl Means {
     /// Believes the system's root certificates and these.
     fn new(extra_roots: Vec<CertificateDer<'static>>) -> Means {
-        Means { tls: trust::Tls::new(extra_roots), programs: exec::Programs::default(), echoes: Arc::default() }
+        Means {
+            tls: trust::Tls::new(extra_roots),
+            programs: exec::Programs::default(),
+            echoes: Arc::default(),
+            links: link::Links::default(),
+        }
     }
 }
 
