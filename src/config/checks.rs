@@ -1,5 +1,6 @@
 //! `[checks]`.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +10,18 @@ use super::files::Document;
 use super::findings::Findings;
 use super::keys;
 use super::kinds::{self, Read};
+use super::pools;
 use super::text::show_duration;
 use super::value::{Data, Value, quoted};
 use crate::dns::{Name, Rcode, RecordType};
+use crate::fleet::Few;
 use crate::health::Policy;
 use crate::probe::{BodyMatch, Check, Dns, Exec, Http, Kind};
 use crate::problem::{Problem, Span};
 
 /// Keys that only some types use, each with these types.
 const KEYS_OF_TYPES: &[(&str, &[&str])] = &[
+    ("address", &["dns", "exec", "http", "https", "icmp", "tcp", "tls"]),
     ("source", &["dns", "http", "https", "icmp", "tcp", "tls"]),
     ("port", &["dns", "exec", "http", "https", "tcp", "tls"]),
     ("command", &["exec"]),
@@ -45,6 +49,10 @@ const MAX_LIST: usize = 64;
 pub(super) struct Placed {
     pub(super) check: Check,
     pub(super) name: Span,
+    /// What it probes as a canary.
+    pub(super) addresses: Few<IpAddr>,
+    /// Where these stand.
+    pub(super) address: Option<Span>,
     /// Port that it names.
     pub(super) port: Option<u16>,
     pub(super) host: Host,
@@ -106,6 +114,8 @@ fn check(fields: &Fields<'_>, name: &str, findings: &mut Findings) -> Placed {
             source: fields.address("source"),
         },
         name: fields.place,
+        addresses: pools::unique_addresses(fields, findings),
+        address: fields.own("address").map(|value| value.span),
         port: fields.integer("port"),
         host: host(fields, &kind_name, verify),
         type_port: match kind_name.as_str() {
