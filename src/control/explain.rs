@@ -82,6 +82,7 @@ pub fn explain(world: &World, snapshot: &Snapshot, ask: &Ask) -> Explanation {
         authority: Arc::clone(&snapshot.authority),
         steering: Arc::clone(&snapshot.steering),
         standings: snapshot.standings.clone(),
+        frozen: snapshot.frozen,
         settings,
         tallies: Arc::default(),
     };

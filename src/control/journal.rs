@@ -93,6 +93,8 @@ pub enum Kind {
     Override,
     /// A check is not believed, or is believed again.
     Suspect,
+    /// This node cannot see the world, or sees it again.
+    Blind,
     /// Written by a version that knows more.
     #[default]
     #[serde(other)]
@@ -112,6 +114,7 @@ impl Kind {
             Kind::FailOpen => "fail-open",
             Kind::Override => "override",
             Kind::Suspect => "suspect",
+            Kind::Blind => "blind",
             Kind::Other => "other",
         }
     }

@@ -1,5 +1,8 @@
 //! What runs now: the compiled configuration, a health machine for each target, the standings published last.
 
+mod blindness;
+#[cfg(test)]
+mod blindness_tests;
 mod orders;
 #[cfg(test)]
 mod tests;
@@ -17,7 +20,9 @@ use super::doubt::{Doubts, fails_everywhere};
 use super::journal::{Journal, Kind, Record};
 use super::last_good::{Clock, LastGood, Notes};
 use super::log::Burst;
+use super::lookout::Lookout;
 use super::retired::Retired;
+use super::sight::Sight;
 use super::status::{self, Status};
 use super::succession::{Origin, Succession};
 use super::world::{Health, World};
@@ -48,6 +53,10 @@ pub struct State {
     agenda: Agenda,
     /// Checks that are not believed now.
     doubts: Doubts,
+    /// Whether this node sees the world.
+    sight: Sight,
+    /// Whether it can look at all.
+    lookout: Lookout,
     /// Whether what is judged already is to be published.
     is_new: bool,
     /// Snapshots that some thread may still answer from.
@@ -90,6 +99,8 @@ impl State {
             touched: BTreeSet::new(),
             agenda: Agenda::default(),
             doubts: Doubts::default(),
+            sight: Sight::default(),
+            lookout: Lookout::default(),
             is_new: false,
             retired: Retired::default(),
             failing_open: Vec::new(),
@@ -211,9 +222,14 @@ impl State {
         let world = Arc::clone(&self.world);
         let mut failed = 0;
         for id in world.targets_of_check(check) {
-            let is_frozen = self.is_frozen(id);
+            let is_held = self.is_frozen(id) || self.sight.holds(id);
+            let is_blind = self.sight.is_blind(Family::of(world.fleet().target(id).address));
             let (machine, verdict) = (&mut self.machines[id.0 as usize], &mut self.verdicts[id.0 as usize]);
-            if is_frozen || machine.verdict() == *verdict {
+            if is_held || machine.verdict() == *verdict {
+                continue;
+            }
+            if is_blind {
+                *machine = machine.reverted(Memory { verdict: *verdict, since: now, ..Memory::default() }, now);
                 continue;
             }
             if *verdict == Verdict::Up && machine.last().is_some_and(|last| last.outcome == Outcome::Pass) {
@@ -302,13 +318,22 @@ impl State {
             return;
         };
         let policy = &self.world.checks[target.check.0 as usize].policy;
+        let before = self.sight.has_canaries().then(|| machine.memory(now));
+        let was_stale = machine.stale();
         let transition = machine.observe(policy, now, &observation);
-        report.next(machine.pace(policy));
-        let held = machine.held(policy);
-        let is_frozen = self.is_frozen(observation.target);
+        let (pace, held) = (machine.pace(policy), machine.held(policy));
+        let fast = policy.fast_interval;
+        let is_blind = self.sight.is_blind(Family::of(target.address));
+        let is_held = is_blind || self.is_frozen(observation.target);
+        self.look_out(&observation, was_stale);
+        let transition = match before {
+            Some(before) => self.believed(&observation, transition, before, now),
+            None => transition,
+        };
+        report.next(if self.sight.is_urgent(observation.target) { fast } else { pace });
         if let Some(transition) = transition {
             self.turn(observation.target, &transition, now);
-        } else if held && !is_frozen {
+        } else if held && !is_held {
             self.release_if_needed(observation.target, now);
         }
         self.settle();
@@ -397,7 +422,8 @@ impl State {
             self.stand(layout, judged, now);
         }
         let is_new = std::mem::take(&mut self.is_new);
-        let snapshot = self.world.freeze(self.standings.clone(), self.serial);
+        let mut snapshot = self.world.freeze(self.standings.clone(), self.serial);
+        snapshot.frozen = self.sight.frozen();
         self.retired.push(self.published.swap(Arc::new(snapshot)));
         if let Some(notes) = &self.last_good {
             notes.judged(&self.standings);
@@ -487,6 +513,7 @@ impl State {
 
     /// Serves another configuration. Targets that stay keep their health.
     fn reload(&mut self, mut next: Succession, now: Tick) {
+        self.forget_unseen(None, now);
         let probed_as: Vec<Option<TargetId>> = next.targets.iter().map(|origin| origin.probed_as()).collect();
         self.prober.update(&next.world.fleet().targets, &next.world.checks, &probed_as);
         let (old, standings) = self.succeed(&mut next, now);
@@ -549,6 +576,7 @@ impl State {
         self.failing_open = next.services.iter().map(|before| fails_open(before).unwrap_or_default()).collect();
         let world = std::mem::replace(&mut self.world, Arc::clone(&next.world));
         let standings = std::mem::replace(&mut self.standings, std::mem::take(&mut next.standings));
+        self.follow_sight();
         self.desk.recompile(self.world.fleet());
         self.frozen = self.freeze();
         self.hold(&held, &next.targets);
@@ -581,6 +609,7 @@ impl State {
             standings: &self.standings,
             failing_open: &self.failing_open,
             doubts: &self.doubts,
+            sight: &self.sight,
             overrides: self.desk.overrides(),
             compiled: self.desk.compiled(),
             now,

@@ -261,6 +261,7 @@ impl World {
             authority: Arc::clone(&self.authority),
             steering: Arc::clone(&self.steering),
             standings,
+            frozen: [false; 2],
             settings: Arc::clone(&self.settings),
             tallies: Arc::clone(&self.tallies),
         }

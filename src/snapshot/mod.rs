@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub steering: Arc<Steering>,
     /// What each group can do now, by layout.
     pub standings: Table,
+    /// By family: verdicts are frozen, because this node cannot see the world (SPEC 2.8).
+    pub frozen: [bool; 2],
     /// Settings that shape answers.
     pub settings: Arc<Settings>,
     /// Counters of answers for each thread that answers, made ahead; may be fewer than there are threads.

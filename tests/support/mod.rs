@@ -6,12 +6,14 @@
 //! | `backend` | what is checked: HTTP servers that can be told to die, hang, lie |
 //! | `client` | DNS over UDP and TCP, and HTTP, without the code under test |
 //! | `mmdb` | writes geo data bases |
+//! | `net` | networks of its own, whose cables can be pulled |
 //! | `ports` | ports that nobody else takes |
 //! | `node`, `query` | answering inside this process, and queries octet by octet |
 
 pub(crate) mod backend;
 pub(crate) mod client;
 pub(crate) mod mmdb;
+pub(crate) mod net;
 pub(crate) mod node;
 pub(crate) mod ports;
 pub(crate) mod query;

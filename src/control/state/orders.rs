@@ -202,11 +202,8 @@ impl State {
         let before = std::mem::replace(&mut self.frozen, frozen);
         for id in (0..before.len() as u32).map(TargetId).filter(|id| before[id.0 as usize]) {
             let verdict = self.machines[id.0 as usize].verdict();
-            let is_doubted = self.doubts.hold(self.world.fleet().target(id).check);
-            if !is_doubted
-                && !self.is_frozen(id)
-                && std::mem::replace(&mut self.verdicts[id.0 as usize], verdict) != verdict
-            {
+            let is_held = self.is_frozen(id) || self.is_distrusted(id);
+            if !is_held && std::mem::replace(&mut self.verdicts[id.0 as usize], verdict) != verdict {
                 self.touched.extend(self.world.layouts_of(id));
             }
         }

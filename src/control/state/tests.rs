@@ -44,7 +44,7 @@ const CONFIG: &str = r#"
         steer = "failover"
     "#;
 
-fn world(config: &str) -> World {
+pub(super) fn world(config: &str) -> World {
     let folder = tempfile::tempdir().expect("a folder");
     let zone = "@ 60 IN SOA ns hm 1 1 1 1 1\n@ 60 IN NS ns\nns 60 IN A 192.0.2.53\n";
     std::fs::write(folder.path().join("zone"), zone).expect("written");
