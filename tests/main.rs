@@ -2,6 +2,7 @@
 
 mod admin;
 mod architecture;
+mod blind;
 mod demo;
 mod docs;
 mod durable;

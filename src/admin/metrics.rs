@@ -184,6 +184,7 @@ impl Scrape {
             let held = self.status.suspects.iter().any(|suspect| suspect.check == check);
             level(&mut suspect, &[("check", check)], f64::from(u8::from(held)))?;
         }
+        self.sight(encoder)?;
         let mut stale = gauge(encoder, "target_stale", "1 when the last probe could say nothing of the target")?;
         for ([instance, check, target], status) in &targets {
             let labels = [("instance", *instance), ("check", *check), ("target", *target)];
@@ -206,6 +207,21 @@ impl Scrape {
         for service in &self.status.services {
             let failing = u8::from(!service.failing_open.is_empty());
             level(&mut open, &[("service", &service.name)], f64::from(failing))?;
+        }
+        Ok(())
+    }
+
+    fn sight(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let says = "1 while this node cannot see the world over an address family, and verdicts are frozen";
+        let mut blind = gauge(encoder, "blind", says)?;
+        for family in ["ipv4", "ipv6"] {
+            let is_blind = self.status.blind.iter().any(|blind| blind.family == family);
+            level(&mut blind, &[("family", family)], f64::from(u8::from(is_blind)))?;
+        }
+        let mut canaries = gauge(encoder, "canary_passes", "1 when the last probe of a canary passed")?;
+        for canary in &self.status.canaries {
+            let labels = [("check", &*canary.check), ("target", &*canary.target)];
+            level(&mut canaries, &labels, f64::from(u8::from(canary.passes)))?;
         }
         Ok(())
     }

@@ -57,6 +57,15 @@ fn print(status: &Shown) {
         output::line("\nThe last reload was refused; the configuration before it is still served:");
         status.problems.iter().for_each(|problem| output::line(problem.trim_end()));
     }
+    for blind in &status.blind {
+        let family = if blind.family == "ipv4" { "IPv4" } else { "IPv6" };
+        output::line(&format!(
+            "\nBLIND over {family} since {}: all canaries fail, and {} of {} targets; verdicts are frozen",
+            span(now.saturating_sub(blind.since)),
+            blind.failing,
+            blind.targets,
+        ));
+    }
     for suspect in &status.suspects {
         let (check, left) = (&suspect.check, span(suspect.held_for_s));
         output::line(&format!(
@@ -65,6 +74,9 @@ fn print(status: &Shown) {
     }
     output::line(&format!("\n{}", services(status, now)));
     output::line(&format!("\n{}", instances(status, now)));
+    if !status.canaries.is_empty() {
+        output::line(&format!("\n{}", canaries(status)));
+    }
     if !status.overrides.is_empty() {
         output::line(&format!("\n{}", overrides::list(&status.overrides)));
     }
@@ -171,6 +183,19 @@ fn instances(status: &Shown, now: u64) -> Table {
                 }
             }
         }
+    }
+    table
+}
+
+fn canaries(status: &Shown) -> Table {
+    let mut table = table(&["CANARY", "TARGET", "PASSES", "LAST PROBE"]);
+    for canary in &status.canaries {
+        table.add_row([
+            format!("check/{}", canary.check),
+            canary.target.clone(),
+            if canary.passes { "yes" } else { "no" }.into(),
+            format!("{} ({:.1} ms)", canary.reason, canary.took_ms),
+        ]);
     }
     table
 }

@@ -1,5 +1,6 @@
 //! `[checks]`.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +11,18 @@ use super::findings::Findings;
 use super::identity;
 use super::keys;
 use super::kinds::{self, Read};
+use super::pools;
 use super::text::show_duration;
 use super::value::{Data, Entry, Value, quoted};
 use crate::dns::{Name, Rcode, RecordType};
+use crate::fleet::Few;
 use crate::health::Policy;
 use crate::probe::{BodyMatch, Check, Dns, Exec, Grpc, Http, Identity, Kind, Version};
 use crate::problem::{Problem, Sources, Span};
 
 /// Keys that only some types use, each with these types.
 const KEYS_OF_TYPES: &[(&str, &[&str])] = &[
+    ("address", &["dns", "exec", "grpc", "http", "https", "icmp", "tcp", "tls"]),
     ("source", &["dns", "grpc", "http", "https", "icmp", "tcp", "tls"]),
     ("port", &["dns", "exec", "grpc", "http", "https", "tcp", "tls"]),
     ("timeout", &["dns", "exec", "grpc", "http", "https", "icmp", "tcp", "tls"]),
@@ -56,6 +60,10 @@ const MAX_LIST: usize = 64;
 pub(super) struct Placed {
     pub(super) check: Check,
     pub(super) name: Span,
+    /// What it probes as a canary.
+    pub(super) addresses: Few<IpAddr>,
+    /// Where these stand.
+    pub(super) address: Option<Span>,
     /// Port that it names.
     pub(super) port: Option<u16>,
     pub(super) host: Host,
@@ -130,6 +138,8 @@ fn check(fields: &Fields<'_>, name: &str, sources: &Sources, findings: &mut Find
             source: fields.address("source"),
         },
         name: fields.place,
+        addresses: pools::unique_addresses(fields, findings),
+        address: fields.own("address").map(|value| value.span),
         port: fields.integer("port"),
         host: host(fields, &kind_name, verify),
         type_port: match kind_name.as_str() {

@@ -124,7 +124,7 @@ pub(super) static INNER: &[(&str, &Section)] = &[
 /// `[defaults.…]` by kind.
 pub(super) static DEFAULTS: &[(&str, &Section)] = &[("check", &CHECK), ("pool", &POOL), ("service", &SERVICE)];
 /// What `[defaults.…]` and `extends` never hand on: it belongs to one thing only.
-pub(super) const PERSONAL: &[&str] = &["extends", "aliases"];
+pub(super) const PERSONAL: &[&str] = &["extends", "aliases", "address"];
 
 pub(super) static SERVER: Section = section(
     "[server]",
@@ -164,7 +164,13 @@ pub(super) static SERVER: Section = section(
             Is("true"),
             "Answer `id.server` and `version.bind` (class CHAOS); false: REFUSED.",
         ),
-        later("canaries", Is("[]"), "Checks that tell whether this node sees the world.", "leave it out"),
+        key(
+            "canaries",
+            Kind::References("check"),
+            Is("[]"),
+            "Checks with an `address`: while all of these fail, and over half of all targets, this node sees nothing and \
+             verdicts are frozen.",
+        ),
         later("resolvers", Is("[]"), "Resolvers for targets and probes by name.", "instances have addresses"),
         later("watch", Is("false"), "Reload when a named file changes.", "reload with SIGHUP"),
     ],
@@ -346,7 +352,12 @@ pub(super) static CHECK: Section = section(
             Required,
             "What a probe does.",
         ),
-        later("address", Words("none"), "What a canary probes.", "checks probe the addresses of instances"),
+        key(
+            "address",
+            Kind::Custom { describe: "address or array of them", check: pools::check_addresses },
+            Words("none"),
+            "What a check in `[server] canaries` probes, beside the instances of its pools. Not inherited.",
+        ),
         key(
             "port",
             PORT,

@@ -5,12 +5,13 @@
 //! | files to one document of values with places, `include` | `files`, `syntax`, `value`, `packed` |
 //! | keys and values one by one, against the table of all keys | `keys`, `kinds`, `text`, `selectors` |
 //! | what is given, inherited or default | `fields` |
-//! | each section, names turned into numbers | `server` `zones` `networks` `regions` `checks` `identity` `pools` `maps` `services` `expectations` |
+//! | each section, names turned into numbers | `server` `zones` `networks` `regions` `checks` `identity` `pools` `canaries` `maps` `services` `expectations` |
 //! | whether they fit each other | `fit` |
 //!
 //! Nothing stops at the first problem: every step goes on with what is in order, and a configuration comes out only when
 //! no problem was an error.
 
+mod canaries;
 mod checks;
 mod expectations;
 mod fields;
@@ -205,7 +206,8 @@ fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut 
     let ecs = server::ecs(&document);
     let regions = regions::compile(&document, findings);
     let checks = checks::compile(&document, sources, findings);
-    let (fleet, places) = pools::compile(&document, regions, &checks, findings);
+    let (mut fleet, places) = pools::compile(&document, regions, &checks, findings);
+    canaries::compile(&document, &checks, &mut fleet, findings);
     document.forget("pools");
     let maps = maps::compile(&document, findings);
     let mut services = services::compile(&document, findings);

@@ -257,7 +257,8 @@ fn no_port(entry: &Entry, check: &checks::Placed) -> Problem {
         .also(check.name, "the check")
 }
 
-fn unique_addresses(fields: &Fields<'_>, findings: &mut Findings) -> Few<IpAddr> {
+/// The addresses that a table gives, each once.
+pub(super) fn unique_addresses(fields: &Fields<'_>, findings: &mut Findings) -> Few<IpAddr> {
     let given = fields.each("address", instance_address);
     let is_first = |&(index, &(address, span)): &(usize, &(IpAddr, Span))| {
         let first = given[..index].iter().find(|(earlier, _)| *earlier == address);

@@ -11,7 +11,7 @@ use super::{Admin, Ecs, Server};
 use crate::problem::{Problem, SourceId, Sources, Span};
 
 /// Where sections that are not there would be: the beginning of the main file.
-fn nowhere() -> Span {
+pub(super) fn nowhere() -> Span {
     Span::new(SourceId(0), 0..0)
 }
 

@@ -79,6 +79,11 @@ impl Doubts {
         self.waiting.remove(&check).unwrap_or_default()
     }
 
+    /// Takes out all falls that wait.
+    pub(super) fn drain_waiting(&mut self) -> Vec<Waiting> {
+        std::mem::take(&mut self.waiting).into_values().flatten().collect()
+    }
+
     /// Whether the fall of a target waits.
     pub(super) fn waits(&self, check: CheckId, target: TargetId) -> bool {
         self.waiting.get(&check).is_some_and(|waiting| waiting.iter().any(|one| one.target == target))

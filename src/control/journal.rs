@@ -95,6 +95,8 @@ pub enum Kind {
     Suspect,
     /// A region stays out of a service until it is resumed, or does so no more.
     Failback,
+    /// This node cannot see the world, or sees it again.
+    Blind,
     /// Written by a version that knows more.
     #[default]
     #[serde(other)]
@@ -115,6 +117,7 @@ impl Kind {
             Kind::Override => "override",
             Kind::Suspect => "suspect",
             Kind::Failback => "failback",
+            Kind::Blind => "blind",
             Kind::Other => "other",
         }
     }

@@ -710,7 +710,7 @@ mod tests {
                 instance("us-1", 0, 1),
                 instance("eu-1", 1, 0),
             ],
-            targets: Vec::new(),
+            ..Fleet::default()
         }
     }
 

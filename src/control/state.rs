@@ -1,5 +1,8 @@
 //! What runs now: the compiled configuration, a health machine for each target, the standings published last.
 
+mod blindness;
+#[cfg(test)]
+mod blindness_tests;
 mod failback;
 mod orders;
 mod pushes;
@@ -19,7 +22,9 @@ use super::doubt::{Doubts, Opinion, Waiting, opinion};
 use super::journal::{Journal, Kind, Record};
 use super::last_good::{Clock, LastGood, Notes};
 use super::log::Burst;
+use super::lookout::Lookout;
 use super::retired::Retired;
+use super::sight::Sight;
 use super::status::{self, Status};
 use super::succession::{Origin, Succession};
 use super::world::{Health, World};
@@ -56,6 +61,10 @@ pub struct State {
     agenda: Agenda,
     /// Checks that are not believed now.
     doubts: Doubts,
+    /// Whether this node sees the world.
+    sight: Sight,
+    /// Whether it can look at all.
+    lookout: Lookout,
     /// Whether what is judged already is to be published.
     is_new: bool,
     /// Snapshots that some thread may still answer from.
@@ -101,6 +110,8 @@ impl State {
             touched: BTreeSet::new(),
             agenda: Agenda::default(),
             doubts: Doubts::default(),
+            sight: Sight::default(),
+            lookout: Lookout::default(),
             is_new: false,
             retired: Retired::default(),
             failing_open: Vec::new(),
@@ -230,21 +241,22 @@ impl State {
         let world = Arc::clone(&self.world);
         let mut failed = 0;
         for id in world.targets_of_check(check) {
-            let is_frozen = self.is_frozen(id);
+            let is_held = self.is_frozen(id) || self.sight.holds(id);
+            let is_blind = self.is_unseen(id);
             let (machine, verdict) = (&mut self.machines[id.0 as usize], &mut self.verdicts[id.0 as usize]);
-            if is_frozen || machine.verdict() == *verdict {
+            if is_held || machine.verdict() == *verdict {
+                continue;
+            }
+            if is_blind {
+                *machine = machine.reverted(Memory { verdict: *verdict, since: now, ..Memory::default() }, now);
                 continue;
             }
             if *verdict == Verdict::Up && machine.last().is_some_and(|last| last.outcome == Outcome::Pass) {
-                *machine = Machine::restored(Memory { verdict: Verdict::Up, since: now, ..Memory::default() }, now);
+                *machine = machine.reverted(Memory { verdict: Verdict::Up, since: now, ..Memory::default() }, now);
                 continue;
             }
-            *verdict = machine.verdict();
-            failed += u32::from(*verdict == Verdict::Down);
-            self.touched.extend(world.layouts_of(id));
-            if let Some(notes) = &self.last_good {
-                notes.turned(id, self.machines[id.0 as usize].memory(now));
-            }
+            failed += u32::from(machine.verdict() == Verdict::Down);
+            self.go_by_machine(id, now);
         }
         let name = &world.checks[check.0 as usize].name;
         let said = match failed {
@@ -256,6 +268,23 @@ impl State {
         self.weigh_all(now);
     }
 
+    /// A verdict that was held is what its probes say from now on.
+    fn go_by_machine(&mut self, id: TargetId, now: Tick) {
+        let machine = &self.machines[id.0 as usize];
+        let says = machine.verdict();
+        if std::mem::replace(&mut self.verdicts[id.0 as usize], says) != says {
+            self.touched.extend(self.world.layouts_of(id));
+            if let Some(notes) = &self.last_good {
+                notes.turned(id, machine.memory(now));
+            }
+        }
+    }
+
+    /// Whether the verdict of a target is held, whatever its probes see.
+    fn is_withheld(&self, id: TargetId) -> bool {
+        self.is_frozen(id) || self.is_distrusted(id) || self.is_unseen(id)
+    }
+
     /// Notes for how long the verdict of a target lasts at least, for TTLs that follow health (SPEC 6); one that is held
     /// may be wrong now.
     fn weigh(&mut self, id: TargetId, now: Tick) {
@@ -264,7 +293,7 @@ impl State {
         }
         let check = self.world.fleet().target(id).check;
         let policy = &self.world.checks[check.0 as usize].policy;
-        let is_held = self.is_frozen(id) || self.doubts.hold(check) || self.doubts.waits(check, id);
+        let is_held = self.is_withheld(id) || self.doubts.waits(check, id);
         let time = match self.machines[id.0 as usize].steady_for(policy, now) {
             _ if is_held => 0,
             None => STEADY,
@@ -364,18 +393,29 @@ impl State {
             return;
         };
         let policy = &self.world.checks[target.check.0 as usize].policy;
+        let before = self.sight.has_canaries().then(|| machine.memory(now));
+        let was_stale = machine.stale();
         let transition = machine.observe(policy, now, &observation);
-        report.next(machine.pace(policy));
-        let held = machine.held(policy);
-        let is_frozen = self.is_frozen(observation.target);
+        let (pace, held) = (machine.pace(policy), machine.held(policy));
+        let fast = policy.fast_interval;
+        let is_held = self.is_unseen(observation.target) || self.is_frozen(observation.target);
+        self.look_out(&observation, was_stale);
+        let transition = match before {
+            Some(before) => {
+                self.look_around(&observation);
+                self.believed(&observation, transition, before, now)
+            }
+            None => transition,
+        };
+        report.next(if self.sight.is_urgent(observation.target) { fast } else { pace });
         if let Some(transition) = transition {
             self.turn(observation.target, &transition, now);
-        } else if held && !is_frozen {
+        } else if held && !is_held {
             self.release_if_needed(observation.target, now);
         }
         let check = self.world.fleet().target(observation.target).check;
         for Waiting { target, transition, until } in self.doubts.waiting(check) {
-            if !self.is_frozen(target) && !self.is_doubted(target, &transition, Some(until), now) {
+            if !self.is_withheld(target) && !self.is_doubted(target, &transition, Some(until), now) {
                 self.turn_at_last(target, &transition, now);
             }
         }
@@ -567,6 +607,7 @@ impl State {
 
     /// Serves another configuration. Targets that stay keep their health.
     fn reload(&mut self, mut next: Succession, now: Tick) {
+        self.forget_unseen(None, now);
         let probed_as: Vec<Option<TargetId>> = next.targets.iter().map(|origin| origin.probed_as()).collect();
         self.prober.update(&next.world.fleet().targets, &next.world.checks, &probed_as);
         let (old, standings) = self.succeed(&mut next, now);
@@ -630,6 +671,7 @@ impl State {
         self.failing_open = next.services.iter().map(|before| fails_open(before).unwrap_or_default()).collect();
         let world = std::mem::replace(&mut self.world, Arc::clone(&next.world));
         let standings = std::mem::replace(&mut self.standings, std::mem::take(&mut next.standings));
+        self.follow_sight();
         self.desk.recompile(&self.world);
         self.frozen = self.freeze();
         self.hold(&held, &next.targets);
@@ -666,6 +708,7 @@ impl State {
             standings: &self.standings,
             failing_open: &self.failing_open,
             doubts: &self.doubts,
+            sight: &self.sight,
             overrides: self.desk.shown(),
             latches: self.desk.latches(),
             compiled: self.desk.compiled(),

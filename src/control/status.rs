@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::doubt::Doubts;
 use super::latches::Latches;
 use super::overrides::{Compiled, Override, ShownOverride};
+use super::sight::Sight;
 use super::world::World;
 use crate::fleet::{Address, CheckId, Family, InstanceId, TargetId};
 use crate::health::group::Judge;
 use crate::health::presence::{ALL, Presence};
-use crate::health::{Administrative, Machine, Verdict};
+use crate::health::{Administrative, Machine, Outcome, Verdict};
 use crate::steering::plan::Group;
 use crate::steering::{ServiceId, Table};
 use crate::time::{Tick, unix_seconds};
@@ -35,6 +36,12 @@ pub struct Status {
     pub problems: Vec<String>,
     /// Checks that are not believed now: everything they look at fails at once.
     pub suspects: Vec<SuspectStatus>,
+    /// Address families over which this node cannot see the world: their verdicts are frozen.
+    #[serde(default)]
+    pub blind: Vec<BlindStatus>,
+    /// What tells whether it can.
+    #[serde(default)]
+    pub canaries: Vec<CanaryStatus>,
     /// What the operator overrides, oldest first.
     #[serde(default)]
     pub overrides: Vec<ShownOverride>,
@@ -53,6 +60,34 @@ pub struct SuspectStatus {
     pub check: String,
     /// Seconds until what still fails is applied.
     pub held_for_s: u64,
+}
+
+/// An address family over which nothing is seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlindStatus {
+    /// `ipv4`, `ipv6`.
+    pub family: String,
+    /// Since when verdicts are frozen, seconds since the Unix epoch.
+    pub since: u64,
+    /// Targets that fail now.
+    pub failing: usize,
+    /// Of so many.
+    pub targets: usize,
+}
+
+/// A canary.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CanaryStatus {
+    /// `world`.
+    pub check: String,
+    /// What is probed, `192.0.2.1:443`.
+    pub target: String,
+    /// Whether the last probe passed.
+    pub passes: bool,
+    /// What the last probe saw.
+    pub reason: String,
+    /// How long the last probe took, milliseconds.
+    pub took_ms: f64,
 }
 
 /// A service.
@@ -193,6 +228,7 @@ pub(super) struct View<'a> {
     pub(super) standings: &'a Table,
     pub(super) failing_open: &'a [[bool; 2]],
     pub(super) doubts: &'a Doubts,
+    pub(super) sight: &'a Sight,
     pub(super) overrides: Vec<ShownOverride>,
     pub(super) latches: &'a Latches,
     pub(super) compiled: &'a Compiled,
@@ -216,6 +252,7 @@ pub(super) fn describe_target(world: &World, id: TargetId) -> String {
         world.owners_of(id).map(|instance| format!("instance/{}", fleet.instance_path(instance))).collect();
     let target = fleet.target(id);
     let check = &world.checks[target.check.0 as usize].name;
+    let owners = if owners.is_empty() { vec!["canary".into()] } else { owners };
     format!("{} (check/{check} at {})", owners.join(" "), place(target.address, target.port))
 }
 
@@ -229,6 +266,36 @@ fn suspects(view: &View<'_>) -> Vec<SuspectStatus> {
         held_for_s: until.since(view.now).as_secs(),
     };
     view.doubts.held().map(suspect).collect()
+}
+
+fn blind(view: &View<'_>) -> Vec<BlindStatus> {
+    let of_family = |family: Family| {
+        let since = view.sight.blind_since(family)?;
+        let (_, targets) = view.sight.shares(family);
+        Some(BlindStatus {
+            family: family_word(family).into(),
+            since: unix_seconds().saturating_sub(view.now.since(since).as_secs()),
+            failing: targets.failing,
+            targets: targets.of,
+        })
+    };
+    Family::BOTH.into_iter().filter_map(of_family).collect()
+}
+
+fn family_word(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    }
+}
+
+fn canaries(view: &View<'_>) -> Vec<CanaryStatus> {
+    let canary = |&id: &TargetId| {
+        let passes = view.machines[id.0 as usize].last().is_some_and(|last| last.outcome == Outcome::Pass);
+        let CheckStatus { check, target, reason, took_ms, .. } = check(view, id);
+        CanaryStatus { check, target, passes, reason, took_ms }
+    };
+    view.world.fleet().canaries.iter().map(canary).collect()
 }
 
 /// All but the serial and what is known of reloads.
@@ -247,6 +314,8 @@ pub(super) fn status(view: View<'_>) -> Status {
         version: env!("CARGO_PKG_VERSION").into(),
         uptime_s: view.now.since(Tick::START).as_secs(),
         suspects: suspects(&view),
+        blind: blind(&view),
+        canaries: canaries(&view),
         overrides: overrides.to_vec(),
         services,
         pools,

@@ -154,6 +154,8 @@ pub struct Fleet {
     pub instances: Vec<Instance>,
     /// Without duplicates, in order of first use.
     pub targets: Vec<Target>,
+    /// Those that tell whether this node sees the world; most of them no instance uses.
+    pub canaries: Box<[TargetId]>,
 }
 
 impl Fleet {

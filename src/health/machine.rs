@@ -136,6 +136,12 @@ impl Machine {
         self
     }
 
+    /// This target as it was, but for what is shown of the last observation: what was seen since counts for nothing.
+    #[must_use]
+    pub fn reverted(&self, before: Memory, now: Tick) -> Machine {
+        Machine { last: self.last.clone(), stale: self.stale, ..Machine::restored(before, now) }
+    }
+
     /// Takes in what a probe saw; `now` is when it was reported.
     pub fn observe(&mut self, policy: &Policy, now: Tick, observation: &Observation) -> Option<Transition> {
         let Observation { outcome, ref reason, took, .. } = *observation;

@@ -10,6 +10,7 @@
 //! | `http2` | one request over HTTP/2, for `grpc`, `http` and `https` |
 //! | `certificates` | when those that targets show expire |
 //! | `identity` | the certificate that targets are shown |
+//! | `link` | failures that a dead link of this node explains |
 //! | `reason` | errors in words, and which of them are the node's own fault |
 //! | `tasks` | schedule, concurrency, crashes |
 //! | `totals` | counters |
@@ -29,6 +30,7 @@ mod http;
 mod http2;
 mod icmp;
 pub mod identity;
+mod link;
 mod push;
 mod reason;
 mod tasks;
@@ -140,12 +142,18 @@ struct Means {
     tls: trust::Tls,
     programs: exec::Programs,
     echoes: Arc<icmp::Sockets>,
+    links: link::Links,
 }
 
 impl Means {
     /// Believes the system's root certificates and these.
     fn new(extra_roots: Vec<CertificateDer<'static>>) -> Means {
-        Means { tls: trust::Tls::new(extra_roots), programs: exec::Programs::default(), echoes: Arc::default() }
+        Means {
+            tls: trust::Tls::new(extra_roots),
+            programs: exec::Programs::default(),
+            echoes: Arc::default(),
+            links: link::Links::default(),
+        }
     }
 }
 

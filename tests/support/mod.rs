@@ -8,6 +8,7 @@
 //! | `control` | requests over the control socket |
 //! | `disk` | a disk that fills up soon |
 //! | `mmdb` | writes geo data bases |
+//! | `net` | networks of its own, whose cables can be pulled |
 //! | `ports` | ports that nobody else takes |
 //! | `node`, `query` | answering inside this process, and queries octet by octet |
 
@@ -16,6 +17,7 @@ pub(crate) mod client;
 pub(crate) mod control;
 pub(crate) mod disk;
 pub(crate) mod mmdb;
+pub(crate) mod net;
 pub(crate) mod node;
 pub(crate) mod ports;
 pub(crate) mod query;

@@ -129,14 +129,11 @@ impl State {
         }
     }
 
-    /// Notes whose verdicts are held, by a freeze or as their check is not believed.
+    /// Notes whose verdicts are held: by a freeze, as their check is not believed, as this node sees nothing.
     pub(super) fn note_held(&mut self) {
-        self.held = if self.frozen.is_empty() && self.doubts.next().is_none() {
-            Vec::new()
-        } else {
-            let targets = self.world.fleet().targets.iter().zip((0..).map(TargetId));
-            targets.map(|(target, id)| self.is_frozen(id) || self.doubts.hold(target.check)).collect()
-        };
+        let is_any = !self.frozen.is_empty() || self.doubts.next().is_some() || self.sight.frozen().contains(&true);
+        let targets = (0..self.world.fleet().targets.len() as u32).map(TargetId);
+        self.held = if is_any { targets.map(|id| self.is_withheld(id)).collect() } else { Vec::new() };
     }
 }
 

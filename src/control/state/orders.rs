@@ -208,7 +208,7 @@ impl State {
         let before = self.desk.set(overrides, &self.world);
         let touched = self.differing(&before, self.desk.compiled());
         self.touched.extend(touched);
-        self.thaw();
+        self.thaw(now);
         self.note_held();
         self.weigh_all(now);
     }
@@ -249,17 +249,12 @@ impl State {
     }
 
     /// Judges by what checks say now where that was held, and is no longer.
-    fn thaw(&mut self) {
+    fn thaw(&mut self, now: Tick) {
         let frozen = self.freeze();
         let before = std::mem::replace(&mut self.frozen, frozen);
         for id in (0..before.len() as u32).map(TargetId).filter(|id| before[id.0 as usize]) {
-            let verdict = self.machines[id.0 as usize].verdict();
-            let is_doubted = self.doubts.hold(self.world.fleet().target(id).check);
-            if !is_doubted
-                && !self.is_frozen(id)
-                && std::mem::replace(&mut self.verdicts[id.0 as usize], verdict) != verdict
-            {
-                self.touched.extend(self.world.layouts_of(id));
+            if !self.is_frozen(id) && !self.is_distrusted(id) {
+                self.go_by_machine(id, now);
             }
         }
     }
