@@ -44,7 +44,7 @@ pub use dns::Dns;
 pub use exec::Exec;
 pub use http::{BodyMatch, Http};
 pub use tasks::{MOST_AT_ONCE, Prober, Report, Settings};
-pub use totals::{KindTotals, Totals};
+pub use totals::{KindTotals, Lateness, Totals};
 
 /// A configured check: how to probe and how to judge.
 #[derive(Clone, Debug, PartialEq)]
