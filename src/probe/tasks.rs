@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Probes of one target never overlap, since its task runs them one after the other; waiting for a permit is no part of
-//! a probe's time. A reload keeps the tasks of targets whose probes stay alike, under their new numbers. A [`Report`] looks its target's number up when it is read:
+//! a probe's time. The first probes of a process come within a second: so that they do not come together ever after, the
+//! first pause at the check's interval is drawn from all of it. A reload keeps the tasks of targets whose probes stay alike, under their new numbers. A [`Report`] looks its target's number up when it is read:
 //! whoever calls [`Prober::update`] between two reports never sees one under a number that has gone to another target.
 
 use std::future::{Future, poll_fn};
@@ -221,7 +222,8 @@ impl Prober {
         let mut random = Random(hash(check, target, self.shared.seed));
         let slot = Arc::new(Slot(AtomicU32::new(Slot::GONE)));
         let first = spread.mul_f64(random.next());
-        let schedule = Schedule { first, interval: check.policy.interval, timeout: check.policy.timeout, random };
+        let (interval, timeout) = (check.policy.interval, check.policy.timeout);
+        let schedule = Schedule { first, crowded: spread < interval, interval, timeout, random };
         let (check, shared) = (Arc::clone(check), Arc::clone(&self.shared));
         let probe = Lazy { check: Arc::clone(&check), target: target.clone(), shared, prepared: OnceLock::new() };
         let task = run(schedule, check.kind.name(), Arc::clone(&slot), Arc::clone(&self.shared), probe);
@@ -253,6 +255,8 @@ impl Probe for Lazy {
 /// When one target is probed.
 struct Schedule {
     first: Duration,
+    /// First probes came within less than the interval, and this target has not left that crowd.
+    crowded: bool,
     interval: Duration,
     timeout: Duration,
     random: Random,
@@ -260,9 +264,16 @@ struct Schedule {
 
 impl Schedule {
     /// When to probe next, after a probe that began at `start`: ±10 % of `pace` later, but not before a pause from now.
+    /// Once it is sooner, to leave the crowd.
     fn next(&mut self, start: Instant, pace: Duration) -> Instant {
+        let earliest = Instant::now() + LEAST_PAUSE;
+        if self.crowded && pace == self.interval {
+            self.crowded = false;
+            let room = (start + pace).saturating_duration_since(earliest);
+            return earliest + room.mul_f64(self.random.next());
+        }
         let jittered = pace.mul_f64(0.9 + 0.2 * self.random.next());
-        (start + jittered).max(Instant::now() + LEAST_PAUSE)
+        (start + jittered).max(earliest)
     }
 }
 
@@ -396,7 +407,8 @@ mod tests {
     }
 
     fn spawn(shared: &Arc<Shared>, probe: Fake) -> AbortHandle {
-        let schedule = Schedule { first: Duration::ZERO, interval: INTERVAL, timeout: TIMEOUT, random: Random(1) };
+        let (first, random) = (Duration::ZERO, Random(1));
+        let schedule = Schedule { first, crowded: false, interval: INTERVAL, timeout: TIMEOUT, random };
         let slot = Arc::new(Slot::new(TargetId(7)));
         tokio::spawn(run(schedule, "tcp", slot, Arc::clone(shared), probe)).abort_handle()
     }
@@ -539,6 +551,23 @@ mod tests {
         for (descriptors, probes) in [(0, 0), (1024, 768), (20_000, 15_000), (65_536, MOST_AT_ONCE)] {
             assert_eq!(Settings::within(descriptors).most_at_once, probes);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_scatters_over_the_interval() {
+        let mut tenths = [0; 10];
+        for seed in 0..1000 {
+            let (first, random) = (Duration::ZERO, Random(seed));
+            let mut schedule = Schedule { first, crowded: true, interval: INTERVAL, timeout: TIMEOUT, random };
+            let start = Instant::now();
+            let hurried = schedule.next(start, INTERVAL / 2) - start;
+            assert!(hurried >= INTERVAL.mul_f64(0.45) && hurried <= INTERVAL.mul_f64(0.55), "{hurried:?}");
+            let second = schedule.next(start, INTERVAL) - start;
+            tenths[(second.as_secs_f64() / INTERVAL.as_secs_f64() * 10.0) as usize] += 1;
+            let third = schedule.next(start, INTERVAL) - start;
+            assert!(third >= INTERVAL.mul_f64(0.9) && third <= INTERVAL.mul_f64(1.1), "{third:?}");
+        }
+        assert!(tenths.iter().all(|&count| (60..=140).contains(&count)), "{tenths:?}");
     }
 
     #[test]
