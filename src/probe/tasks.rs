@@ -8,9 +8,12 @@
 //! ```
 //!
 //! Probes of one target never overlap, since its task runs them one after the other; waiting for a permit is no part of
-//! a probe's time. The first probes of a process come within a second: so that they do not come together ever after, the
-//! first pause at the check's interval is drawn from all of it. A reload keeps the tasks of targets whose probes stay alike, under their new numbers. A [`Report`] looks its target's number up when it is read:
-//! whoever calls [`Prober::update`] between two reports never sees one under a number that has gone to another target.
+//! a probe's time, but of its lateness. The first probes of a process come within a second: so that they do not come
+//! together ever after, the first pause at the check's interval is drawn from all of it.
+//!
+//! A reload keeps the tasks of targets whose probes stay alike, under their new numbers. A [`Report`] looks its target's
+//! number up when it is read: whoever calls [`Prober::update`] between two reports never sees one under a number that has
+//! gone to another target.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
