@@ -99,11 +99,15 @@ fn openmetrics_problems(text: &str) -> Vec<String> {
                 }
             }
         } else if let Some(found) = sample.captures(line) {
-            let expected = if kind == "counter" { format!("{family}_total") } else { family.clone() };
+            let suffixes: &[&str] = match &*kind {
+                "counter" => &["_total"],
+                "histogram" => &["_bucket", "_sum", "_count"],
+                _ => &[""],
+            };
             let labels = found.get(2).map_or("", |labels| labels.as_str());
-            if found[1] != expected {
+            if !suffixes.iter().any(|suffix| found[1] == format!("{family}{suffix}")) {
                 problems.push(format!("not of family {family} ({kind}): {line}"));
-            } else if !seen.insert(format!("{expected}{labels}")) {
+            } else if !seen.insert(format!("{}{labels}", &found[1])) {
                 problems.push(format!("twice: {line}"));
             }
         } else {
@@ -145,6 +149,8 @@ fn metrics_are_well_formed_and_move() {
     let before = server.metric(passed);
     assert!(before >= Some(5.0), "{before:?}");
     until_so("more probes", || server.metric(passed) > before);
+    let late = |sample: &str| server.metric(&format!("waymark_probe_lateness_seconds_{sample}"));
+    assert!(late("count") >= Some(5.0) && late("bucket{le=\"+Inf\"}") >= Some(5.0));
     assert_eq!(openmetrics_problems(&server.get("/metrics").body), Vec::<String>::new());
 }
 

@@ -281,8 +281,9 @@ fn metrics_are_scraped() {
     for name in &names {
         let bare = name.trim_end_matches("_total");
         assert!(scrape.contains(&format!("\"{bare}\"")), "README.md names waymark_{name}, which is not scraped");
-        let is_counter = !scrape.contains(&format!("gauge(encoder, \"{bare}\""));
-        assert_eq!(is_counter, name.ends_with("_total"), "waymark_{name}: counters end in _total, gauges do not");
+        let is = |kind: &str| scrape.contains(&format!("{kind}(encoder, \"{bare}\""));
+        let is_counter = !is("gauge") && !is("histogram");
+        assert_eq!(is_counter, name.ends_with("_total"), "waymark_{name}: counters end in _total, others do not");
     }
     assert!(names.len() > 15, "the metrics were found");
 }

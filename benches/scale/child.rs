@@ -22,10 +22,16 @@ const PATIENCE: Duration = Duration::from_secs(120);
 impl Server {
     /// Starts it on one core and waits until it answers.
     pub(crate) fn start(configuration: &Path, core: usize) -> io::Result<Server> {
+        Server::start_believing(configuration, core, None)
+    }
+
+    /// The same; instead of the system's it believes the root certificates in the file `roots`.
+    pub(crate) fn start_believing(configuration: &Path, core: usize, roots: Option<&Path>) -> io::Result<Server> {
         let log = configuration.with_file_name("log");
         let begun = Instant::now();
         let mut command = Command::new(env!("CARGO_BIN_EXE_waymark"));
         command.args(["run", "--config"]).arg(configuration).stderr(fs::File::create(&log)?).stdin(Stdio::null());
+        command.envs(roots.map(|roots| ("SSL_CERT_FILE", roots)));
         system::confine(&mut command, core);
         let child = command.spawn()?;
         let mut server = Server { child, log, ready_after: Duration::ZERO };
@@ -49,6 +55,11 @@ impl Server {
     /// Octets: resident now, and at most so far.
     pub(crate) fn memory(&self) -> (u64, u64) {
         memory_of(&self.pid().to_string())
+    }
+
+    /// Descriptors that it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
     }
 
     fn said(&self, what: &str) -> usize {

@@ -1,16 +1,19 @@
 //! What size costs: many services and static names, changes of health among them, a reload of all of it, large data
-//! bases.
+//! bases, ten thousand checks; and how soon what fails is out of the answers.
 //!
 //! ```sh
-//! cargo bench --bench scale -- all            # or: sizes flips reload geo; --help says more
+//! cargo bench --bench scale -- all            # or: sizes flips reload geo checks deaths; --help says more
 //! ```
-//! Servers run on one core, the load on another, on loopback; nothing else should run. The server of `sizes` and
-//! `reload` is the program as users run it; `flips` is in this process, so that reports can be made without probes.
+//! Servers run on one core, the load (or what is checked) on another, on loopback; nothing else should run. The server is
+//! the program as users run it, but for `flips`, which is in this process, so that reports can be made without probes.
 
 // It prints what it finds.
 #![allow(clippy::print_stdout)]
 
+mod backend;
+mod checks;
 mod child;
+mod deaths;
 mod flips;
 mod geo;
 mod reload;
@@ -55,6 +58,9 @@ struct Arguments {
     /// The core of the load
     #[arg(long, global = true, default_value_t = 1)]
     load_core: usize,
+    /// Targets that are checked
+    #[arg(long, global = true, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=60_000))]
+    targets: u32,
     /// Print one JSON object a line
     #[arg(long, global = true)]
     json: bool,
@@ -75,6 +81,15 @@ enum What {
     Reload,
     /// Data bases of 500 000 and 6 million networks: compiling, memory, lookups
     Geo,
+    /// 10 000 targets at 5 s: processor time of checks, how late they begin, one of them hanging, all of them hanging
+    Checks,
+    /// From the death of an instance to the first answer without it
+    Deaths,
+    #[command(hide = true)]
+    DeathsHere {
+        #[arg(long)]
+        apart: bool,
+    },
     #[command(hide = true)]
     MeasureGeo { file: PathBuf },
 }
@@ -115,6 +130,15 @@ fn run(what: &What, arguments: &Arguments) -> io::Result<()> {
             let cost = geo::cost(folder.path(), networks, places)?;
             print(&cost, arguments.json, &format!("geo, {kind}, {networks} networks: {cost}"))?;
         }
+    }
+    if is(|what| matches!(what, What::Checks)) {
+        checks::run(arguments, folder.path())?;
+    }
+    if is(|what| matches!(what, What::Deaths)) {
+        deaths::run_apart()?;
+    }
+    if let What::DeathsHere { apart } = what {
+        deaths::run(arguments, folder.path(), *apart)?;
     }
     Ok(())
 }

@@ -154,6 +154,11 @@ impl Scrape {
         }
         let crashed = counter(encoder, "probes_crashed", "Probes that failed inside or outlived their timeout")?;
         total(crashed, self.api.probes.crashed.load(Ordering::Relaxed))?;
+        let late = &self.api.probes.lateness;
+        let (says, buckets) = ("From when a probe was due until it began", late.buckets());
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let mut lateness = histogram(encoder, "probe_lateness_seconds", says)?;
+        lateness.encode_histogram::<[(&str, &str); 0]>(late.sum(), count, &buckets, None)?;
         let says = "When the certificate expires that a target showed last, since the Unix epoch";
         let mut expiry = gauge(encoder, "check_certificate_expiry_seconds", says)?;
         for (holder, expires) in self.api.probes.certificates.expiries() {
@@ -283,6 +288,14 @@ fn counter<'a>(encoder: &'a mut DescriptorEncoder<'_>, name: &'a str, meaning: &
 
 fn gauge<'a>(encoder: &'a mut DescriptorEncoder<'_>, name: &'a str, meaning: &str) -> Result<Family<'a>, fmt::Error> {
     encoder.encode_descriptor(name, meaning, None, MetricType::Gauge)
+}
+
+fn histogram<'a>(
+    encoder: &'a mut DescriptorEncoder<'_>,
+    name: &'a str,
+    meaning: &str,
+) -> Result<Family<'a>, fmt::Error> {
+    encoder.encode_descriptor(name, meaning, None, MetricType::Histogram)
 }
 
 fn put(family: &mut Family<'_>, labels: &[(&str, &str)], count: u64) -> fmt::Result {

@@ -104,7 +104,6 @@ impl Run {
             Ok(guard) => guard,
             Err(end) => return end,
         };
-        raise_descriptor_limit();
         let Some(runtime) = runtime() else { return End::Failed };
         let end = runtime.block_on(async {
             match Node::start(configuration, &path).await {
@@ -182,7 +181,7 @@ impl Node {
         let (changes, queue) = control::queue();
         let (registry, ready): (Arc<Registry>, Arc<AtomicBool>) = Default::default();
         let (reports, reported) = mpsc::channel(REPORTS);
-        let probing = probe::Settings { seed: unix_nanoseconds(), ..probe::Settings::default() };
+        let probing = probe::Settings { seed: unix_nanoseconds(), ..probe::Settings::within(raise_descriptor_limit()) };
         let prober = Prober::start(&world.fleet().targets, &world.checks, probing, reports);
         let probes = prober.totals();
         let published = Arc::new(ArcSwap::from_pointee(world.freeze(world.base().clone(), 0)));

@@ -471,7 +471,7 @@ pub(super) static CHECK: Section = section(
             "hold-down",
             Kind::Duration { min_ms: 0, max_ms: 5 * MINUTE },
             Is(r#""30s""#),
-            "The n-th time down within 10 minutes lasts at least this × (n − 1), at most 5m.",
+            "From the second time down within 10 minutes on, the n-th lasts at least this × n, at most 5m.",
         ),
         key("source", Kind::Address, Words("the system chooses"), "Address that probes come from."),
     ],

@@ -19,9 +19,18 @@
 //! Every change of verdict begins the counters and the window anew. A pass never takes a target down, a failure never
 //! brings one up.
 //!
-//! Hold-down: the n-th time a target goes from up to down within ten minutes, it stays down at least
-//! `hold-down` × (n − 1), at most five minutes. That a hold must not keep a region from being available is for the owner
-//! to see, who knows regions: it asks [`Machine::held`] and calls [`Machine::release_hold`].
+//! Hold-down: the n-th time a target goes down within ten minutes, it stays down at least `hold-down` × n, at most five
+//! minutes; the first time it is not held at all. A time down counts until ten minutes after its end, so that one that
+//! lasted is not forgotten just when it is over. With 30 s, whatever flaps changes at most three times in its first
+//! minute (down, up, down) and twice in any later one:
+//!
+//! ```text
+//!   up ──┐   ┌─┐                    ┌─┐                              ┌─┐
+//!   down └───┘ └────────────────────┘ └──────────────────────────────┘ └──── …
+//!         n=1    n=2: 60 s at least      n=3: 90 s at least
+//! ```
+//! That a hold must not keep a region from being available is for the owner to see, who knows regions: it asks
+//! [`Machine::held`] and calls [`Machine::release_hold`].
 //!
 //! Left to others: overrides and freezing (`control`), several addresses and checks of an instance (`group`).
 
@@ -32,7 +41,7 @@ use std::time::Duration;
 use crate::health::{Observation, Outcome, Policy, Verdict};
 use crate::time::Tick;
 
-/// How long a time down counts towards the hold-down.
+/// How long after its end a time down counts towards the hold-down.
 const DOWNS_COUNT_FOR: Duration = Duration::from_secs(10 * 60);
 /// The longest hold-down.
 const LONGEST_HOLD: Duration = Duration::from_secs(5 * 60);
@@ -49,6 +58,7 @@ pub struct Machine {
     failing_since: Tick,
     passes: u32,
     window: Window,
+    /// Times down: when each ended, or began where it has not.
     downs: VecDeque<Tick>,
     held_until: Tick,
     last: Option<Last>,
@@ -75,7 +85,7 @@ pub struct Memory {
     pub verdict: Verdict,
     /// When it began.
     pub since: Tick,
-    /// When it went from up to down in the last ten minutes.
+    /// Times down that ended in the last ten minutes: when each did, or began where it has not.
     pub downs: Vec<Tick>,
     /// Until when it stays down whatever probes see.
     pub held_until: Tick,
@@ -247,7 +257,7 @@ impl Machine {
         self.passes
     }
 
-    /// How often it went from up to down in the last ten minutes.
+    /// How many of its times down ended in the last ten minutes, or have not.
     #[must_use]
     pub fn times_down(&self, now: Tick) -> usize {
         self.downs.iter().filter(|&&down| counts(down, now)).count()
@@ -276,25 +286,27 @@ impl Machine {
         match self.verdict {
             Verdict::Up if fallen => self.go_down(policy, Evidence::Fall, now),
             Verdict::Up if self.window.exceeds(policy.window) => self.go_down(policy, Evidence::Window, now),
-            Verdict::Unknown if fallen => self.change(Verdict::Down, Evidence::Fall, now),
+            Verdict::Unknown if fallen => self.go_down(policy, Evidence::Fall, now),
             Verdict::Up | Verdict::Unknown | Verdict::Down => None,
         }
     }
 
-    /// From up to down, which counts towards the hold-down.
+    /// It is down from now on, which counts towards the hold-down.
     fn go_down(&mut self, policy: &Policy, evidence: Evidence, now: Tick) -> Option<Transition> {
         self.downs.retain(|&down| counts(down, now));
         if self.downs.len() == MOST_DOWNS {
             self.downs.pop_front();
         }
-        let before = u32::try_from(self.downs.len()).expect("at most MOST_DOWNS");
         self.downs.push_back(now);
-        self.held_until = now.plus(policy.hold_down.saturating_mul(before).min(LONGEST_HOLD));
+        self.held_until = now.plus(hold(policy, self.downs.len()));
         self.change(Verdict::Down, evidence, now)
     }
 
     fn change(&mut self, to: Verdict, evidence: Evidence, now: Tick) -> Option<Transition> {
         let from = std::mem::replace(&mut self.verdict, to);
+        if let Some(ended) = self.downs.back_mut().filter(|_| from == Verdict::Down) {
+            *ended = now;
+        }
         self.since = now;
         self.begin_anew();
         let reason = self.last.as_ref().map_or_else(|| Arc::from(""), |last| Arc::clone(&last.reason));
@@ -306,6 +318,12 @@ impl Machine {
         self.passes = 0;
         self.window = Window::default();
     }
+}
+
+/// How long a target is held that is down for the n-th time within ten minutes, `times` being n.
+fn hold(policy: &Policy, times: usize) -> Duration {
+    let times = u32::try_from(times).unwrap_or(u32::MAX);
+    if times < 2 { Duration::ZERO } else { policy.hold_down.saturating_mul(times).min(LONGEST_HOLD) }
 }
 
 /// Whether a time down counts at `now`.
@@ -402,7 +420,7 @@ mod tests {
         let restored = Machine::restored(memory.clone(), now);
         assert_eq!(restored.memory(now), memory);
         assert_eq!((restored.times_down(now), restored.observed()), (2, false));
-        assert_eq!(restored.held_until(), Some(Tick(39 * SECOND)));
+        assert_eq!(restored.held_until(), Some(Tick(69 * SECOND)));
         let absurd = Memory { held_until: Tick(u64::MAX), ..memory };
         assert_eq!(Machine::restored(absurd, now).held_until(), Some(now.plus(LONGEST_HOLD)));
     }
@@ -531,10 +549,18 @@ mod tests {
     #[test]
     fn each_time_down_within_ten_minutes_lasts_longer() {
         let of = |seconds| Policy { hold_down: Duration::from_secs(seconds), rise: 1, ..policy() };
-        assert_eq!(times_held(&of(30), 5, 0), [0, 30, 60, 90, 120]);
-        assert_eq!(times_held(&of(120), 5, 0), [0, 120, 240, 300, 240], "five minutes at most, ten minutes back");
+        assert_eq!(times_held(&of(30), 5, 0), [0, 60, 90, 120, 150]);
+        assert_eq!(times_held(&of(120), 4, 0), [0, 240, 300, 300], "five minutes at most");
         assert_eq!(times_held(&of(30), 3, 600 * SECOND), [0, 0, 0], "ten minutes apart");
+        assert_eq!(times_held(&of(300), 3, 590 * SECOND), [0, 300, 300], "ten minutes from end to beginning");
         assert_eq!(times_held(&of(0), 3, 0), [0, 0, 0], "off");
+    }
+
+    #[test]
+    fn a_target_that_begins_down_was_down_once() {
+        let mut machine = Machine::new(Tick(0));
+        run(&mut machine, &policy(), "---++---");
+        assert_eq!((machine.times_down(Tick(8 * SECOND)), machine.held_until()), (2, Some(Tick(68 * SECOND))));
     }
 
     #[test]
@@ -553,7 +579,7 @@ mod tests {
     fn a_hold_can_be_lifted() {
         let mut machine = Machine::new(Tick(0));
         run(&mut machine, &policy(), "+---++---");
-        assert_eq!(machine.held_until(), Some(Tick(39 * SECOND)));
+        assert_eq!(machine.held_until(), Some(Tick(69 * SECOND)));
         assert!(!machine.held(&policy()));
         assert_eq!(machine.clone().release_hold(&policy(), Tick(9 * SECOND)), None, "without evidence it stays down");
         assert_eq!(run(&mut machine, &policy(), "++++"), "DDDD");
@@ -576,7 +602,7 @@ mod tests {
     fn oracle(policy: &Policy, history: &[(Tick, Outcome)]) -> Verdict {
         let mut verdict = Verdict::Unknown;
         let mut begin = 0;
-        let mut downs: Vec<Tick> = Vec::new();
+        let mut ended: Vec<Tick> = Vec::new();
         let mut free = Tick(0);
         for end in 1..=history.len() {
             let now = history[end - 1].0;
@@ -589,16 +615,19 @@ mod tests {
             let bad = |of: u32| real.iter().rev().take(of as usize).filter(|&&o| o == Outcome::Fail).count() as u32;
             let windowed = policy.window.is_some_and(|(failures, of)| bad(of) >= failures);
             let failed = real.last() == Some(&Outcome::Fail);
+            let fallen = run_of(Outcome::Fail) >= policy.fall;
             let next = match verdict {
                 Verdict::Unknown if run_of(Outcome::Pass) > 0 => Verdict::Up,
-                Verdict::Unknown if run_of(Outcome::Fail) >= policy.fall => Verdict::Down,
-                Verdict::Up if run_of(Outcome::Fail) >= policy.fall || (failed && windowed) => {
-                    let n = downs.iter().filter(|down| now.0 - down.0 < 600_000).count() as u64 + 1;
-                    downs.push(now);
-                    free = Tick(now.0 + (policy.hold_down.as_millis() as u64 * (n - 1)).min(300_000));
+                Verdict::Up | Verdict::Unknown if fallen || (verdict == Verdict::Up && failed && windowed) => {
+                    let n = ended.iter().filter(|end| now.0 - end.0 < 600_000).count() as u64 + 1;
+                    let hold = if n == 1 { 0 } else { policy.hold_down.as_millis() as u64 * n };
+                    free = Tick(now.0 + hold.min(300_000));
                     Verdict::Down
                 }
-                Verdict::Down if run_of(Outcome::Pass) >= policy.rise && now >= free => Verdict::Up,
+                Verdict::Down if run_of(Outcome::Pass) >= policy.rise && now >= free => {
+                    ended.push(now);
+                    Verdict::Up
+                }
                 same => same,
             };
             if next != verdict {

@@ -32,7 +32,7 @@ pub struct Policy {
     pub window: Option<(u32, u32)>,
     /// Time between probes while an up or unknown target has a running failure.
     pub fast_interval: Duration,
-    /// The n-th time down within 10 minutes lasts at least `hold_down` × (n − 1), at most 5 minutes.
+    /// The n-th time down within 10 minutes lasts at least `hold_down` × n, at most 5 minutes; the first is not held.
     pub hold_down: Duration,
 }
 

@@ -56,7 +56,7 @@ pub use grpc::Grpc;
 pub use http::{BodyMatch, Http, Version};
 pub use identity::Identity;
 pub use tasks::{MOST_AT_ONCE, Prober, Report, Settings};
-pub use totals::{KindTotals, Totals};
+pub use totals::{KindTotals, Lateness, Totals};
 
 /// A configured check: how to probe and how to judge.
 #[derive(Clone, Debug, PartialEq)]

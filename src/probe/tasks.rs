@@ -8,8 +8,12 @@
 //! ```
 //!
 //! Probes of one target never overlap, since its task runs them one after the other; waiting for a permit is no part of
-//! a probe's time. A reload keeps the tasks of targets whose probes stay alike, under their new numbers. A [`Report`] looks its target's number up when it is read:
-//! whoever calls [`Prober::update`] between two reports never sees one under a number that has gone to another target.
+//! a probe's time, but of its lateness. The first probes of a process come within a second: so that they do not come
+//! together ever after, the first pause at the check's interval is drawn from all of it.
+//!
+//! A reload keeps the tasks of targets whose probes stay alike, under their new numbers. A [`Report`] looks its target's
+//! number up when it is read: whoever calls [`Prober::update`] between two reports never sees one under a number that has
+//! gone to another target.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,15 +26,16 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::fleet::{Target, TargetId};
 use crate::health::{Observation, Outcome};
 use crate::probe::{Check, Finding, Kind, Means, Probe, Totals, push};
 
-/// Probes that run at once unless told otherwise; each holds a file descriptor.
-pub const MOST_AT_ONCE: usize = 4096;
+/// Probes that run at once unless told otherwise; each holds a file descriptor. So that none waits for another (SPEC 2.3),
+/// these are enough for all of 10 000 targets, when none of them answers and the first probes all begin in one second.
+pub const MOST_AT_ONCE: usize = 16_384;
 /// First probes of a process are spread over this, or over the interval where that is shorter.
 const START_SPREAD: Duration = Duration::from_secs(1);
 /// Least time between the end of a probe and the next of the same target.
@@ -54,6 +59,14 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings { seed: 0, most_at_once: MOST_AT_ONCE, extra_roots: Vec::new() }
+    }
+}
+
+impl Settings {
+    /// For a process that may have so many descriptors open: a quarter of them is left to all else.
+    #[must_use]
+    pub fn within(descriptors: usize) -> Settings {
+        Settings { most_at_once: MOST_AT_ONCE.min(descriptors - descriptors / 4), ..Settings::default() }
     }
 }
 
@@ -244,7 +257,8 @@ impl Prober {
         }
         let mut random = Random(hash(check, target, self.shared.seed));
         let first = spread.mul_f64(random.next());
-        let schedule = Schedule { first, interval: check.policy.interval, timeout: check.policy.timeout, random };
+        let (interval, timeout) = (check.policy.interval, check.policy.timeout);
+        let schedule = Schedule { first, crowded: spread < interval, interval, timeout, random };
         let task = run(schedule, check.kind.name(), Arc::clone(&slot), Arc::clone(&self.shared), probe);
         Task { check: Arc::clone(check), slot, abort: tokio::spawn(task).abort_handle(), inbox: None }
     }
@@ -277,6 +291,8 @@ impl Probe for Lazy {
 /// When one target is probed.
 struct Schedule {
     first: Duration,
+    /// First probes came within less than the interval, and this target has not left that crowd.
+    crowded: bool,
     interval: Duration,
     timeout: Duration,
     random: Random,
@@ -284,28 +300,37 @@ struct Schedule {
 
 impl Schedule {
     /// When to probe next, after a probe that began at `start`: ±10 % of `pace` later, but not before a pause from now.
+    /// Once it is sooner, to leave the crowd.
     fn next(&mut self, start: Instant, pace: Duration) -> Instant {
+        let earliest = Instant::now() + LEAST_PAUSE;
+        if self.crowded && pace == self.interval {
+            self.crowded = false;
+            let room = (start + pace).saturating_duration_since(earliest);
+            return earliest + room.mul_f64(self.random.next());
+        }
         let jittered = pace.mul_f64(0.9 + 0.2 * self.random.next());
-        (start + jittered).max(Instant::now() + LEAST_PAUSE)
+        (start + jittered).max(earliest)
     }
 }
 
 /// Probes one target until nobody takes its reports.
 async fn run(mut schedule: Schedule, kind: &'static str, slot: Arc<Slot>, shared: Arc<Shared>, probe: impl Probe) {
-    sleep(schedule.first).await;
+    let mut due = Instant::now() + schedule.first;
     loop {
+        tokio::select! {
+            () = sleep_until(due) => {}
+            () = slot.hasten.notified() => due = Instant::now(),
+        }
         let permit = shared.permits.acquire().await.expect("the semaphore is never closed");
         let start = Instant::now();
+        shared.totals.lateness.count(start - due);
         let ended = guarded(&probe, schedule.timeout + STALLED_AFTER).await;
         drop(permit);
         let took = start.elapsed();
         let finding = judged(ended, took, schedule.timeout, &shared.totals);
         shared.totals.count(kind, finding.outcome, took);
         let Some(pace) = report(&slot, &shared.sink, finding, took, schedule.interval).await else { return };
-        tokio::select! {
-            () = sleep_until(schedule.next(start, pace)) => {}
-            () = slot.hasten.notified() => {}
-        }
+        due = schedule.next(start, pace);
     }
 }
 
@@ -398,7 +423,7 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::AtomicUsize;
 
-    use tokio::time::advance;
+    use tokio::time::{advance, sleep};
 
     use super::*;
     use crate::probe::{Http, Kind, backends};
@@ -438,7 +463,8 @@ mod tests {
     }
 
     fn spawn(shared: &Arc<Shared>, probe: Fake) -> AbortHandle {
-        let schedule = Schedule { first: Duration::ZERO, interval: INTERVAL, timeout: TIMEOUT, random: Random(1) };
+        let (first, random) = (Duration::ZERO, Random(1));
+        let schedule = Schedule { first, crowded: false, interval: INTERVAL, timeout: TIMEOUT, random };
         let slot = Arc::new(Slot::new(TargetId(7)));
         tokio::spawn(run(schedule, "tcp", slot, Arc::clone(shared), probe)).abort_handle()
     }
@@ -506,6 +532,12 @@ mod tests {
         let begin = Instant::now();
         let seen = answer(&mut reports, 12, LONG).await;
         assert_eq!(fake.most.load(Ordering::Relaxed), 3);
+        let late: Vec<u64> = shared.totals.lateness.buckets().into_iter().map(|(_, count)| count).collect();
+        assert_eq!(
+            (late[0], late[9], late[10], late[11]),
+            (3, 3, 3, 3),
+            "the others wait one, two, three seconds: {late:?}"
+        );
         assert!(begin.elapsed() >= Duration::from_secs(4));
         assert!(seen.iter().all(|observation| observation.took < Duration::from_millis(1100)));
         assert!(seen.iter().all(|observation| observation.outcome == Outcome::Pass));
@@ -568,6 +600,30 @@ mod tests {
         for (ended, took, finding) in rows {
             assert_eq!(judged(ended, took, TIMEOUT, &Totals::default()), finding);
         }
+    }
+
+    #[test]
+    fn probes_leave_descriptors_to_others() {
+        for (descriptors, probes) in [(0, 0), (1024, 768), (20_000, 15_000), (65_536, MOST_AT_ONCE)] {
+            assert_eq!(Settings::within(descriptors).most_at_once, probes);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_scatters_over_the_interval() {
+        let mut tenths = [0; 10];
+        for seed in 0..1000 {
+            let (first, random) = (Duration::ZERO, Random(seed));
+            let mut schedule = Schedule { first, crowded: true, interval: INTERVAL, timeout: TIMEOUT, random };
+            let start = Instant::now();
+            let hurried = schedule.next(start, INTERVAL / 2) - start;
+            assert!(hurried >= INTERVAL.mul_f64(0.45) && hurried <= INTERVAL.mul_f64(0.55), "{hurried:?}");
+            let second = schedule.next(start, INTERVAL) - start;
+            tenths[(second.as_secs_f64() / INTERVAL.as_secs_f64() * 10.0) as usize] += 1;
+            let third = schedule.next(start, INTERVAL) - start;
+            assert!(third >= INTERVAL.mul_f64(0.9) && third <= INTERVAL.mul_f64(1.1), "{third:?}");
+        }
+        assert!(tenths.iter().all(|&count| (60..=140).contains(&count)), "{tenths:?}");
     }
 
     #[test]

@@ -373,8 +373,8 @@ pub(super) fn pin_to(core: usize) -> io::Result<()> {
 }
 
 /// Raises the limit on open descriptors as far as it goes: probes and TCP connections need one each, and many systems
-/// start a process with 1024. Where that fails, the limit stays.
-pub fn raise_descriptor_limit() {
+/// start a process with 1024. Where that fails, the limit stays. Returns the limit that is in force.
+pub fn raise_descriptor_limit() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls read or write `limit` alone, which lives longer than they run.
     unsafe {
@@ -382,7 +382,10 @@ pub fn raise_descriptor_limit() {
             limit.rlim_cur = limit.rlim_max.min(MOST_DESCRIPTORS);
             libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
         }
+        // It may have been refused; an unreadable limit stays 0.
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
     }
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
