@@ -713,7 +713,8 @@ mod tests {
             let soonest = first_change(&mut against, &mut || contrary);
             prop_assert!(soonest >= least);
             if lasts.is_none() && verdict == Verdict::Up {
-                let rested = policy.fall.min(policy.window.map_or(u32::MAX, |(failures, _)| failures));
+                let window = policy.window.filter(|(failures, of)| failures <= of);
+                let rested = policy.fall.min(window.map_or(u32::MAX, |(failures, _)| failures));
                 prop_assert_eq!(soonest, policy.interval + policy.fast_interval * (rested - 1));
             }
             if verdict == Verdict::Unknown {
