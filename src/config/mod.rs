@@ -40,6 +40,7 @@ mod tests;
 
 pub use reference::reference;
 pub use text::duration;
+pub use text::show_duration;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

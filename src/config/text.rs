@@ -38,7 +38,7 @@ pub fn duration(text: &str) -> Option<Duration> {
 }
 
 /// A duration as one writes it: `1m30s`, `250ms`, `0s`.
-pub(super) fn show_duration(duration: Duration) -> String {
+pub fn show_duration(duration: Duration) -> String {
     let mut rest_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let mut text = String::new();
     for (unit, factor) in UNITS {

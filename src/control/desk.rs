@@ -23,6 +23,7 @@ use super::latches::{Latch, Latches};
 use super::overrides::{Compiled, Left, Override, Overrides, ShownOverride, Wish};
 use super::store::{Lists, Store};
 use super::world::World;
+use crate::config::show_duration;
 use crate::fleet::Family;
 use crate::health::Operator;
 use crate::time::{Tick, unix_seconds};
@@ -389,14 +390,16 @@ impl Overrides {
             What::Set(wish) => {
                 let wrong = |problem| Refusal::new(RefusalCode::Wrong, problem, None);
                 let (overrides, set) = self.with(wish.clone(), now, unix_seconds()).map_err(wrong)?;
-                let lasts = wish.lasts.map_or(String::new(), |lasts| format!(" (for {} s)", lasts.as_secs()));
+                let lasts = wish.lasts.map_or(String::new(), |lasts| format!(" (for {})", show_duration(lasts)));
                 let line = format!("override: {set}{lasts}");
                 Ok((overrides, Applied { set: Some(set), ..Applied::default() }, line))
             }
             What::End { target, who } => ended(self.without(target), "override", target, who),
             What::Resume { target, who } => ended(self.thawed(target), "freeze", target, who),
             What::Unlatch { service, region, who } => {
-                let line = format!("region/{region} resumed for service/{service} by {who}");
+                let service = service.trim_start_matches("service/");
+                let region = region.trim_start_matches("region/");
+                let line = format!("service/{service}: region/{region} is resumed by {who}");
                 Ok((self.clone(), Applied::default(), line))
             }
         }

@@ -158,12 +158,9 @@ impl Record {
         Record { old, new, reason, ..Record::new(Kind::FailOpen, format!("service/{service}")) }
     }
 
-    /// A region is latched out of a service, or no more.
-    pub(super) fn latch(service: &str, region: &str, family: Family, is: bool) -> Record {
-        let (new, reason) = match is {
-            true => ("latched out", "lost, and `failback` is manual"),
-            false => ("in use", "resumed, or the configuration changed"),
-        };
+    /// A region is latched out of a service, or no more; `why` in words.
+    pub(super) fn latch(service: &str, region: &str, family: Family, is: bool, why: &str) -> Record {
+        let (new, reason) = (if is { "latched out" } else { "latched no more" }, why);
         let (new, reason) = (new.into(), format!("{reason} ({family})"));
         let names = vec![format!("region/{region}")];
         Record { new, reason, names, ..Record::new(Kind::Failback, format!("service/{service} region/{region}")) }

@@ -149,9 +149,6 @@ impl Presence {
             (Presence::Full | Presence::Waiting(_) | Presence::Growing(_), Presence::Out) => {
                 Some("not available".into())
             }
-            (Presence::Full | Presence::Growing(_), Presence::Latched) => {
-                Some("lost; as `failback` is manual, it stays out until `waymark resume`".into())
-            }
             (Presence::Latched, Presence::Growing(_)) => {
                 Some(format!("resumed; its clients return, over {:?}", how.ramp))
             }

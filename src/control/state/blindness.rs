@@ -50,9 +50,9 @@ impl State {
     fn go_blind(&mut self, family: Family, reason: &str, now: Tick) {
         let (canaries, targets) = self.sight.shares(family);
         let said = format!(
-            "this node sees nothing of the world over {family}: all {} canaries fail, and {} of {} targets; verdicts are \
+            "this node sees nothing of the world over {family}: {} of {} canaries fail, and {} of {} targets; verdicts are \
              frozen ({reason})",
-            canaries.of, targets.failing, targets.of
+            canaries.failing, canaries.of, targets.failing, targets.of
         );
         tracing::error!("{said}");
         self.journal.note(|| Record::said(Kind::Blind, NODE, &said));

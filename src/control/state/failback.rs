@@ -24,7 +24,8 @@ impl State {
                 let region = group.label(self.world.fleet());
                 let is = selection.presence == Presence::Latched;
                 if self.desk.latch(service, &region, family, is) {
-                    self.journal.note(|| Record::latch(service, &region, family, is));
+                    let why = if is { "lost, and `failback` is manual" } else { "in use again" };
+                    self.journal.note(|| Record::latch(service, &region, family, is, why));
                     if is {
                         tracing::warn!(
                             "service/{service}: region/{region} ({family}) was lost and stays out until `waymark resume \
@@ -101,7 +102,7 @@ impl State {
     pub(super) fn resume(&mut self, lifted: &Latches, now: Tick) {
         self.desk.lift(lifted);
         for latch in lifted.iter() {
-            self.journal.note(|| Record::latch(&latch.service, &latch.region, latch.family(), false));
+            self.journal.note(|| Record::latch(&latch.service, &latch.region, latch.family(), false, "resumed"));
         }
         self.judge_latched(lifted, now, |selection| selection.presence.resumed(selection.available, now));
     }
@@ -125,7 +126,7 @@ impl State {
         for latch in gone.iter() {
             let (service, region) = (&latch.service, &latch.region);
             tracing::warn!("service/{service}: region/{region} is latched out no more: the configuration changed");
-            self.journal.note(|| Record::latch(service, region, latch.family(), false));
+            self.journal.note(|| Record::latch(service, region, latch.family(), false, "the configuration changed"));
         }
     }
 
