@@ -44,18 +44,17 @@ fn the_ttl_is_short_while_something_may_change_soon() {
     until_so("nothing speaks against what is up", || ttl(&server) == 60);
     assert_eq!(negative_ttl(&server.ask(WWW, RecordType::MX, EUROPE)), 2, "it has no records of this type");
 
-    // One lost probe of one instance, and all is as before.
-    backends.set("eu-1", Behaviour::Once(503));
+    // A lost probe or two of one instance, and all is as before.
+    backends.set("eu-1", Behaviour::Status(503));
     until_so("a failure is seen", || ttl(&server) < 60);
+    backends.set("eu-1", HEALTHY);
     until_so("it was one alone", || ttl(&server) == 60);
 
     // What another region goes through does not matter here: nobody asks it.
     backends.kill(&["us-1"]);
-    until("a failure of another region", || {
-        let failing = server.health("us-1").1.contains("refused");
-        assert_eq!(ttl(&server), 60);
-        failing.then_some(())
-    });
+    until("a failure of another region", || server.health("us-1").1.contains("refused").then_some(()));
+    until_so("nothing speaks against those that are asked", || ttl(&server) == 60);
+    assert!(server.health("us-1").1.contains("refused"));
     backends.revive(&["us-1"]);
 
     // Failure by failure less is left, down to `min`; then it is known that the instance is down.
@@ -67,7 +66,7 @@ fn the_ttl_is_short_while_something_may_change_soon() {
     });
     let falling = &seen[..seen.len() - 1];
     assert!(falling.is_sorted_by(|a, b| a >= b), "{seen:?}");
-    assert!((6..=9).contains(&falling[0]) && falling.last() == Some(&2), "{seen:?}");
+    assert!(falling[0] <= 9 && falling.last() == Some(&2), "{seen:?}");
     assert_eq!(server.health("eu-1").0, "down");
 
     // The same on its way back.

@@ -60,7 +60,7 @@ fn print(status: &Shown) {
     for blind in &status.blind {
         let family = if blind.family == "ipv4" { "IPv4" } else { "IPv6" };
         output::line(&format!(
-            "\nBLIND over {family} since {}: all canaries fail, and {} of {} targets; verdicts are frozen",
+            "\nBLIND over {family} for {}: all canaries fail, and {} of {} targets; verdicts are frozen",
             span(now.saturating_sub(blind.since)),
             blind.failing,
             blind.targets,

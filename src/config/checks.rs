@@ -47,7 +47,8 @@ const KEYS_OF_TYPES: &[(&str, &[&str])] = &[
 /// Types over TLS, `grpc` where it says so.
 const TLS_TYPES: &[&str] = &["grpc", "https", "tls"];
 /// Headers of a connection, which HTTP/2 has none of (RFC 9113 §8.2.2).
-const CONNECTION_HEADERS: &[&str] = &["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+const CONNECTION_HEADERS: &[&str] =
+    &["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
 /// What `expect-rcode` can name, as in [`RCODE_WORDS`].
 const RCODES: &[Rcode] =
     &[Rcode::NOERROR, Rcode::FORMERR, Rcode::SERVFAIL, Rcode::NXDOMAIN, Rcode::NOTIMP, Rcode::REFUSED];

@@ -24,7 +24,7 @@ use super::overrides::{Compiled, Left, Override, Overrides, ShownOverride, Wish}
 use super::store::{Lists, Store};
 use super::world::World;
 use crate::config::show_duration;
-use crate::fleet::Family;
+use crate::fleet::{Family, InstanceId};
 use crate::health::Operator;
 use crate::time::{Tick, unix_seconds};
 
@@ -242,14 +242,19 @@ impl Desk {
     /// Puts these in force; what they said before.
     pub(super) fn set(&mut self, mut overrides: Overrides, world: &World) -> Compiled {
         overrides.follow(&self.overrides);
-        overrides.look_up(world.fleet());
+        overrides.look_up(world.fleet(), world.steering.epoch);
         self.overrides = overrides;
-        self.compile(world)
+        let before = self.compile(world);
+        let fleet = world.fleet();
+        let removes = |by: &Compiled, id: InstanceId| by.operator().of(id, fleet.instance(id), &[]).state.removes();
+        let after = &self.compiled;
+        self.overrides.renew(|id| removes(after, id) && !removes(&before, id));
+        before
     }
 
     /// Matches all targets anew; what they said before.
     pub(super) fn recompile(&mut self, world: &World) -> Compiled {
-        self.overrides.look_up_anew(world.fleet());
+        self.overrides.look_up(world.fleet(), world.steering.epoch);
         self.compile(world)
     }
 

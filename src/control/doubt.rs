@@ -23,6 +23,8 @@ const LEAST_TARGETS: usize = 3;
 const LEAST_REGIONS: usize = 2;
 /// How many intervals verdicts are held.
 const INTERVALS: u32 = 2;
+/// How often it is asked what to think of a check, while its targets report failures.
+const ASKED_EVERY: Duration = Duration::from_millis(50);
 
 /// What is known of a check when one of its targets falls.
 pub(super) enum Opinion {
@@ -34,20 +36,30 @@ pub(super) enum Opinion {
     Unsure(Vec<TargetId>),
 }
 
-/// The checks that are held now, and targets whose fall waits for what others of their check are found to do.
+/// The checks that are held now, and those of which falls wait for what other targets are found to do.
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
     until: HashMap<CheckId, Tick>,
-    waiting: HashMap<CheckId, Vec<Waiting>>,
+    waiting: HashMap<CheckId, Waiting>,
 }
 
-/// A fall that is not published yet.
+/// Falls of a check that are not published yet.
 #[derive(Debug)]
-pub(super) struct Waiting {
+struct Waiting {
+    falls: Vec<Fall>,
+    /// When the first of them began to fail.
+    since: Tick,
+    /// When it was last asked what to think of the check.
+    asked_at: Tick,
+    /// When they are published in any case.
+    until: Tick,
+}
+
+/// A fall that waits.
+#[derive(Debug)]
+pub(super) struct Fall {
     pub(super) target: TargetId,
     pub(super) transition: Transition,
-    /// When it is published in any case.
-    pub(super) until: Tick,
 }
 
 impl Doubts {
@@ -69,29 +81,48 @@ impl Doubts {
         time
     }
 
-    /// Has the fall of a target wait until others of its check were looked at, which takes a probe.
-    pub(super) fn wait(&mut self, check: CheckId, fall: Waiting) {
-        self.waiting.entry(check).or_default().push(fall);
+    /// Has a fall wait, with others of its check or as the first.
+    pub(super) fn wait(&mut self, check: CheckId, fall: Fall, since: Tick, now: Tick, patience: Duration) {
+        let first = || Waiting { falls: Vec::new(), since, asked_at: now, until: now.plus(patience) };
+        self.waiting.entry(check).or_insert_with(first).falls.push(fall);
+    }
+
+    /// When the first of the falls that wait began; `None` when none of the check waits.
+    pub(super) fn waiting_since(&self, check: CheckId) -> Option<Tick> {
+        self.waiting.get(&check).map(|waiting| waiting.since)
+    }
+
+    /// Whether it is time to ask again what to think of a check of which falls wait.
+    pub(super) fn asks_again(&self, check: CheckId, passed: bool, now: Tick) -> bool {
+        self.waiting.get(&check).is_some_and(|waiting| passed || now.since(waiting.asked_at) >= ASKED_EVERY)
+    }
+
+    /// It was asked, without an answer.
+    pub(super) fn asked(&mut self, check: CheckId, now: Tick) {
+        self.waiting.entry(check).and_modify(|waiting| waiting.asked_at = now);
     }
 
     /// Takes out the falls of a check that wait.
-    pub(super) fn waiting(&mut self, check: CheckId) -> Vec<Waiting> {
-        self.waiting.remove(&check).unwrap_or_default()
+    pub(super) fn take(&mut self, check: CheckId) -> Vec<Fall> {
+        self.waiting.remove(&check).map_or_else(Vec::new, |waiting| waiting.falls)
     }
 
-    /// Takes out all falls that wait.
-    pub(super) fn drain_waiting(&mut self) -> Vec<Waiting> {
-        std::mem::take(&mut self.waiting).into_values().flatten().collect()
+    /// Takes out the falls that wait of the targets of which `is` is true; these targets.
+    pub(super) fn take_if(&mut self, is: impl Fn(TargetId) -> bool) -> Vec<TargetId> {
+        let falls = self.waiting.values_mut().flat_map(|waiting| waiting.falls.extract_if(.., |fall| is(fall.target)));
+        let targets = falls.map(|fall| fall.target).collect();
+        self.waiting.retain(|_, waiting| !waiting.falls.is_empty());
+        targets
     }
 
     /// Whether the fall of a target waits.
     pub(super) fn waits(&self, check: CheckId, target: TargetId) -> bool {
-        self.waiting.get(&check).is_some_and(|waiting| waiting.iter().any(|one| one.target == target))
+        self.waiting.get(&check).is_some_and(|waiting| waiting.falls.iter().any(|fall| fall.target == target))
     }
 
     /// When the next of anything ends.
     pub(super) fn next(&self) -> Option<Tick> {
-        let waiting = self.waiting.values().flatten().map(|one| one.until);
+        let waiting = self.waiting.values().map(|waiting| waiting.until);
         self.until.values().copied().chain(waiting).min()
     }
 
@@ -102,21 +133,19 @@ impl Doubts {
         Some(ended)
     }
 
-    /// Takes out a fall that has waited long enough.
-    pub(super) fn pop_waiting(&mut self, now: Tick) -> Option<Waiting> {
-        let of_check = self.waiting.values_mut().find(|waiting| waiting.iter().any(|one| one.until <= now))?;
-        let at = of_check.iter().position(|one| one.until <= now)?;
-        Some(of_check.swap_remove(at))
+    /// A check of which falls have waited long enough.
+    pub(super) fn overdue(&self, now: Tick) -> Option<CheckId> {
+        self.waiting.iter().find(|(_, waiting)| waiting.until <= now).map(|(check, _)| *check)
     }
 
-    /// The same checks under the numbers that they have in the world `after`; those that are gone are not held. Falls that
-    /// wait are dropped.
+    /// The same checks under the numbers that they have in the world `after`; those that are gone are not held. No fall
+    /// may wait.
     pub(super) fn renumber(&mut self, before: &World, after: &World) {
         let name = |check: CheckId| &before.checks[check.0 as usize].name;
         let number = |name: &str| after.checks.iter().position(|check| check.name == name);
         let held = self.held().filter_map(|(check, until)| Some((CheckId(number(name(check))? as u32), until)));
         self.until = held.collect();
-        self.waiting.clear();
+        debug_assert!(self.waiting.is_empty());
     }
 }
 

@@ -341,6 +341,8 @@ impl Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     entries: Vec<Entry>,
+    /// The compilation whose instances [`Entry::named`] are.
+    epoch: u64,
 }
 
 impl Overrides {
@@ -354,7 +356,7 @@ impl Overrides {
             let left = left(&of);
             Entry::new(of, left, now).ok().map(|entry| Entry { is_restored: true, ..entry })
         });
-        let mut overrides = Overrides { entries: entries.collect() };
+        let mut overrides = Overrides { entries: entries.collect(), epoch: 0 };
         overrides.end(now);
         overrides
     }
@@ -387,6 +389,15 @@ impl Overrides {
         }
     }
 
+    /// What takes an instance out again of which `returned` is true was not served so far: answers of since may be kept.
+    pub(super) fn renew(&mut self, returned: impl Fn(InstanceId) -> bool) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.of.removes() && entry.expire_at.is_some()) {
+            if entry.named.iter().flat_map(|named| named.iter()).any(|&id| returned(id)) {
+                entry.expire_at = None;
+            }
+        }
+    }
+
     /// When the last answers of before expire, of each that takes something out and is served.
     pub fn expiries(&self) -> impl Iterator<Item = Option<u64>> {
         self.entries.iter().map(|entry| entry.expire_at)
@@ -414,7 +425,7 @@ impl Overrides {
         let mut entries = self.entries.clone();
         entries.retain(|entry| !newest.covers(entry));
         entries.push(newest);
-        let mut overrides = Overrides { entries };
+        let mut overrides = Overrides { entries, epoch: self.epoch };
         overrides.forget_idle();
         if overrides.len() > MOST {
             return Err(format!("there are {MOST} overrides already; end some, see `waymark overrides`"));
@@ -436,7 +447,7 @@ impl Overrides {
 
     fn parted(&self, goes: impl Fn(&Entry) -> bool) -> (Overrides, Vec<Override>) {
         let (gone, entries): (Vec<Entry>, Vec<Entry>) = self.entries.iter().cloned().partition(goes);
-        let mut overrides = Overrides { entries };
+        let mut overrides = Overrides { entries, epoch: self.epoch };
         overrides.forget_idle();
         (overrides, gone.into_iter().map(|entry| entry.of).collect())
     }
@@ -484,16 +495,14 @@ impl Overrides {
     }
 
     /// Looks up what targets name that was not looked up yet: with many overrides that takes longer than all else.
-    pub(super) fn look_up(&mut self, fleet: &Fleet) {
+    pub(super) fn look_up(&mut self, fleet: &Fleet, epoch: u64) {
+        if self.epoch != epoch {
+            self.entries.iter_mut().for_each(|entry| entry.named = None);
+            self.epoch = epoch;
+        }
         for Entry { of, named, .. } in self.entries.iter_mut().filter(|entry| entry.named.is_none()) {
             *named = Some(fleet.named(&of.target).into());
         }
-    }
-
-    /// The same, in another fleet.
-    pub(super) fn look_up_anew(&mut self, fleet: &Fleet) {
-        self.entries.iter_mut().for_each(|entry| entry.named = None);
-        self.look_up(fleet);
     }
 
     /// Each with the instances that its target names, oldest first.

@@ -31,7 +31,7 @@ use crate::health::{Evidence, Machine, Memory, Observation, Outcome, Transition,
 use crate::time::Tick;
 
 /// Most times that are remembered when the world was seen.
-const MOST_SEEN: usize = 128;
+const MOST_SEEN: usize = 1024;
 /// How often it is found out what half of the targets have seen: once for so many parts of them that reported.
 const PARTS: usize = 16;
 
@@ -246,7 +246,9 @@ impl Sight {
         let (canaries, targets) = self.shares(family);
         let all = |share: fn(&View) -> Share| share(&self.views[0]).and(share(&self.views[1]));
         let sees_nothing = all(|view| view.canaries).is_all() && all(|view| view.targets).is_over_half();
-        let is_blind = targets.of > 0 && canaries.is_all() && (targets.is_over_half() || sees_nothing);
+        // The other family's canaries say enough only where over half of all targets fail.
+        let has_own = self.views[family as usize].canaries.of > 0;
+        let is_blind = targets.of > 0 && canaries.is_all() && ((has_own && targets.is_over_half()) || sees_nothing);
         let view = &mut self.views[family as usize];
         let has_changed = is_blind != view.blind_since.is_some();
         if has_changed {

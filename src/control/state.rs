@@ -6,6 +6,7 @@ mod blindness_tests;
 mod failback;
 mod orders;
 mod pushes;
+mod suspicion;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +19,8 @@ use tokio::sync::watch;
 use super::Change;
 use super::agenda::Agenda;
 use super::desk::Desk;
-use super::doubt::{Doubts, Opinion, Waiting, opinion};
-use super::journal::{Journal, Kind, Record};
+use super::doubt::Doubts;
+use super::journal::{Journal, Record};
 use super::last_good::{Clock, LastGood, Notes};
 use super::log::Burst;
 use super::lookout::Lookout;
@@ -28,10 +29,10 @@ use super::sight::Sight;
 use super::status::{self, Status};
 use super::succession::{Origin, Succession};
 use super::world::{Health, World};
-use crate::fleet::{CheckId, Family, InstanceId, TargetId};
+use crate::fleet::{Family, InstanceId, TargetId};
 use crate::health::group::{Before, STEADY};
 use crate::health::{Machine, Memory, Outcome, Presence, Transition, Verdict};
-use crate::probe::{Check, Prober, Report};
+use crate::probe::{Prober, Report};
 use crate::snapshot::Published;
 use crate::steering::selection::Selection;
 use crate::steering::{LayoutId, ServiceId, Standings, Table, walk};
@@ -41,8 +42,6 @@ pub use pushes::{Push, Pushed};
 
 /// How long the first probes have before last-good health is gone by.
 const MEMORY_PATIENCE: Duration = Duration::from_millis(500);
-/// How much longer than its timeout a probe is waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The state of a node; only the control loop holds it.
 pub struct State {
@@ -169,8 +168,14 @@ impl State {
 
     /// Has health noted from now on, for the next start.
     pub fn keep_health(&mut self, notes: Arc<Notes>, now: Tick) {
-        notes.begin(&self.world, &self.machines, now);
+        notes.begin(&self.world, self.memories(now));
         self.last_good = Some(notes);
+    }
+
+    /// What is known of each target, with the verdict that is gone by.
+    fn memories(&self, now: Tick) -> Vec<Memory> {
+        let known = self.machines.iter().zip(&self.verdicts);
+        known.map(|(machine, &verdict)| Memory { verdict, ..machine.memory(now) }).collect()
     }
 
     /// Has what happens noted from now on.
@@ -231,52 +236,8 @@ impl State {
             self.note_held();
             self.believe(check, now);
         }
-        while let Some(Waiting { target, transition, .. }) = self.doubts.pop_waiting(now) {
-            self.turn_at_last(target, &transition, now);
-        }
-    }
-
-    /// Verdicts of a check that were held become what its probes say; what passes again by now was never down.
-    fn believe(&mut self, check: CheckId, now: Tick) {
-        let world = Arc::clone(&self.world);
-        let mut failed = 0;
-        for id in world.targets_of_check(check) {
-            let is_held = self.is_frozen(id) || self.sight.holds(id);
-            let is_blind = self.is_unseen(id);
-            let (machine, verdict) = (&mut self.machines[id.0 as usize], &mut self.verdicts[id.0 as usize]);
-            if is_held || machine.verdict() == *verdict {
-                continue;
-            }
-            if is_blind {
-                *machine = machine.reverted(Memory { verdict: *verdict, since: now, ..Memory::default() }, now);
-                continue;
-            }
-            if *verdict == Verdict::Up && machine.last().is_some_and(|last| last.outcome == Outcome::Pass) {
-                *machine = machine.reverted(Memory { verdict: Verdict::Up, since: now, ..Memory::default() }, now);
-                continue;
-            }
-            failed += u32::from(machine.verdict() == Verdict::Down);
-            self.go_by_machine(id, now);
-        }
-        let name = &world.checks[check.0 as usize].name;
-        let said = match failed {
-            0 => "believed again, nothing fails any more".to_string(),
-            _ => format!("{failed} targets still fail, they are taken for down now"),
-        };
-        tracing::error!("check/{name}: {said}");
-        self.journal.note(|| Record::said(Kind::Suspect, format!("check/{name}"), &said));
-        self.weigh_all(now);
-    }
-
-    /// A verdict that was held is what its probes say from now on.
-    fn go_by_machine(&mut self, id: TargetId, now: Tick) {
-        let machine = &self.machines[id.0 as usize];
-        let says = machine.verdict();
-        if std::mem::replace(&mut self.verdicts[id.0 as usize], says) != says {
-            self.touched.extend(self.world.layouts_of(id));
-            if let Some(notes) = &self.last_good {
-                notes.turned(id, machine.memory(now));
-            }
+        while let Some(check) = self.doubts.overdue(now) {
+            self.ask(check, true, now);
         }
     }
 
@@ -307,41 +268,6 @@ impl State {
 
     fn weigh_all(&mut self, now: Tick) {
         (0..self.steady_for.len() as u32).for_each(|id| self.weigh(TargetId(id), now));
-    }
-
-    /// Whether the verdict of a target that changes is held, because its check is not believed, or from now on is not, or
-    /// until others of the check were looked at; a fall that waited already does so until `waited_until` at most.
-    fn is_doubted(&mut self, id: TargetId, transition: &Transition, waited_until: Option<Tick>, now: Tick) -> bool {
-        let check = self.world.fleet().target(id).check;
-        if self.doubts.hold(check) {
-            return true;
-        }
-        if (transition.from, transition.to) != (Verdict::Up, Verdict::Down) {
-            return false;
-        }
-        let policy = &self.world.checks[check.0 as usize].policy;
-        let since = self.machines[id.0 as usize].failing_since();
-        match opinion(check, since, &self.world, &self.verdicts, &self.machines) {
-            Opinion::Works => return false,
-            Opinion::Unsure(unseen) => {
-                unseen.into_iter().for_each(|other| self.prober.hasten(other));
-                let until = waited_until.unwrap_or_else(|| now.plus(policy.timeout + PATIENCE));
-                self.doubts.wait(check, Waiting { target: id, transition: transition.clone(), until });
-                return true;
-            }
-            Opinion::FailsEverywhere => {}
-        }
-        let time = self.doubts.begin(check, policy.interval, now);
-        self.note_held();
-        let Check { name, .. } = &self.world.checks[check.0 as usize];
-        let said = format!(
-            "all its targets fail at once while other checks pass; their verdicts are held for {time:?} ({})",
-            transition.reason
-        );
-        tracing::error!("check/{name} is suspect: {said}");
-        self.journal.note(|| Record::said(Kind::Suspect, format!("check/{name}"), &said));
-        self.weigh_all(now);
-        true
     }
 
     /// How long until held-back log lines are to be summed up; `None` when there are none.
@@ -414,10 +340,8 @@ impl State {
             self.release_if_needed(observation.target, now);
         }
         let check = self.world.fleet().target(observation.target).check;
-        for Waiting { target, transition, until } in self.doubts.waiting(check) {
-            if !self.is_withheld(target) && !self.is_doubted(target, &transition, Some(until), now) {
-                self.turn_at_last(target, &transition, now);
-            }
+        if self.doubts.asks_again(check, observation.outcome == Outcome::Pass, now) {
+            self.ask(check, false, now);
         }
         self.weigh(observation.target, now);
         self.settle();
@@ -463,7 +387,7 @@ impl State {
             }
             return;
         }
-        if !self.is_doubted(id, transition, None, now) {
+        if !self.is_doubted(id, transition, now) {
             self.turn_at_last(id, transition, now);
         }
     }
@@ -507,7 +431,7 @@ impl State {
         self.serial += 1;
         let touched = std::mem::take(&mut self.touched);
         for &layout in &touched {
-            let judged = self.world.judge(layout, self.health(now), Some(self.standings.get(layout)));
+            let judged = self.world.judge(layout, self.health_of(layout, now), Some(self.standings.get(layout)));
             self.stand(layout, judged, now);
         }
         self.judge_apart(&touched, now);
@@ -567,6 +491,14 @@ impl State {
         }
     }
 
+    /// What a layout is judged by: with the overrides of its service, where it is for one alone.
+    fn health_of(&self, layout: LayoutId, now: Tick) -> Health<'_> {
+        match self.world.steering.layout(layout).service {
+            Some(service) => Health { operator: self.desk.compiled().operator_for(service), ..self.health(now) },
+            None => self.health(now),
+        }
+    }
+
     fn health(&self, now: Tick) -> Health<'_> {
         let grace_over = self.grace_until.is_none();
         Health {
@@ -617,7 +549,7 @@ impl State {
         // What was touched before is judged anew with all else, and its numbers mean nothing now.
         self.touched = self.overridden().into_iter().collect();
         if let Some(notes) = &self.last_good {
-            notes.reloaded(&self.world, &self.machines, now);
+            notes.reloaded(&self.world, self.memories(now));
         }
         self.journal.note(|| Record::reload(&self.world));
         self.loaded_at = unix_seconds();
@@ -643,6 +575,7 @@ impl State {
 
     /// Sets up all that is sized by the world, with what is known already; returns the world before, and its standings.
     fn succeed(&mut self, next: &mut Succession, now: Tick) -> (Arc<World>, Table) {
+        self.take_back_falls(|_| true, now);
         let machine = |id: TargetId| self.machines[id.0 as usize].clone();
         let machines = next.targets.iter().map(|&origin| match origin {
             Origin::New => Machine::new(now),
@@ -652,12 +585,10 @@ impl State {
         let mut machines: Vec<Machine> = machines.collect();
         let mut verdicts: Vec<Verdict> = machines.iter().map(Machine::verdict).collect();
         for ((origin, machine), verdict) in next.targets.iter().zip(&mut machines).zip(&mut verdicts) {
-            let Some(id) = origin.probed_as().filter(|id| self.doubts.hold(self.world.fleet().target(*id).check))
-            else {
-                continue;
-            };
+            let known = origin.known().filter(|id| self.doubts.hold(self.world.fleet().target(*id).check));
+            let Some(id) = known else { continue };
             *verdict = self.verdicts[id.0 as usize];
-            if matches!(origin, Origin::Edited(_)) {
+            if !matches!(origin, Origin::Same(_)) {
                 // The edit may be what mends it.
                 *machine = Machine::restored(Memory { verdict: *verdict, since: now, ..Memory::default() }, now);
             }
@@ -694,7 +625,7 @@ impl State {
                 let (layout, at) = of_layout[group]?;
                 before.get(layout).get(at, family).map(Selection::before)
             };
-            let judged = world.judge_after(id, self.health(now), |group, family| (known(group, family), None));
+            let judged = world.judge_after(id, self.health_of(id, now), |group, family| (known(group, family), None));
             self.stand(id, judged, now);
         }
         self.is_new = true;

@@ -57,6 +57,14 @@ impl Origin {
             Origin::Same(id) | Origin::Edited(id) => Some(id),
         }
     }
+
+    /// The target of before from which it has its health.
+    pub(super) fn known(self) -> Option<TargetId> {
+        match self {
+            Origin::New => None,
+            Origin::Same(id) | Origin::Edited(id) | Origin::Near(id) => Some(id),
+        }
+    }
 }
 
 impl Succession {
@@ -84,7 +92,11 @@ impl Succession {
             .map(|(id, at)| {
                 let name = group_name(&world, world.steering.layout(id), at);
                 let own = world.latching(id).and_then(|service| before_groups.get(&(Some(service), name.clone())));
-                own.or_else(|| before_groups.get(&(None, name))).copied()
+                // What another service has to itself is no business of this one.
+                let is_shared = |&&(layout, _): &&(LayoutId, usize)| {
+                    world.latching(id).is_none() || before.latching(layout).is_none()
+                };
+                own.or_else(|| before_groups.get(&(None, name)).filter(is_shared)).copied()
             })
             .collect();
         let before_services: HashMap<&str, ServiceId> =

@@ -277,7 +277,7 @@ impl Machine {
 
     fn fail(&mut self, policy: &Policy, now: Tick) -> Option<Transition> {
         self.passes = 0;
-        if self.failures == 0 {
+        if self.failures == 0 && self.verdict != Verdict::Down {
             self.failing_since = now;
         }
         self.failures = self.failures.saturating_add(1);

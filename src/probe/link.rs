@@ -9,7 +9,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
@@ -23,6 +23,8 @@ use crate::probe::{Finding, reason};
 const FRESH_FOR: Duration = Duration::from_millis(50);
 /// In place of a port: nothing is sent.
 const NO_PORT: u16 = 9;
+/// Said once.
+static CANNOT_LOOK: Once = Once::new();
 /// What an interface with a link is.
 const RUNNING: InterfaceFlags = InterfaceFlags::from_bits_truncate(
     InterfaceFlags::IFF_UP.bits() | InterfaceFlags::IFF_RUNNING.bits() | InterfaceFlags::IFF_LOWER_UP.bits(),
@@ -69,24 +71,32 @@ struct Interface {
 
 impl Links {
     /// A failure as it was found, or what of this node explains it: that there is no link, or no route any more.
-    pub(super) fn excuse(&self, finding: Finding, target: IpAddr) -> Finding {
+    /// `source` is the address that the probe came from, where its check names one.
+    pub(super) fn excuse(&self, finding: Finding, source: Option<IpAddr>, target: IpAddr) -> Finding {
         if finding.outcome != Outcome::Fail {
             return finding;
         }
-        self.own_fault(target, Instant::now()).unwrap_or(finding)
+        self.own_fault(source, target, Instant::now()).unwrap_or(finding)
     }
 
-    fn own_fault(&self, target: IpAddr, now: Instant) -> Option<Finding> {
+    fn own_fault(&self, source: Option<IpAddr>, target: IpAddr, now: Instant) -> Option<Finding> {
         let mut looked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if looked.as_ref().is_none_or(|looked| now.duration_since(looked.at) >= FRESH_FOR) {
-            *looked = Some(Looked::at(now, getifaddrs().into_iter().flatten()));
+            let interfaces = getifaddrs().inspect_err(|error| {
+                CANNOT_LOOK.call_once(|| {
+                    tracing::warn!(
+                        "cannot look at this node's interfaces, so a link that is down goes unnoticed: {error}"
+                    );
+                });
+            });
+            *looked = Some(Looked::at(now, interfaces.into_iter().flatten()));
         }
         let Looked { without_link, has_address, .. } = looked.as_ref()?;
         let family = Family::of(target);
         if without_link.is_empty() && has_address[family as usize] {
             return None;
         }
-        match leaves_from(target) {
+        match leaves_from(source, target) {
             Ok(address) if address.is_loopback() && !target.is_loopback() => {
                 Some(Finding::no_verdict(&format!("no {family} address on this node")))
             }
@@ -99,10 +109,10 @@ impl Links {
     }
 }
 
-/// The address that packets to `target` come from; sends nothing.
-fn leaves_from(target: IpAddr) -> io::Result<IpAddr> {
+/// The address that packets to `target` come from, bound to `source` or not; sends nothing.
+fn leaves_from(source: Option<IpAddr>, target: IpAddr) -> io::Result<IpAddr> {
     let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+    let socket = UdpSocket::bind(SocketAddr::new(source.unwrap_or(any), 0))?;
     socket.connect(SocketAddr::new(target, NO_PORT))?;
     Ok(socket.local_addr()?.ip())
 }
@@ -165,8 +175,8 @@ mod tests {
     fn a_failure_over_a_link_stays_one() {
         let links = Links::default();
         let loopback = IpAddr::from([127, 0, 0, 1]);
-        assert_eq!(links.excuse(Finding::fail("refused"), loopback), Finding::fail("refused"));
-        assert_eq!(links.excuse(Finding::pass("fine"), loopback), Finding::pass("fine"));
+        assert_eq!(links.excuse(Finding::fail("refused"), None, loopback), Finding::fail("refused"));
+        assert_eq!(links.excuse(Finding::pass("fine"), None, loopback), Finding::pass("fine"));
     }
 
     #[test]
@@ -176,7 +186,7 @@ mod tests {
         // Looked at far ahead, so that it is not looked at again.
         let at = Instant::now() + Duration::from_secs(3600);
         let links = Links(Mutex::new(Some(Looked { at, without_link: vec![dead], has_address: [true; 2] })));
-        let excused = links.excuse(Finding::fail("timeout after 2s (connecting)"), loopback);
+        let excused = links.excuse(Finding::fail("timeout after 2s (connecting)"), None, loopback);
         assert_eq!(excused, Finding::no_verdict("no link on eth0"));
     }
 }

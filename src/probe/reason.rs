@@ -111,7 +111,8 @@ pub(super) fn of_http2(error: &h2::Error, address: IpAddr) -> Finding {
         // Of one stream, so that the connection is in order.
         Some(_) if error.is_reset() => Finding::fail("response head too large or malformed"),
         Some(_) => Finding::fail("not HTTP/2"),
-        None => Finding::fail("HTTP/2 failed"),
+        // What was asked for cannot be said in HTTP/2.
+        None => Finding::no_verdict("this request cannot be sent over HTTP/2"),
     }
 }
 

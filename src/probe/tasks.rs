@@ -31,7 +31,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::fleet::{Target, TargetId};
 use crate::health::{Observation, Outcome};
-use crate::probe::{Check, Finding, Kind, Means, Probe, Totals, push};
+use crate::probe::{Check, Finding, Kind, Means, Probe, Totals, push, source_of};
 
 /// Probes that run at once unless told otherwise; each holds a file descriptor. So that none waits for another (SPEC 2.3),
 /// these are enough for all of 10 000 targets, when none of them answers and the first probes all begin in one second.
@@ -40,6 +40,8 @@ pub const MOST_AT_ONCE: usize = 16_384;
 const START_SPREAD: Duration = Duration::from_secs(1);
 /// Least time between the end of a probe and the next of the same target.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
+/// Least time between the starts of two probes of the same target, of which the second is hastened.
+const LEAST_APART: Duration = Duration::from_millis(250);
 /// How long after its timeout a probe that did not end by itself is given up.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
 /// A failure found this long after its timeout says that the node was busy and nothing of the target.
@@ -284,7 +286,14 @@ impl Probe for Lazy {
         let means = &self.shared.means;
         let prepare = || self.check.kind.prepare(&self.check, &self.target, means);
         let probe = self.prepared.get_or_init(prepare);
-        Box::pin(async { means.links.excuse(probe.run().await, self.target.address) })
+        Box::pin(async {
+            let finding = probe.run().await;
+            // A report takes no way of this node's.
+            if self.check.kind == Kind::Push {
+                return finding;
+            }
+            means.links.excuse(finding, source_of(&self.check, &self.target), self.target.address)
+        })
     }
 }
 
@@ -316,13 +325,19 @@ impl Schedule {
 /// Probes one target until nobody takes its reports.
 async fn run(mut schedule: Schedule, kind: &'static str, slot: Arc<Slot>, shared: Arc<Shared>, probe: impl Probe) {
     let mut due = Instant::now() + schedule.first;
+    // Long ago, for the first probe.
+    let mut started = due - schedule.first - LEAST_APART;
     loop {
         tokio::select! {
             () = sleep_until(due) => {}
-            () = slot.hasten.notified() => due = Instant::now(),
+            () = slot.hasten.notified() => {
+                due = Instant::now().max(started + LEAST_APART);
+                sleep_until(due).await;
+            }
         }
         let permit = shared.permits.acquire().await.expect("the semaphore is never closed");
         let start = Instant::now();
+        started = start;
         shared.totals.lateness.count(start - due);
         let ended = guarded(&probe, schedule.timeout + STALLED_AFTER).await;
         drop(permit);

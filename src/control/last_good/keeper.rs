@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use super::super::World;
 use super::{Clock, LastGood, write};
 use crate::fleet::TargetId;
-use crate::health::{Machine, Memory};
+use crate::health::Memory;
 use crate::steering::Table;
-use crate::time::{self, Tick, unix_milliseconds};
+use crate::time::{self, unix_milliseconds};
 
 /// How long a change waits for others that come with it; the publish that follows a verdict does.
 const GATHER: Duration = Duration::from_millis(15);
@@ -58,20 +58,19 @@ struct Slot {
 impl Notes {
     /// All that is known at a start. It is not written before something is seen: what an earlier process left does not
     /// become younger by being read.
-    pub(in crate::control) fn begin(&self, world: &Arc<World>, machines: &[Machine], now: Tick) {
-        self.replace(world, machines, now, false);
+    pub(in crate::control) fn begin(&self, world: &Arc<World>, known: Vec<Memory>) {
+        self.replace(world, known, false);
     }
 
     /// All that is known, in another world.
-    pub(in crate::control) fn reloaded(&self, world: &Arc<World>, machines: &[Machine], now: Tick) {
-        self.replace(world, machines, now, true);
+    pub(in crate::control) fn reloaded(&self, world: &Arc<World>, known: Vec<Memory>) {
+        self.replace(world, known, true);
     }
 
-    fn replace(&self, world: &Arc<World>, machines: &[Machine], now: Tick, is_due: bool) {
-        let memories = machines.iter().map(|machine| machine.memory(now)).collect();
+    fn replace(&self, world: &Arc<World>, known: Vec<Memory>, is_due: bool) {
         let mut slot = self.slot();
         slot.targets.clear();
-        slot.world = Some((Arc::clone(world), memories));
+        slot.world = Some((Arc::clone(world), known));
         slot.is_due |= is_due;
         // It is followed by a publish.
         slot.is_unjudged |= is_due;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::super::doubt::Waiting;
 use super::super::journal::{Kind, Record};
 use super::super::sight::{Belief, Held};
 use super::State;
@@ -57,10 +56,8 @@ impl State {
         tracing::error!("{said}");
         self.journal.note(|| Record::said(Kind::Blind, NODE, &said));
         // Falls that waited for a look at others were not seen in time.
-        for Waiting { target, .. } in self.doubts.drain_waiting() {
-            let machine = &mut self.machines[target.0 as usize];
-            *machine = machine.reverted(Memory { verdict: Verdict::Up, ..machine.memory(now) }, now);
-        }
+        let world = Arc::clone(&self.world);
+        self.take_back_falls(|id| Family::of(world.fleet().target(id).address) == family, now);
         self.note_held();
         self.weigh_all(now);
     }
@@ -121,7 +118,7 @@ impl State {
         self.doubts.hold(self.world.fleet().target(id).check) || self.sight.holds(id)
     }
 
-    /// Says so when this node cannot look at most of its targets; where it has canaries, they say it.
+    /// Says so when this node cannot look at most of its targets; where all canaries fail as well, they say it.
     pub(super) fn look_out(&mut self, observation: &Observation, was_stale: bool) {
         let id = observation.target;
         if self.world.owners_of(id).next().is_none() {
@@ -130,7 +127,8 @@ impl State {
         let family = Family::of(self.world.fleet().target(id).address);
         let is_stale = observation.outcome == Outcome::NoVerdict;
         let Some((begins, stale)) = self.lookout.observe(family, was_stale, is_stale) else { return };
-        if self.sight.has_canaries() {
+        let (canaries, _) = self.sight.shares(family);
+        if canaries.of > 0 && canaries.failing == canaries.of {
             return;
         }
         let said = match begins {

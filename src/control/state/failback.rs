@@ -68,7 +68,7 @@ impl State {
                 continue;
             }
             let before = self.standings.get(id).clone();
-            let judged = world.judge_after(id, self.health(now), |at, family| {
+            let judged = world.judge_after(id, self.health_of(id, now), |at, family| {
                 let Some(selection) = before.get(at, family) else { return (None, None) };
                 let known = selection.before();
                 let presence = if of(at, family) { presence(selection) } else { known.presence };

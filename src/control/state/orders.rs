@@ -67,7 +67,7 @@ impl State {
             let noun = if target.starts_with("service/") { "service" } else { "instance" };
             return Err(Refusal::new(RefusalCode::NotFound, format!("{target} names no {noun}"), Some(hint)));
         }
-        overrides.look_up(self.world.fleet());
+        overrides.look_up(self.world.fleet(), self.world.steering.epoch);
         let compiled = overrides.compile(self.world.fleet(), self.world.services());
         applied.lost = self.loses(&compiled, now);
         if !applied.lost.is_empty() && !force {

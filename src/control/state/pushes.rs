@@ -1,12 +1,14 @@
 //! What instances and their agents report of themselves (SPEC 2.6, `push`): whose report it is, and whether its check
 //! waits for one. The report itself goes the way of an observation, through the task of its target.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::super::desk::{Refusal, RefusalCode};
 use super::State;
-use crate::fleet::{CheckId, Instance};
+use crate::fleet::{CheckId, Instance, TargetId};
 use crate::probe::Kind;
 
 /// A report.
@@ -44,8 +46,10 @@ impl State {
     fn take_report(&self, target: &str, check: Option<&str>, healthy: bool, reason: &str) -> Result<Pushed, Refusal> {
         let instance = self.reporter(target)?;
         let (place, check) = self.awaited(instance, check)?;
-        for address in &instance.addresses {
-            if !self.prober.tell(address.targets[place], healthy, reason) {
+        // Several addresses that are checked at one are one target.
+        let targets: BTreeSet<TargetId> = instance.addresses.iter().map(|address| address.targets[place]).collect();
+        for target_id in targets {
+            if !self.prober.tell(target_id, healthy, reason) {
                 let error = format!("too many reports of {target} wait to be taken in");
                 return Err(Refusal::new(RefusalCode::Busy, error, Some("report once per interval")));
             }
