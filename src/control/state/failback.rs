@@ -237,6 +237,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_service_that_is_forced_up_loses_no_region() {
+        let mut fixture = all_up();
+        fixture.force("force-up service/one.example.com").await;
+        fixture.observe(0, "ff");
+        fixture.observe(1, "ff");
+        assert_eq!(fixture.latched(), ["also.example.com a"]);
+    }
+
+    #[tokio::test]
+    async fn a_new_service_begins_without_the_latches_of_others() {
+        let mut fixture = all_up();
+        fixture.observe(0, "ff");
+        fixture.observe(1, "ff");
+        fixture.observe(0, "pp");
+        fixture.observe(1, "pp");
+        let new = "[services.\"new.example.com\"]\npool = \"one\"\nsteer = \"failover\"\norder = [\"a\", \"b\"]\n";
+        fixture.reload(&(manual() + new), Tick(fixture.now));
+        assert_eq!(fixture.latched(), ["also.example.com a", "one.example.com a"]);
+        assert_eq!((fixture.percent(0, 0), fixture.percent(3, 0)), (0, 100));
+    }
+
+    #[tokio::test]
     async fn a_latch_outlives_the_process_and_reloads() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = || Store::new(folder.path());

@@ -619,6 +619,54 @@ async fn a_fall_waits_for_a_look_at_the_others() {
 }
 
 #[tokio::test]
+async fn another_port_mends_a_check_that_is_held() {
+    let mut fixture = with_another_check();
+    for target in [0, 1, 2, 3, 0, 1, 2, 3] {
+        fixture.observe(target, "f");
+    }
+    // What would be read at a start is what is served.
+    assert!(fixture.state.memories(Tick(fixture.now)).iter().all(|memory| memory.verdict == Verdict::Up));
+    fixture.reload(&another_check().replace("port = 80", "port = 81"), Tick(fixture.now));
+    assert_eq!(fixture.standing(), "2/2+ 2/2+");
+    fixture.settle_down();
+    assert_eq!(fixture.standing(), "2/2+ 2/2+");
+}
+
+#[tokio::test]
+async fn a_fall_that_waits_over_a_reload_never_was() {
+    let mut fixture = with_another_check();
+    fixture.observe(0, "ff");
+    fixture.reload(&another_check(), Tick(fixture.now));
+    fixture.settle_down();
+    assert_eq!(fixture.standing(), "2/2+ 2/2+");
+    fixture.observe(0, "ff");
+    fixture.observe(3, "p");
+    assert_eq!(fixture.standing(), "1/2+ 2/2+");
+}
+
+#[tokio::test]
+async fn an_order_that_is_written_during_a_reload_means_the_same_names() {
+    let mut fixture = Fixture::new();
+    (0..5).for_each(|target| fixture.observe(target, "p"));
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let order = Order { what: what("drain instance/two/c1"), force: true, reply };
+    fixture.state.apply(Change::Override(Box::new(order)), Tick(fixture.now));
+    assert!(fixture.state.is_saving());
+    // Its number is another now, and what was the last of all is one too many.
+    let fewer = CONFIG.replace("a2 = { region = \"a\", address = \"192.0.2.2\" }", "");
+    fixture.reload(&fewer, Tick(fixture.now));
+    while fixture.state.is_saving() {
+        let written = fixture.state.written().await;
+        fixture.state.end_saving(written, Tick(fixture.now));
+    }
+    fixture.state.publish(Tick(fixture.now));
+    assert_eq!(answer.await.expect("an answer").expect("no refusal").instances, ["two/c1"]);
+    assert_eq!(fixture.standing(), "1/1+ 2/2+");
+    let two = fixture.published.load().standings.get(LayoutId(1)).get(0, Family::V4).map(|v4| v4.allowed.is_empty());
+    assert_eq!(two, Some(true));
+}
+
+#[tokio::test]
 async fn failures_that_say_nothing_of_the_check_are_believed() {
     // One region alone; everything, other checks too; fewer than three targets left.
     for (failing, standing) in [
