@@ -132,7 +132,7 @@ pub(crate) fn run(arguments: &Arguments, folder: &Path, is_apart: bool) -> io::R
         deciding.push(Victim::new(at, Death::Deciding, &QUICK, port, &servants)?);
     }
     let (dns, all) = (free_port()?, victims.len() + deciding.len());
-    let server = Server::start(&write(folder, dns, port, all)?, arguments.server_core)?;
+    let server = Server::start(&write(folder, dns, port, all, arguments.canaries)?, arguments.server_core)?;
     let mut watcher = Watcher::new(dns)?;
     thread::sleep(WARM_UP);
     watcher.watch(&mut victims, &filter)?;
@@ -169,10 +169,16 @@ fn report(
 }
 
 /// Services, each with an instance that dies (`127.2.x.1`) and one that does not (`127.2.x.2`).
-fn write(folder: &Path, dns: u16, port: u16, services: usize) -> io::Result<PathBuf> {
-    let mut text = format!(
-        "[server]\nlisten = [\"127.0.0.1:{dns}\"]\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:{}\"\n\
-         [zones.\"example.com\"]\nfile = \"zone\"\n[regions.one]\n[regions.two]\n",
+fn write(folder: &Path, dns: u16, port: u16, services: usize, canaries: bool) -> io::Result<PathBuf> {
+    let (mut text, mut canary) = (String::from("[server]\n"), String::new());
+    if canaries {
+        text += "canaries = [\"canary\"]\n";
+        canary = format!("[checks.canary]\ntype = \"tcp\"\nport = {port}\naddress = \"{}\"\n", address(0, 2));
+    }
+    let _ = write!(
+        text,
+        "listen = [\"127.0.0.1:{dns}\"]\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:{}\"\n\
+         [zones.\"example.com\"]\nfile = \"zone\"\n[regions.one]\n[regions.two]\n{canary}",
         free_port()?
     );
     for Schedule { name, keys, .. } in [&DEFAULTS, &QUICK] {

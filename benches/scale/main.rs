@@ -61,6 +61,9 @@ struct Arguments {
     /// Targets that are checked
     #[arg(long, global = true, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=60_000))]
     targets: u32,
+    /// For deaths: a server with a canary
+    #[arg(long, global = true)]
+    canaries: bool,
     /// Print one JSON object a line
     #[arg(long, global = true)]
     json: bool,
