@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use super::overrides::{Compiled, Overrides, names_service};
+use super::overrides::{Compiled, Overrides, names_services};
 use super::world::World;
 use crate::fleet::{InstanceId, PoolId};
 use crate::steering::ServiceId;
@@ -17,14 +17,20 @@ use crate::steering::service::WhenAllDown;
 /// Most things that are named as given out nevertheless, for one override.
 const MOST_NAMED: usize = 10;
 
+/// Which services a target names, each with its name and its pool.
+fn services_named<'w>(world: &'w World, target: &str) -> impl Iterator<Item = (ServiceId, &'w str, PoolId)> + use<'w> {
+    let is_named = names_services(target);
+    let all = (0..).map(ServiceId).zip(world.services());
+    all.filter(move |(_, (name, _))| is_named(name)).map(|(id, (name, pool))| (id, name, pool))
+}
+
 /// Which instances a target names; those of a service are its pool's.
 pub(super) fn named(world: &World, target: &str) -> Vec<InstanceId> {
     let fleet = world.fleet();
     if target == "all" {
         return (0..fleet.instances.len() as u32).map(InstanceId).collect();
     }
-    let services = world.services().filter(|(name, _)| names_service(target, name));
-    let pools: BTreeSet<PoolId> = services.map(|(_, pool)| pool).collect();
+    let pools: BTreeSet<PoolId> = services_named(world, target).map(|(_, _, pool)| pool).collect();
     let of_services = pools.into_iter().flat_map(|pool| fleet.pool(pool).instances.iter().copied());
     of_services.chain(fleet.named(target)).collect()
 }
@@ -33,8 +39,7 @@ pub(super) fn named(world: &World, target: &str) -> Vec<InstanceId> {
 pub(super) fn caches_hold_s(world: &World, target: &str) -> Option<u32> {
     let services = &world.steering.services;
     let mut giving: BTreeSet<ServiceId> = if target.starts_with("service/") {
-        let all = (0..).map(ServiceId).zip(world.services());
-        all.filter(|(_, (name, _))| names_service(target, name)).map(|(id, _)| id).collect()
+        services_named(world, target).map(|(id, ..)| id).collect()
     } else {
         let named: BTreeSet<InstanceId> = named(world, target).into_iter().collect();
         let layouts = world.layouts_with(|id| named.contains(&id));
@@ -70,10 +75,9 @@ pub(super) fn still_given(world: &World, overrides: &Overrides, compiled: &Compi
         match of {
             _ if !of.removes() => {}
             _ if of.target.starts_with("service/") => {
-                let all =
-                    (0..).map(ServiceId).zip(world.services()).filter(|(_, (name, _))| names_service(&of.target, name));
-                let served = all.filter(|(id, _)| !compiled.of_service(*id).state.removes());
-                given.extend(served.map(|(_, (name, _))| format!("service/{name}, by a newer override")));
+                let all = services_named(world, &of.target);
+                let served = all.filter(|(id, ..)| !compiled.of_service(*id).state.removes());
+                given.extend(served.map(|(_, name, _)| format!("service/{name}, by a newer override")));
             }
             _ => {
                 for &id in named.iter() {

@@ -167,12 +167,11 @@ fn level(target: &str) -> Result<Level, String> {
 const TARGETS: &str =
     "there are instance/POOL/NAME, pool/NAME, region/NAME and service/NAME, with * for any characters of a name";
 
-/// Whether a target, if it is of services, matches that name, which is in lower case and has no final dot.
-#[must_use]
-pub fn names_service(target: &str, name: &str) -> bool {
-    let Some(pattern) = target.strip_prefix("service/") else { return false };
-    let pattern = pattern.strip_suffix('.').unwrap_or(pattern);
-    glob(pattern, name) || glob(&pattern.to_ascii_lowercase(), name)
+/// Which services a target names, if it is of services, by their names in lower case and without the final dot.
+pub fn names_services(target: &str) -> impl Fn(&str) -> bool + Clone + use<> {
+    let pattern = target.strip_prefix("service/");
+    let pattern = pattern.map(|pattern| pattern.strip_suffix('.').unwrap_or(pattern).to_ascii_lowercase());
+    move |name| pattern.as_deref().is_some_and(|pattern| glob(pattern, name))
 }
 
 /// Whether a text is short enough to be kept and cannot disturb a log or a table.
@@ -521,7 +520,8 @@ impl Overrides {
                 match level {
                     Level::All => list.fill(Some(winner)),
                     Level::Service => {
-                        let pools = services.clone().filter(|(name, _)| names_service(&of.target, name));
+                        let is_named = names_services(&of.target);
+                        let pools = services.clone().filter(|(name, _)| is_named(name));
                         for (_, pool) in pools {
                             fleet.pool(pool).instances.iter().for_each(|id| list[id.0 as usize] = Some(winner));
                         }
@@ -545,7 +545,8 @@ impl Overrides {
                 }
                 Level::Service => {
                     let named = (0..).map(ServiceId).zip(services.clone());
-                    let named = named.filter(|(_, (name, _))| names_service(&of.target, name));
+                    let is_named = names_services(&of.target);
+                    let named = named.filter(|(_, (name, _))| is_named(name));
                     compiled.services.extend(named.map(|(id, _)| (id, (winner, of.action.said()))));
                 }
                 Level::All => {}
