@@ -193,7 +193,7 @@ pub struct Selection {
     pub begins: u32,
     /// Whether enough is eligible (SPEC 3.2).
     pub available: bool,
-    /// Seconds until observations can change the verdicts that it goes by, at the earliest; [`STEADY`] = nothing speaks
+    /// Seconds until observations can change the verdicts that it goes by, at the earliest; `STEADY` = nothing speaks
     /// against them. Known where some service's TTL follows health.
     pub steady_for: u16,
     /// Instances never observed well enough to say.
