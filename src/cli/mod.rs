@@ -46,11 +46,11 @@ enum Command {
     ForceUp(overrides::Order),
     /// Take instances for broken whatever their checks say
     ForceDown(overrides::Order),
-    /// Scale the weight of instances
+    /// Scale the weight of instances, or the part of its clients that a region begins with
     Weight(overrides::Weight),
     /// Hold verdicts as they are, whatever checks say from now on; overrides act as ever
     Freeze(overrides::Freeze),
-    /// End freezes: what checks say counts again
+    /// End freezes, so that what checks say counts again; with a region, let it serve again that `failback = "manual"` keeps out
     Resume(overrides::Resume),
     /// Show the overrides in force: who, why, since when, until when
     Overrides(overrides::Overrides),

@@ -49,6 +49,14 @@ pub(crate) fn has(program: &str) -> bool {
     there
 }
 
+/// Says that a test is ignored, as this user may not do what it needs. To root that must not happen in CI.
+pub(crate) fn needs_root(what: &str) {
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|of| std::os::unix::fs::MetadataExt::uid(&of) == 0);
+    let is_strict = is_root && std::env::var_os("WAYMARK_REQUIRE_TOOLS").is_some();
+    assert!(!is_strict, "root may not make {what}");
+    say(&format!("ignored: needs root, for {what}"));
+}
+
 /// A line to standard error past the capture of the test harness, which hides what a passing test prints.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");

@@ -9,7 +9,7 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::{has, say};
+use super::{has, needs_root};
 
 /// A network namespace with a loopback interface.
 pub(crate) struct Net(File);
@@ -25,7 +25,7 @@ impl Net {
             File::open("/proc/thread-self/ns/net").ok()
         };
         let Some(file) = thread::spawn(create).join().expect("no panic") else {
-            say("ignored: needs root, for a network namespace");
+            needs_root("a network namespace");
             return None;
         };
         let net = Net(file);
