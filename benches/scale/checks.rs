@@ -231,10 +231,7 @@ impl Case<'_> {
         }
         let path = folder.join("checks.toml");
         std::fs::write(&path, text)?;
-        std::fs::write(
-            folder.join("zone"),
-            "$TTL 300\n@ SOA ns hostmaster 1 7200 1800 259200 60\n@ NS ns\nns A 127.0.0.1\n",
-        )?;
+        crate::write_zone(folder)?;
         Ok(path)
     }
 }

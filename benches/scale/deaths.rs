@@ -197,10 +197,7 @@ fn write(folder: &Path, dns: u16, port: u16, services: usize, canaries: bool) ->
     }
     let path = folder.join("waymark.toml");
     std::fs::write(&path, text)?;
-    std::fs::write(
-        folder.join("zone"),
-        "$TTL 300\n@ SOA ns hostmaster 1 7200 1800 259200 60\n@ NS ns\nns A 127.0.0.1\n",
-    )?;
+    crate::write_zone(folder)?;
     Ok(path)
 }
 

@@ -24,7 +24,7 @@ mod support;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -174,6 +174,14 @@ impl Arguments {
         let duration = Duration::from_secs(self.seconds);
         load::Options { duration, core: Some(self.load_core), ..load::Options::new(server, queries) }
     }
+}
+
+/// A zone `example.com` with nothing but its own records, in `folder/zone`.
+fn write_zone(folder: &Path) -> io::Result<()> {
+    std::fs::write(
+        folder.join("zone"),
+        "$TTL 300\n@ SOA ns hostmaster 1 7200 1800 259200 60\n@ NS ns\nns A 127.0.0.1\n",
+    )
 }
 
 fn free_port() -> io::Result<u16> {

@@ -24,6 +24,7 @@ use super::journal::{Journal, Record};
 use super::last_good::{Clock, LastGood, Notes};
 use super::log::Burst;
 use super::lookout::Lookout;
+use super::overrides::Compiled;
 use super::retired::Retired;
 use super::sight::Sight;
 use super::status::{self, Status};
@@ -159,7 +160,7 @@ impl State {
                 let presence = is.filter(|is| *is == Presence::Latched).unwrap_or_default();
                 (Some(Before { had_eligible: false, lost_at, presence }), None)
             };
-            self.standings.set(id, world.judge_after(id, self.health(clock.now), before));
+            self.standings.set(id, world.judge_after(id, self.health_of(id, clock.now), before));
         }
         self.is_new = true;
         self.memory_until = (known == self.machines.len()).then(|| clock.now.plus(MEMORY_PATIENCE));
@@ -357,8 +358,8 @@ impl State {
                 verdicts[near.0 as usize] = Verdict::Up;
             }
         }
-        let health = Health { verdicts: &verdicts, ..self.health(now) };
         let would_help = self.world.layouts_of(target).any(|layout| {
+            let health = Health { verdicts: &verdicts, ..self.health_of(layout, now) };
             let (would, is) = (self.world.judge(layout, health, None), self.standings.get(layout));
             let available = |standings: &Standings, group, family| {
                 standings.get(group, family).is_some_and(|selection| selection.available)
@@ -493,10 +494,14 @@ impl State {
 
     /// What a layout is judged by: with the overrides of its service, where it is for one alone.
     fn health_of(&self, layout: LayoutId, now: Tick) -> Health<'_> {
-        match self.world.steering.layout(layout).service {
-            Some(service) => Health { operator: self.desk.compiled().operator_for(service), ..self.health(now) },
-            None => self.health(now),
-        }
+        self.health_under(self.desk.compiled(), layout, now)
+    }
+
+    /// The same, if these overrides were in force.
+    fn health_under<'a>(&'a self, compiled: &'a Compiled, layout: LayoutId, now: Tick) -> Health<'a> {
+        let service = self.world.steering.layout(layout).service;
+        let operator = service.map_or_else(|| compiled.operator(), |service| compiled.operator_for(service));
+        Health { operator, ..self.health(now) }
     }
 
     fn health(&self, now: Tick) -> Health<'_> {

@@ -233,13 +233,14 @@ impl<'a> Walk<'a, '_> {
             })
         };
         self.describe(steered, standings, sequence, trace);
-        if let Some(serving) = self.alive(steered, standings, sequence, self.family) {
+        let first = self.in_use(steered, standings, sequence, self.family);
+        if let Some(serving) = first.or_else(|| self.next_best(steered, standings, sequence, self.family)) {
             trace.note("region", || format!("{} serves", self.name(steered, serving.group)));
             let selection = serving.selection;
             let roster = if selection.eligible.is_empty() { &selection.unknown } else { &selection.eligible };
             let mut step = answer(roster, serving);
             if steered.manner.ttl.varies() {
-                step.steady_for = self.steady_for(steered, standings, sequence, serving, trace);
+                step.steady_for = self.steady_for(steered, standings, sequence, first, trace);
             }
             return step;
         }
@@ -293,10 +294,19 @@ impl<'a> Walk<'a, '_> {
         sequence: &[u32],
         family: Family,
     ) -> Option<Serving<'a>> {
+        let first = self.in_use(steered, standings, sequence, family);
+        first.or_else(|| self.next_best(steered, standings, sequence, family))
+    }
+
+    /// Pass 2.
+    fn next_best(
+        &self,
+        steered: &Steered,
+        standings: &'a Standings,
+        sequence: &[u32],
+        family: Family,
+    ) -> Option<Serving<'a>> {
         let open = || self.open(steered, standings, sequence, family);
-        if let Some(available) = self.in_use(steered, standings, sequence, family) {
-            return Some(available);
-        }
         // Eligible ÷ allowed, compared by cross multiplication; the first wins ties.
         let greater = |a: &Selection, b: &Selection| {
             u128::from(a.eligible.weight) * u128::from(b.allowed.weight)
@@ -322,21 +332,20 @@ impl<'a> Walk<'a, '_> {
         self.open(steered, standings, sequence, family).enumerate().find(serves).map(|(_, serving)| serving)
     }
 
-    /// Seconds for which the verdicts last that made `serving` serve: its own, and those of the groups before it; of all
-    /// groups, where none serves in the first pass (SPEC 6).
+    /// Seconds for which the verdicts last that made a group serve: those of the `first` that is in use, and of the groups
+    /// before it; of all groups, where none is (SPEC 6).
     fn steady_for<T: Trace>(
         &self,
         steered: &Steered,
         standings: &'a Standings,
         sequence: &[u32],
-        serving: Serving<'_>,
+        first: Option<Serving<'_>>,
         trace: &mut T,
     ) -> u16 {
-        let is_first_pass = self.in_use(steered, standings, sequence, self.family).is_some();
         let mut least = STEADY;
         for one in self.open(steered, standings, sequence, self.family) {
             least = least.min(one.selection.steady_for);
-            if is_first_pass && one.group == serving.group {
+            if first.is_some_and(|first| one.group == first.group) {
                 break;
             }
         }

@@ -76,12 +76,6 @@ impl State {
             });
             self.stand(id, judged, now);
             self.touched.insert(id);
-            // What its services have to themselves begins anew from there.
-            let apart = world.services_of(id).any(|service| self.standings.apart(service).is_some());
-            if apart {
-                self.standings.set_apart(Vec::new());
-                self.touched.extend(self.overridden());
-            }
         }
     }
 

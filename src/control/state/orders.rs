@@ -81,9 +81,9 @@ impl State {
     fn loses(&self, next: &Compiled, now: Tick) -> Vec<String> {
         let touched: BTreeSet<LayoutId> = self.differing(next, self.desk.compiled()).into_iter().collect();
         let judged = |compiled: &Compiled| {
-            let health = Health { operator: compiled.operator(), ..self.health(now) };
             let mut table = self.standings.clone();
             for &layout in &touched {
+                let health = self.health_under(compiled, layout, now);
                 table.set(layout, self.world.judge(layout, health, Some(self.standings.get(layout))));
             }
             table.set_apart(self.apart(&table, compiled, &touched, now));
@@ -118,7 +118,12 @@ impl State {
             let health = Health { operator: compiled.operator_for(id), serial, ..self.health(now) };
             (id, self.world.judge(layout, health, Some(known.unwrap_or_else(|| table.get(layout)))))
         };
-        compiled.services().map(of_service).collect()
+        // Where a layout is for one service alone, its own standings are that service's.
+        let shares = |&id: &ServiceId| {
+            let layout = self.world.steering.service(id).layout;
+            self.world.steering.layout(layout).service.is_none()
+        };
+        compiled.services().filter(shares).map(of_service).collect()
     }
 
     /// Judges the services of which overrides say something, where their layouts were touched.
