@@ -11,12 +11,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::client::Client;
+use super::hash;
 use super::local::Local;
-use super::plan::{Group, Order, Steered, Steering};
+use super::order::{self, By, Order};
+use super::plan::{Group, Steered, Steering};
 use super::selection::{Roster, Selection, Standings, Table};
-use super::service::{ServiceId, Sticky, WhenAllDown};
+use super::service::{ServiceId, WhenAllDown};
 use super::trace::Trace;
-use super::{hash, weighted};
 use crate::fleet::{Family, InstanceId, RegionId};
 use crate::health::group::STEADY;
 use crate::health::presence::{ALL, Presence};
@@ -171,50 +172,47 @@ impl<'a> Walk<'a, '_> {
         self.scope = self.scope.max(scope).max(least);
         let order = &steered.orders.orders[order as usize];
         self.fences.add(order.fence.as_deref());
-        if order.equals > 1 {
-            self.scope = self.scope.max(sticky_bits(steered.manner.sticky, self.client.address));
-        }
         let standings = self.standings.of(id, steered.layout);
-        if standings.returning() {
-            self.scope = self.scope.max(sticky_bits(steered.manner.sticky, self.client.address));
+        if standings.returning() || order.goes_by_key() {
+            self.scope = self.scope.max(self.client.key_bits(steered.manner.sticky));
         }
         if order.is_fixed() {
             return self.passes(steered, standings, &order.groups, trace);
         }
-        self.sequence(steered, order, local, trace);
+        self.sequence(id, order, local, trace);
         self.passes(steered, standings, &local.order, trace)
     }
 
     /// The groups in the order for this very query, in `local.order`.
-    fn sequence<T: Trace>(&self, steered: &Steered, order: &Order, local: &mut Local, trace: &mut T) {
-        let Local { order: sequence, shares, ranked, random, .. } = local;
+    fn sequence<T: Trace>(&self, id: ServiceId, order: &Order, local: &mut Local, trace: &mut T) {
+        let steered = self.steering.service(id);
+        let Local { order: sequence, shares: room, ranked, random, .. } = local;
         sequence.clear();
         sequence.extend_from_slice(&order.groups);
         let groups = &self.steering.layout(steered.layout).groups;
-        if !order.shares.is_empty() {
-            shares.clear();
-            shares.extend_from_slice(&order.shares);
-            weighted::shuffle(sequence, shares, random);
-            trace.note("order", || format!("drawn: {}", self.names(steered, sequence)));
-        }
-        if order.equals > 1 {
-            let bits = sticky_bits(steered.manner.sticky, self.client.address);
-            let key = hash::client_key(steered.hash, self.client.address, bits);
-            ranked.clear();
-            ranked.extend(sequence[..order.equals as usize].iter().map(|&at| {
-                let group = &groups[at as usize];
-                let rank = if group.weight == 0 {
-                    f64::INFINITY
-                } else {
-                    hash::rank(hash::score(key, group.hash), group.weight)
-                };
-                (rank, at)
-            }));
-            ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            for (to, (_, at)) in sequence.iter_mut().zip(ranked) {
-                *to = *at;
+        let standings = self.standings.of(id, steered.layout);
+        let key = self.client.key(steered.hash, steered.manner.sticky);
+        for run in &order.runs {
+            let stretch = &mut sequence[run.from as usize..run.to as usize];
+            let hash = |group: u32| groups[group as usize].hash;
+            match &run.by {
+                By::Draw(shares) => order::draw(stretch, shares, room, random),
+                By::Shares(shares) => {
+                    order::by_key(stretch, key, ranked, |place, group| (hash(group), u64::from(shares[place])));
+                }
+                By::Weights => {
+                    let weight = |group: u32| standings.weight(group as usize);
+                    order::by_key(stretch, key, ranked, |_, group| (hash(group), weight(group)));
+                }
             }
-            trace.note("order", || format!("equals ranked by client hash: {}", self.names(steered, sequence)));
+            trace.note("order", || {
+                let how = match run.by {
+                    By::Draw(_) => "drawn by shares",
+                    By::Shares(_) => "split by the client's key",
+                    By::Weights => "equals, ranked by the client's key",
+                };
+                format!("{how}: {}", self.names(steered, &sequence[run.from as usize..run.to as usize]))
+            });
         }
     }
 
@@ -367,8 +365,7 @@ impl<'a> Walk<'a, '_> {
             return share == ALL;
         }
         let group = &self.steering.layout(steered.layout).groups[serving.group];
-        let bits = sticky_bits(steered.manner.sticky, self.client.address);
-        let key = hash::client_key(steered.hash, self.client.address, bits);
+        let key = self.client.key(steered.hash, steered.manner.sticky);
         // Another number than where groups are equals: who likes this one best is not to come back last.
         hash::score(key, !group.hash) < share
     }
@@ -477,12 +474,6 @@ fn pass_of(selection: &Selection, roster: &Roster) -> u64 {
     } else {
         3
     }
-}
-
-/// The sticky mask for an address's family.
-#[must_use]
-pub fn sticky_bits(sticky: Sticky, address: IpAddr) -> u8 {
-    if address.is_ipv4() { sticky.ipv4 } else { sticky.ipv6 }
 }
 
 /// Whether standings `after` leave some client of a service without the last available region that it has `before`, or
