@@ -12,6 +12,7 @@ mod flaky;
 mod geo;
 mod history;
 mod hostile;
+mod keeping;
 mod last_good;
 mod lookup;
 mod memory;
