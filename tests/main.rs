@@ -8,6 +8,7 @@ mod docs;
 mod durable;
 mod example;
 mod failback;
+mod fences;
 mod flaky;
 mod geo;
 mod history;
