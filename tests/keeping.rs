@@ -2,14 +2,16 @@
 //! splits of regions, pools by shares, labels; and that every node decides alike.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use waymark::answer::{Transport, Worker};
 
+use crate::support::PATIENCE;
 use crate::support::node::Node;
 use crate::support::query::{Ask, scope};
+use crate::support::site::Site;
 
 const HEAD: &str = r#"
 [zones."gslb.example.com"]
@@ -411,4 +413,35 @@ balance = "sticky"
             assert_eq!(one, other, "{name} {client}");
         }
     }
+}
+
+/// Two servers of their own, each with another history: octet for octet the same.
+#[test]
+fn two_servers_answer_alike() {
+    let sites = [Site::unchecked(), Site::unchecked()];
+    let servers = sites.each_ref().map(Site::start);
+    for _ in 0..40 {
+        servers[0].addresses("www.gslb.example.com", "203.0.113.0/25");
+    }
+    let sockets = servers.each_ref().map(|server| {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.connect(server.dns).expect("a route");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket
+    });
+    let mut answers = BTreeSet::new();
+    for at in 0..1500u32 {
+        let client = IpAddr::from(at.wrapping_mul(0x9e37_79b1).to_be_bytes());
+        let query = Ask::new("near.gslb.example.com", 1).subnet(&format!("{client}/24")).encode();
+        let [one, other] = sockets.each_ref().map(|socket| {
+            let mut octets = vec![0; 1232];
+            socket.send(&query).expect("sent");
+            let length = socket.recv(&mut octets).expect("an answer");
+            octets.truncate(length);
+            octets
+        });
+        assert_eq!(one, other, "{client}");
+        answers.insert(one[one.len() - 40..].to_vec());
+    }
+    assert!(answers.len() > 2, "several answers were compared");
 }
