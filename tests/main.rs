@@ -1,6 +1,7 @@
 //! Tests on the library and the real binary, as one program. One module for each subject.
 
 mod admin;
+mod agree;
 mod architecture;
 mod blind;
 mod demo;
