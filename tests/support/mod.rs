@@ -10,6 +10,7 @@
 //! | `mmdb`, `world` | writes geo data bases; a whole world in one |
 //! | `agree` | gdnsd beside the server, and who of them is right |
 //! | `net` | networks of its own, whose cables can be pulled |
+//! | `resolver` | resolvers that are not ours, in front of the server |
 //! | `ports` | ports that nobody else takes |
 //! | `node`, `query` | answering inside this process, and queries octet by octet |
 
@@ -23,6 +24,7 @@ pub(crate) mod net;
 pub(crate) mod node;
 pub(crate) mod ports;
 pub(crate) mod query;
+pub(crate) mod resolver;
 pub(crate) mod server;
 pub(crate) mod site;
 pub(crate) mod world;
