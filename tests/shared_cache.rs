@@ -29,7 +29,7 @@ const CLIENTS_ARE_LOCAL: &str = "
     ip -6 route add local 2a00::/12 dev lo
 ";
 
-/// `fine` is steered by the networks, `coarse` by the halves of the clients' blocks.
+/// `fine` is steered by the networks, `coarse` by the halves of the clients' blocks, `family` by nothing but the family.
 const CONFIG: &str = r#"
 [server]
 listen    = ["127.0.0.1:5300", "[::1]:5300"]
@@ -53,6 +53,9 @@ default        = ["eu"]
 default      = ["eu"]
 "81.0.0.0/9" = ["na"]
 "2a00::/13"  = ["as"]
+[maps.family]
+default = ["eu"]
+"::/0"  = ["as"]
 [services."fine.gslb.example.com"]
 pool  = "web"
 steer = "geo"
@@ -62,6 +65,11 @@ ttl   = "1h"
 pool  = "web"
 steer = "geo"
 map   = "coarse"
+ttl   = "1h"
+[services."family.gslb.example.com"]
+pool  = "web"
+steer = "geo"
+map   = "family"
 ttl   = "1h"
 [pools.web.instances]
 eu = { region = "eu", address = "192.0.2.1" }
@@ -282,10 +290,12 @@ fn keeps_clients_apart(program: &str, arguments: &[&str], configuration: &str) {
         IpAddr::V4(v4) => usize::from(v4.octets()[1] < 128),
         IpAddr::V6(v6) => if v6.segments()[0] < 0x2a08 { 2 } else { 0 },
     });
-    say(&format!("measured: {program}: of 2 × {CLIENTS} queries {fine} reached the server, {coarse} with wide scopes"));
+    let family = scene.ask_twice(&resolver, "family", |client| if client.is_ipv4() { 0 } else { 2 });
+    say(&format!("measured: {program}: of 2 × {CLIENTS} queries {fine} reached the server, {coarse} with wide scopes, \
+        {family} by family"));
     // The second half of the questions is answered from the cache at least, and many of the first half; with two scopes of
     // each family nearly all are.
-    assert!(fine < CLIENTS && coarse < CLIENTS / 50, "{fine} and {coarse} queries");
+    assert!(fine < CLIENTS && coarse.max(family) < CLIENTS / 50, "{fine}, {coarse} and {family} queries");
 }
 
 #[test]

@@ -114,21 +114,15 @@ impl Client {
         resolver(source, Origin::Resolver)
     }
 
-    /// The least scope, in bits of [`Client::address`], of whatever depends on the client: all of IPv4 is not all that the
-    /// query's family holds when the IPv4 address stood inside an IPv6 one.
-    #[must_use]
-    pub fn least_scope(&self) -> u8 {
-        u8::from(self.wrapped > 0)
-    }
-
-    /// What a scope found for [`Client::address`] is in the answer's ECS option; 0 stays 0.
+    /// What a scope found for [`Client::address`] is in the answer's ECS option. 0 stays 0, and nothing else becomes 0:
+    /// resolvers take that for all clients of both families.
     #[must_use]
     pub fn scope(&self, found: u8) -> u8 {
         match self.origin {
             Origin::Resolver => 0,
             Origin::SetAside(block) => block,
             Origin::Subnet if found == 0 => 0,
-            Origin::Subnet => (found + self.wrapped).min(self.longest).max(self.apart),
+            Origin::Subnet => (found + self.wrapped).min(self.longest).max(self.apart).max(1),
         }
     }
 }

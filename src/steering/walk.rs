@@ -167,16 +167,17 @@ impl<'a> Walk<'a, '_> {
             return Step::answer(Outcome::Nodata);
         }
         let (order, scope) = steered.orders.table.lookup(self.client.address);
-        let least = if steered.orders.orders.len() > 1 { self.client.least_scope() } else { 0 };
+        // Resolvers give an answer of scope 0 to clients of both families.
+        let least = u8::from(steered.orders.orders.len() > 1);
         self.scope = self.scope.max(scope).max(least);
         let order = &steered.orders.orders[order as usize];
         self.fences.add(order.fence.as_deref());
         if order.equals > 1 {
-            self.scope = self.scope.max(sticky_bits(steered.manner.sticky, self.client.address));
+            self.scope = self.scope.max(sticky_scope(steered.manner.sticky, self.client.address));
         }
         let standings = self.standings.of(id, steered.layout);
         if standings.returning() {
-            self.scope = self.scope.max(sticky_bits(steered.manner.sticky, self.client.address));
+            self.scope = self.scope.max(sticky_scope(steered.manner.sticky, self.client.address));
         }
         if order.is_fixed() {
             return self.passes(steered, standings, &order.groups, trace);
@@ -483,6 +484,12 @@ fn pass_of(selection: &Selection, roster: &Roster) -> u64 {
 #[must_use]
 pub fn sticky_bits(sticky: Sticky, address: IpAddr) -> u8 {
     if address.is_ipv4() { sticky.ipv4 } else { sticky.ipv6 }
+}
+
+/// The scope of what depends on the client masked by [`sticky_bits`]: not 0, as the families are told apart all the same.
+#[must_use]
+pub fn sticky_scope(sticky: Sticky, address: IpAddr) -> u8 {
+    sticky_bits(sticky, address).max(1)
 }
 
 /// Whether standings `after` leave some client of a service without the last available region that it has `before`, or

@@ -73,7 +73,7 @@ impl Writer {
     /// The octets of the file.
     pub fn write(&self) -> Vec<u8> {
         let mut networks: Vec<(IpNet, &Value)> = self.networks.iter().map(|(prefix, value)| (*prefix, value)).collect();
-        networks.sort_by_key(|(prefix, _)| prefix.prefix_len());
+        networks.sort_by_key(|(prefix, _)| self.place(*prefix).1);
         self.write_all(networks)
     }
 
