@@ -21,8 +21,7 @@ const CLIENTS: usize = 1000;
 /// Networks whose places are known, of each family.
 const NETWORKS: usize = 120;
 /// Continent, and the address of the region that it leads to; the first is also for places unknown.
-const REGIONS: [(&str, &str); 4] =
-    [("EU", "192.0.2.1"), ("NA", "192.0.2.2"), ("AS", "192.0.2.3"), ("SA", "192.0.2.4")];
+const REGIONS: [(&str, &str); 4] = [("EU", "192.0.2.1"), ("NA", "192.0.2.2"), ("AS", "192.0.2.3"), ("SA", "192.0.2.4")];
 /// All that lies in here is an address of this host.
 const CLIENTS_ARE_LOCAL: &str = "
     ip route add local 81.0.0.0/8 dev lo
@@ -288,11 +287,19 @@ fn keeps_clients_apart(program: &str, arguments: &[&str], configuration: &str) {
     let fine = scene.ask_twice(&resolver, "fine", |client| scene.fine(client));
     let coarse = scene.ask_twice(&resolver, "coarse", |client| match client {
         IpAddr::V4(v4) => usize::from(v4.octets()[1] < 128),
-        IpAddr::V6(v6) => if v6.segments()[0] < 0x2a08 { 2 } else { 0 },
+        IpAddr::V6(v6) => {
+            if v6.segments()[0] < 0x2a08 {
+                2
+            } else {
+                0
+            }
+        }
     });
     let family = scene.ask_twice(&resolver, "family", |client| if client.is_ipv4() { 0 } else { 2 });
-    say(&format!("measured: {program}: of 2 × {CLIENTS} queries {fine} reached the server, {coarse} with wide scopes, \
-        {family} by family"));
+    say(&format!(
+        "measured: {program}: of 2 × {CLIENTS} queries {fine} reached the server, {coarse} with wide scopes, \
+        {family} by family"
+    ));
     // The second half of the questions is answered from the cache at least, and many of the first half; with two scopes of
     // each family nearly all are.
     assert!(fine < CLIENTS && coarse.max(family) < CLIENTS / 50, "{fine}, {coarse} and {family} queries");

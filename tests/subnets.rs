@@ -222,7 +222,9 @@ impl Setting {
             let (continent, country, system, coordinates) = PLACES[*place];
             let mut parts = Vec::new();
             let codes = [("continent", continent), ("country", country)];
-            parts.extend(codes.iter().filter(|(_, code)| !code.is_empty()).map(|(key, code)| format!("{key} = {code:?}")));
+            parts.extend(
+                codes.iter().filter(|(_, code)| !code.is_empty()).map(|(key, code)| format!("{key} = {code:?}")),
+            );
             if system != 0 {
                 parts.push(format!("as = {system}"));
             }
@@ -384,7 +386,10 @@ fn is_special(address: IpAddr) -> bool {
                 || v4.is_link_local()
                 || v4.is_documentation()
                 || v4.is_multicast()
-                || matches!((a, b, c), (0 | 240.., ..) | (100, 64..128, _) | (192, 0, 0) | (192, 88, 99) | (198, 18..20, _))
+                || matches!(
+                    (a, b, c),
+                    (0 | 240.., ..) | (100, 64..128, _) | (192, 0, 0) | (192, 88, 99) | (198, 18..20, _)
+                )
         }
         IpAddr::V6(v6) => match v6.segments() {
             [0x2001, 0..0x200, ..] | [0x2001, 0xdb8, ..] | [0x2002, ..] | [0x3fff, 0..0x1000, ..] => true,
@@ -652,7 +657,13 @@ fn one_client(setting: &Setting, node: &mut Node, client: IpAddr, noise: &[u64])
 }
 
 /// Of a client less may be given than all its bits: whoever is in ADDRESS/SCOPE gets that answer, too.
-fn fewer_bits(setting: &Setting, node: &mut Node, name: &str, client: IpAddr, noise: &[u64]) -> Result<(), TestCaseError> {
+fn fewer_bits(
+    setting: &Setting,
+    node: &mut Node,
+    name: &str,
+    client: IpAddr,
+    noise: &[u64],
+) -> Result<(), TestCaseError> {
     let least = match client {
         IpAddr::V4(_) => 1,
         // Less than that holds no part of the address inside.

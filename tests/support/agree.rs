@@ -261,9 +261,9 @@ impl Case<'_> {
         }
         let right = self.judge.region(self.steer, prefix.network());
         if right.is_some() && right != ours.region {
-            agreement.problems.add("another region than the second evaluation", || {
-                format!("{prefix}: {ours:?}, expected {right:?}")
-            });
+            agreement
+                .problems
+                .add("another region than the second evaluation", || format!("{prefix}: {ours:?}, expected {right:?}"));
         }
         if let Some(client) = self.stray(ours, random) {
             agreement.problems.add("a scope that is too wide", || format!("{prefix}: {ours:?}, but not so {client}"));
@@ -277,9 +277,9 @@ impl Case<'_> {
                 let why = self.why_narrower(random);
                 *agreement.narrower.entry(why).or_default() += 1;
                 if why == NO_CAUSE {
-                    agreement.problems.add("a narrower scope for no cause", || {
-                        format!("{prefix}: {ours:?}, gdnsd {theirs:?}")
-                    });
+                    agreement
+                        .problems
+                        .add("a narrower scope for no cause", || format!("{prefix}: {ours:?}, gdnsd {theirs:?}"));
                 }
             }
         }
@@ -300,13 +300,34 @@ impl Case<'_> {
         IpNet::new(self.prefix.network(), scope).expect("a length of the family").trunc()
     }
 
+    /// What is in our scope and not in gdnsd's; that it may be there was looked at.
     fn why_wider(&self) -> &'static str {
-        "to look at"
+        if holds(self.around(self.ours.scope), &ONLY_GDNSD_KEEPS_APART) {
+            return "gdnsd keeps Teredo and the addresses of RFC 2765 apart";
+        }
+        "gdnsd does not merge what is alike"
     }
 
-    fn why_narrower(&self, _random: &mut Random) -> &'static str {
+    fn why_narrower(&self, random: &mut Random) -> &'static str {
+        if self.stray(self.theirs, random).is_some() {
+            return "gdnsd's is too wide";
+        }
+        if (self.ours.scope, self.theirs.scope) == (1, 0) {
+            return "gdnsd says 0 of what holds for one family alone";
+        }
+        if holds(self.around(self.theirs.scope), &WITH_IPV4_INSIDE) {
+            return "IPv4 inside IPv6 is kept apart";
+        }
         NO_CAUSE
     }
+}
+
+const ONLY_GDNSD_KEEPS_APART: [&str; 2] = ["2001::/32", "::ffff:0:0:0/96"];
+const WITH_IPV4_INSIDE: [&str; 3] = ["2002::/16", "::ffff:0:0/96", "64:ff9b::/96"];
+
+/// Whether one of these lies in a prefix.
+fn holds(prefix: IpNet, blocks: &[&str]) -> bool {
+    blocks.iter().any(|block| prefix.contains(&block.parse::<IpNet>().expect("a prefix")))
 }
 
 /// A server that runs; ended by its process id, at the latest when it is dropped.

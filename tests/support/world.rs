@@ -520,7 +520,8 @@ impl<'a> Judge<'a> {
     pub fn new(world: &World, file: &'a [u8]) -> Judge<'a> {
         let mut networks: Vec<(IpNet, &str)> = NETWORKS.iter().map(|(net, list)| (network_of(net), *list)).collect();
         networks.sort_by_key(|(net, _)| std::cmp::Reverse(net.prefix_len()));
-        let mut entries: Vec<(Vec<String>, &str)> = ENTRIES.iter().map(|(path, list)| (world.keys(path), *list)).collect();
+        let mut entries: Vec<(Vec<String>, &str)> =
+            ENTRIES.iter().map(|(path, list)| (world.keys(path), *list)).collect();
         entries.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
         Judge { reader: Reader::from_source(file).expect("a data base"), networks, entries }
     }
