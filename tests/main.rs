@@ -1,6 +1,7 @@
 //! Tests on the library and the real binary, as one program. One module for each subject.
 
 mod admin;
+mod agree;
 mod architecture;
 mod blind;
 mod demo;
@@ -17,6 +18,7 @@ mod keeping;
 mod last_good;
 mod lookup;
 mod memory;
+mod nearest;
 mod no_allocation;
 mod overrides;
 mod passes;
@@ -25,6 +27,7 @@ mod reload;
 mod resolvers;
 mod returns;
 mod scenarios;
+mod shared_cache;
 mod shares;
 mod simulation;
 mod subnets;

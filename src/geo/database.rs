@@ -25,6 +25,9 @@ use super::{Place, PlaceId, RangeMap};
 /// How many names the message about a useless file gives.
 const NAMES_IN_MESSAGE: usize = 12;
 
+/// How many nodes down the IPv4 networks begin in a version 6 tree.
+const IPV4_DEPTH: u32 = 96;
+
 /// A geo data base; cheap to copy.
 #[derive(Clone, Debug)]
 pub struct Database {
@@ -132,7 +135,8 @@ impl<'a> Survey<'a> {
         while let Some((node, first, depth)) = open.pop() {
             self.steps =
                 self.steps.checked_sub(1).ok_or("damaged: its search tree leads to the same nodes again and again")?;
-            if except == Some(node) {
+            // One record may speak for all of IPv4, and is not for the IPv6 addresses where it lies either.
+            if except == Some(node) || (depth == IPV4_DEPTH && first == A::ZERO) {
                 runs.push(first, PlaceId::UNKNOWN);
             } else if node >= self.tree.node_count {
                 runs.push(first, self.place(node, first.into())?);
@@ -214,7 +218,7 @@ impl Tree<'_> {
 
     /// What `::/96` leads to: the IPv4 networks, or a leaf.
     fn ipv4_start(&self) -> u32 {
-        (0..96).fold(0, |node, _| if node < self.node_count { self.below(node, 0) } else { node })
+        (0..IPV4_DEPTH).fold(0, |node, _| if node < self.node_count { self.below(node, 0) } else { node })
     }
 }
 
@@ -334,6 +338,13 @@ mod tests {
         assert_eq!(at(&database, "2a00::1"), is("US", 2));
         assert_eq!(at(&database, "::5"), is("US", 2));
         assert_eq!(at(&database, "4000::"), is("-", 2));
+    }
+
+    #[test]
+    fn one_record_of_all_ipv4_is_for_no_ipv6() {
+        let database = parse(&Writer::new([("0.0.0.0/0", country("US")), ("2a00::/16", country("DE"))]));
+        assert_eq!(at(&database, "192.0.2.1"), is("US", 0));
+        assert_eq!(at(&database, "::5"), is("-", 3));
     }
 
     #[test]
