@@ -83,6 +83,8 @@ pub enum Kind {
     Reload,
     /// A configuration was refused.
     ReloadRefused,
+    /// A geo file was replaced.
+    Geo,
     /// The server answers.
     Start,
     /// The server was told to end.
@@ -111,6 +113,7 @@ impl Kind {
             Kind::Verdict => "verdict",
             Kind::Reload => "reload",
             Kind::ReloadRefused => "reload-refused",
+            Kind::Geo => "geo",
             Kind::Start => "start",
             Kind::Stop => "stop",
             Kind::FailOpen => "fail-open",
@@ -164,6 +167,11 @@ impl Record {
         let (new, reason) = (new.into(), format!("{reason} ({family})"));
         let names = vec![format!("region/{region}")];
         Record { new, reason, names, ..Record::new(Kind::Failback, format!("service/{service} region/{region}")) }
+    }
+
+    /// A geo file that was replaced, and what became of it.
+    pub(super) fn geo(file: &str, new: &str, reason: &str) -> Record {
+        Record { new: new.into(), reason: short(reason), ..Record::new(Kind::Geo, format!("geo/{file}")) }
     }
 
     /// A reload that was refused.

@@ -19,11 +19,15 @@ use maxminddb::{MaxMindDbError, Reader};
 
 use super::places::{Interner, NumberMap, Places};
 use super::range_map::{Bits, Builder};
-use super::record::{Names, Record};
-use super::{Place, PlaceId, RangeMap};
+use super::record::{Paths, Record};
+use super::{Known, Place, PlaceId, RangeMap};
 
 /// How many names the message about a useless file gives.
 const NAMES_IN_MESSAGE: usize = 12;
+/// Most records that are looked at to tell what there is in them.
+const EXAMPLES: usize = 10_000;
+/// Most things that records are said to have.
+const MAX_FIELDS: usize = 100;
 
 /// A geo data base; cheap to copy.
 #[derive(Clone, Debug)]
@@ -31,8 +35,31 @@ pub struct Database {
     name: String,
     kind: String,
     built: u64,
+    networks: [usize; 2],
     map: RangeMap<PlaceId>,
     pub(super) places: Places,
+}
+
+/// A data base, and how its file is made.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// What it says.
+    pub database: Database,
+    /// 4, or 6 for both families.
+    pub ip_version: u16,
+    /// Bits of a record of its search tree: 24, 28 or 32.
+    pub record_size: u16,
+    /// What its records have, in order of first appearance; of large files the first of them were looked at.
+    pub fields: Vec<Field>,
+}
+
+/// Something that records have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// `country.iso_code`.
+    pub path: String,
+    /// Whether Waymark reads it.
+    pub is_read: bool,
 }
 
 impl Database {
@@ -42,13 +69,19 @@ impl Database {
     /// In words, without the name, when it is not a data base, is damaged, or says nothing that is understood.
     pub fn parse(name: String, octets: Vec<u8>) -> Result<Database, String> {
         let reader = Reader::from_source(octets.as_slice()).map_err(|error| not_a_database(&octets, &error))?;
-        let mut survey = Survey::new(&reader, &octets);
-        survey.tree.check_end()?;
-        let map = survey.map()?;
-        survey.check_use()?;
+        Survey::new(&reader, &octets).database(name).map(|(database, _)| database)
+    }
+
+    /// [`Database::parse`], and how the file is made.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn describe(name: String, octets: Vec<u8>) -> Result<Described, String> {
+        let reader = Reader::from_source(octets.as_slice()).map_err(|error| not_a_database(&octets, &error))?;
+        let (database, examples) = Survey::new(&reader, &octets).database(name)?;
+        let fields = fields(&reader, examples);
         let metadata = reader.metadata();
-        let (kind, built) = (metadata.database_type.clone(), metadata.build_epoch);
-        Ok(Database { name, kind, built, map, places: survey.interner.finish() })
+        Ok(Described { database, ip_version: metadata.ip_version, record_size: metadata.record_size, fields })
     }
 
     /// As given to [`Database::parse`].
@@ -64,6 +97,16 @@ impl Database {
     /// When it was made, in seconds since 1970.
     pub fn built(&self) -> u64 {
         self.built
+    }
+
+    /// How many networks its file has, IPv4 and IPv6: neighbours that say the same are apart there.
+    pub fn networks(&self) -> [usize; 2] {
+        self.networks
+    }
+
+    /// All it says, to be measured.
+    pub fn known(&self) -> Known<'_> {
+        Known { map: &self.map, places: self.places() }
     }
 
     /// What it says of every address.
@@ -94,6 +137,10 @@ struct Survey<'a> {
     /// Steps that are left: a sound tree has as many as it has records; one whose nodes are reached over and over would
     /// take for ever.
     steps: usize,
+    /// Networks that were met, by family.
+    networks: [usize; 2],
+    /// An address of each of the first records.
+    examples: Vec<IpAddr>,
 }
 
 impl<'a> Survey<'a> {
@@ -106,7 +153,25 @@ impl<'a> Survey<'a> {
             version: metadata.ip_version,
         };
         let steps = 4 * metadata.node_count as usize + 256;
-        Survey { reader, tree, interner: Interner::new(), decoded: NumberMap::default(), steps }
+        Survey {
+            reader,
+            tree,
+            interner: Interner::new(),
+            decoded: NumberMap::default(),
+            steps,
+            networks: [0; 2],
+            examples: Vec::new(),
+        }
+    }
+
+    /// The data base, and addresses of records that tell what it has.
+    fn database(mut self, name: String) -> Result<(Database, Vec<IpAddr>), String> {
+        self.tree.check_end()?;
+        let map = self.map()?;
+        self.check_use()?;
+        let metadata = self.reader.metadata();
+        let (kind, built, networks) = (metadata.database_type.clone(), metadata.build_epoch, self.networks);
+        Ok((Database { name, kind, built, networks, map, places: self.interner.finish() }, self.examples))
     }
 
     fn map(&mut self) -> Result<RangeMap<PlaceId>, String> {
@@ -150,8 +215,12 @@ impl<'a> Survey<'a> {
         if leaf == self.tree.node_count {
             return Ok(PlaceId::UNKNOWN);
         }
+        self.networks[usize::from(address.0.is_ipv6())] += 1;
         if let Some(&id) = self.decoded.get(&leaf.into()) {
             return Ok(id);
+        }
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(address.0);
         }
         let record = self.reader.lookup(address.0).and_then(|found| found.decode::<Record<'_>>()).map_err(damaged)?;
         let id = self.interner.intern(record.unwrap_or_default().place());
@@ -167,21 +236,24 @@ impl<'a> Survey<'a> {
         if self.decoded.is_empty() {
             return Err("holds no networks".into());
         }
-        let names = self.names();
+        let fields = fields(self.reader, self.examples.iter().copied());
+        let names: Vec<&str> = fields.iter().take(NAMES_IN_MESSAGE).map(|field| &*field.path).collect();
         Err(format!("says nothing of where addresses are that is understood; its records have: {}", names.join(", ")))
     }
+}
 
-    fn names(&self) -> Vec<&'a str> {
-        let networks = self.reader.networks(maxminddb::WithinOptions::default()).into_iter().flatten().flatten();
-        let records = networks.filter_map(|found| found.decode::<Names<'a>>().ok().flatten());
-        let mut names = Vec::new();
-        for name in records.take(1000).flat_map(|record| record.0) {
-            if !names.contains(&name) && names.len() < NAMES_IN_MESSAGE {
-                names.push(name);
+/// What the records of these addresses have.
+fn fields(reader: &Reader<&[u8]>, examples: impl IntoIterator<Item = IpAddr>) -> Vec<Field> {
+    let mut fields: Vec<Field> = Vec::new();
+    for address in examples {
+        let Ok(Some(paths)) = reader.lookup(address).and_then(|found| found.decode::<Paths>()) else { continue };
+        for (path, is_read) in paths.0 {
+            if fields.len() < MAX_FIELDS && fields.iter().all(|field| field.path != path) {
+                fields.push(Field { path, is_read });
             }
         }
-        names
     }
+    fields
 }
 
 /// The search tree of a file whose metadata is sound and whose length fits it.
