@@ -251,7 +251,8 @@ impl Scrape {
                 level(&mut age, &[("file", &file.file)], now.saturating_sub(built) as f64)?;
             }
         }
-        let mut loaded = gauge(encoder, "geo_loaded_seconds", "When what is served of a geo file was read, since the Unix epoch")?;
+        let mut loaded =
+            gauge(encoder, "geo_loaded_seconds", "When what is served of a geo file was read, since the Unix epoch")?;
         for file in &self.status.geo {
             level(&mut loaded, &[("file", &file.file)], file.loaded_at as f64)?;
         }

@@ -149,7 +149,7 @@ pub(super) fn text(octets: Vec<u8>) -> io::Result<String> {
 }
 
 /// Reads a file of bounded size.
-pub(super) fn read_octets(path: &Path) -> io::Result<Vec<u8>> {
+pub fn read_octets(path: &Path) -> io::Result<Vec<u8>> {
     read_stamped(path).map(|(octets, _)| octets)
 }
 

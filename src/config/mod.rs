@@ -6,7 +6,7 @@
 //! | keys and values one by one, against the table of all keys | `keys`, `kinds`, `text`, `selectors` |
 //! | what is given, inherited or default | `fields` |
 //! | each section, names turned into numbers | `server` `zones` `networks` `geo_files` `regions` `checks` `identity` `pools` `canaries` `maps` `services` `expectations` |
-//! | whether they fit each other | `fit` |
+//! | whether they fit each other | `fit`, and for `check` alone `reach` |
 //!
 //! Nothing stops at the first problem: every step goes on with what is in order, and a configuration comes out only when
 //! no problem was an error.
@@ -26,6 +26,7 @@ mod maps;
 mod networks;
 mod packed;
 mod pools;
+mod reach;
 mod reference;
 mod regions;
 mod selectors;
@@ -39,7 +40,9 @@ mod zones;
 #[cfg(test)]
 mod tests;
 
+pub use files::read_octets;
 pub use geo_files::{GeoFile, GeoFiles, NetworksFile, Stamp, Unread};
+pub use reach::unreached;
 pub use reference::reference;
 pub use text::duration;
 pub use text::show_duration;

@@ -224,7 +224,9 @@ fn short(text: &str) -> String {
     text[..text.floor_char_boundary(LONGEST_REASON)].into()
 }
 
-fn rfc_3339(unix_ms: u64) -> String {
+/// `2026-01-02T03:04:05.678Z`, of milliseconds since the Unix epoch.
+#[must_use]
+pub fn rfc_3339(unix_ms: u64) -> String {
     let Ok(at) = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000) else {
         return String::new();
     };

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::doubt::Doubts;
 use super::latches::Latches;
 use super::overrides::{Compiled, Override, ShownOverride};
-use super::sight::Sight;
 use super::renewal::GeoRefusal;
+use super::sight::Sight;
 use super::world::World;
 use crate::config::GeoFile;
 use crate::fleet::{Address, CheckId, Family, InstanceId, TargetId};
@@ -298,8 +298,7 @@ pub(super) fn geo(world: &World, refused: &[GeoRefusal]) -> Vec<GeoFileStatus> {
     };
     let networks = world.geo_files.networks.iter().map(|file| shown(file, "networks", 0, world.geo.networks.len()));
     let databases = world.geo_files.databases.iter().zip(&world.geo.databases);
-    let databases =
-        databases.map(|(file, one)| shown(file, one.kind(), one.built(), one.networks().into_iter().sum()));
+    let databases = databases.map(|(file, one)| shown(file, one.kind(), one.built(), one.networks().into_iter().sum()));
     networks.chain(databases).collect()
 }
 

@@ -69,7 +69,10 @@ pub fn doubt(before: Known<'_>, after: Known<'_>) -> Option<String> {
     if let Some((family, part, share)) = lost {
         let now = percent(has.shares[family][part]);
         let (part, family) = (PARTS[part], FAMILIES[family]);
-        return Some(format!("more than half empty: it says {part} of {now} of {family}, of {} before", percent(share)));
+        return Some(format!(
+            "more than half empty: it says {part} of {now} of {family}, of {} before",
+            percent(share)
+        ));
     }
     let moved = each(&had.shares).find(|&(family, part, share)| same[family][part] < share * LEAST_SHARE);
     if let Some((family, part, share)) = moved {
@@ -128,7 +131,8 @@ mod tests {
     use crate::geo::{Atlas, Code, Coordinates, Data, Network};
 
     fn atlas(networks: &[(&str, Place)]) -> Atlas {
-        let network = |(prefix, place): &(&str, Place)| Network { prefix: prefix.parse().unwrap(), place: place.clone() };
+        let network =
+            |(prefix, place): &(&str, Place)| Network { prefix: prefix.parse().unwrap(), place: place.clone() };
         Atlas::compile(&Data { networks: networks.iter().map(network).collect(), databases: Vec::new() })
     }
 
@@ -153,12 +157,15 @@ mod tests {
 
     #[test]
     fn what_is_said_is_measured() {
-        let extent = Extent::of(atlas(&[
-            ("10.0.0.0/8", country("DE")),
-            ("11.0.0.0/8", at(50.0)),
-            ("2000::/4", as_number(1)),
-            ("4000::/3", as_number(2)),
-        ]).known());
+        let extent = Extent::of(
+            atlas(&[
+                ("10.0.0.0/8", country("DE")),
+                ("11.0.0.0/8", at(50.0)),
+                ("2000::/4", as_number(1)),
+                ("4000::/3", as_number(2)),
+            ])
+            .known(),
+        );
         assert_eq!(extent.networks, [2, 2]);
         let shares = extent.shares.map(|shares| shares.map(|share| (share * 512.0).round()));
         assert_eq!(shares, [[2.0, 2.0, 0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 0.0, 0.0, 256.0, 0.0]]);

@@ -27,4 +27,4 @@ pub use range_map::RangeMap;
 
 #[cfg(test)]
 #[path = "../../tests/support/mmdb.rs"]
-mod mmdb;
+pub(crate) mod mmdb;
