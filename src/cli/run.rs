@@ -350,7 +350,10 @@ impl Reloader {
         };
         let (next, renewed) = match in_background(work).await {
             Ok(done) => done,
-            Err(problem) => return tracing::error!("[geo]: {problem}"),
+            Err(problem) => {
+                self.geo.watch.give_up();
+                return tracing::error!("[geo]: {problem}");
+            }
         };
         renewed.read.iter().for_each(|&(number, stamp)| self.geo.watch.was_read(number, stamp));
         for GeoRefusal { file, reason } in &renewed.refused {

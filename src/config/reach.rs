@@ -120,7 +120,11 @@ map   = "world"
         let place = |country: &str, city: u32| {
             map([("country", map([("iso_code", text(country))])), ("city", map([("geoname_id", Value::U32(city))]))])
         };
-        write("a.mmdb", &Writer::new([("1.0.0.0/8", place("DE", 1)), ("2.0.0.0/8", place("US", 2))]).write());
+        write(
+            "a.mmdb",
+            &Writer::new([("1.0.0.0/8", place("DE", 1)), ("2.0.0.0/8", place("US", 2)), ("3.0.0.0/8", place("IT", 3))])
+                .write(),
+        );
         write("waymark.toml", format!("{geo}{HEAD}{maps}").as_bytes());
         let loaded = load(&folder.path().join("waymark.toml"));
         let shown = render(&loaded.problems, &loaded.sources, false);

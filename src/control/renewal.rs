@@ -88,6 +88,11 @@ impl Watch {
         look
     }
 
+    /// What stands there now is not tried again.
+    pub fn give_up(&mut self) {
+        self.files.iter_mut().for_each(|watched| watched.read = watched.seen.or(watched.read));
+    }
+
     /// This version of a file was read, taken or not.
     pub fn was_read(&mut self, number: usize, stamp: Stamp) {
         self.files[number].read = Some(stamp);
