@@ -22,7 +22,7 @@ pub fn unreached(configuration: &Configuration, atlas: &Atlas) -> Vec<Problem> {
     let unseen = count - found.len();
     let has_databases = !geo.databases.is_empty();
     let key = |unreached: &Unreached| match unreached.why {
-        Why::NoneOfKind(_) | Why::Nobody(_) if !has_databases => Some(""),
+        _ if !has_databases && is_by_place(configuration, unreached) => Some(""),
         Why::NoneOfKind(kind) => Some(kind),
         _ => None,
     };
@@ -49,6 +49,16 @@ pub fn unreached(configuration: &Configuration, atlas: &Atlas) -> Vec<Problem> {
     }
     problems.sort_by_key(|problem| problem.span.map(|span| span.order()));
     problems
+}
+
+/// Whether it asks for nothing but what networks and data bases say.
+fn is_by_place(configuration: &Configuration, unreached: &Unreached) -> bool {
+    let map = &configuration.maps[unreached.map.0 as usize];
+    let selector = match unreached.is_fence {
+        true => &map.fences[unreached.number].selector,
+        false => &map.entries[unreached.number].selector,
+    };
+    selector.networks().next().is_none()
 }
 
 fn span(configuration: &Configuration, unreached: &Unreached) -> Span {
@@ -80,7 +90,7 @@ fn together(kind: &str, members: &[&Unreached], span: Span) -> Problem {
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let names = format!("{}{more}", names.join(", "));
     if kind.is_empty() {
-        let message = format!("no data base is configured, and `networks` has nobody for {names}");
+        let message = format!("no data base is configured, and `networks` leaves nobody to {names}");
         return Problem::warning(span, message).hint("name MaxMind DB files in [geo] databases");
     }
     let message = format!("no network or data base says the {kind} of any address; for nobody: {names}");
@@ -201,7 +211,7 @@ default = ["*"]
         let maps = "[maps.world]\ndefault = [\"*\"]\n\"country:FR\" = [\"a\"]\n\"country:DE\" = [\"a\"]\n\"city:7\" = [\"a\"]\n";
         assert_eq!(
             warnings("geo = { networks = \"networks.toml\" }", maps),
-            "18:1 no data base is configured, and `networks` has nobody for \"country:DE\", \"city:7\"\n"
+            "18:1 no data base is configured, and `networks` leaves nobody to \"country:DE\", \"city:7\"\n"
         );
     }
 
