@@ -459,6 +459,43 @@ mod tests {
         }
     }
 
+    /// The octet behind a name of the metadata is of the value's kind and length, then comes the value.
+    #[test]
+    fn metadata_that_cannot_be_are_refused() {
+        let whole = sample().write();
+        let position = |name: &str| whole.windows(name.len()).rposition(|octets| octets == name.as_bytes()).unwrap();
+        for (name, value) in
+            [("record_size", 26), ("record_size", 0), ("ip_version", 5), ("binary_format_major_version", 3)]
+        {
+            let mut odd = whole.clone();
+            odd[position(name) + name.len() + 1] = value;
+            let error = Database::parse("x".into(), odd).unwrap_err();
+            assert!(error.contains("is no MaxMind DB file"), "{name} {value}: {error}");
+        }
+        for name in ["node_count", "record_size", "ip_version"] {
+            let mut without = whole.clone();
+            without[position(name)] = b'_';
+            assert!(Database::parse("x".into(), without).is_err(), "without {name}");
+        }
+        // A tree of fewer nodes than there are, and of more.
+        for value in [1, 255] {
+            let mut odd = whole.clone();
+            let at = position("node_count") + "node_count".len();
+            let length = usize::from(odd[at] & 0x1f);
+            odd[at + length] = value;
+            assert!(Database::parse("x".into(), odd).is_err(), "a node count that ends in {value}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_a_file_is_described() {
+        let Described { database, ip_version, record_size, fields } =
+            Database::describe("x".into(), sample().write()).unwrap();
+        assert_eq!((ip_version, record_size, database.networks()), (6, 28, [3, 17]));
+        let paths: Vec<(&str, bool)> = fields.iter().map(|field| (&*field.path, field.is_read)).collect();
+        assert_eq!(paths, [("country.iso_code", true), ("country.names", false)]);
+    }
+
     /// All records of a node lead back to the root, or to nodes shared by all others.
     #[test]
     fn endless_trees_are_refused() {
