@@ -4,7 +4,7 @@ use super::geo;
 use super::order::{By, Ranking};
 use super::service::Map;
 use super::trace::Trace;
-use crate::fleet::{Fleet, RegionId};
+use crate::fleet::{Fleet, Region, RegionId};
 use crate::geo::{Coordinates, Place, distance_km};
 
 /// Where a client is: its coordinates, else the middle of its country.
@@ -31,7 +31,7 @@ pub(super) fn order<T: Trace>(
         trace.note("order", || format!("place unknown, {which}: {}", super::fence::names(fleet, &order.regions)));
         return order;
     };
-    let distance = |region: &RegionId| biased(fleet, *region, client).unwrap_or(f64::INFINITY);
+    let distance = |region: &RegionId| biased_km(fleet.region(*region), client).unwrap_or(f64::INFINITY);
     let mut order: Vec<(f64, RegionId)> = open.iter().map(|region| (distance(region), *region)).collect();
     order.sort_by(|a, b| a.0.total_cmp(&b.0));
     let nearest = order.first().map_or(0.0, |first| first.0);
@@ -64,8 +64,9 @@ pub(super) fn by_distance(fleet: &Fleet, regions: &[RegionId], from: Option<Coor
     order.into_iter().map(|(_, region)| region).collect()
 }
 
-fn biased(fleet: &Fleet, region: RegionId, client: Coordinates) -> Option<f64> {
-    let region = fleet.region(region);
+/// What the distance of a region counts as, by its bias; `None` without a location.
+#[must_use]
+pub fn biased_km(region: &Region, client: Coordinates) -> Option<f64> {
     let distance = distance_km(client, region.location?);
     let bias = f64::from(region.bias) / 100.0;
     Some(if bias >= 0.0 { distance * (1.0 - bias) } else { distance / (1.0 + bias) })
