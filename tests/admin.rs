@@ -129,7 +129,8 @@ fn metrics_are_well_formed_and_move() {
         ("waymark_answers_total{transport=\"udp\",rcode=\"NOERROR\"}", 2.0),
         ("waymark_answers_total{transport=\"udp\",rcode=\"NXDOMAIN\"}", 1.0),
         ("waymark_steered_answers_total{service=\"dr.gslb.example.com\",region=\"us-east\"}", 2.0),
-        ("waymark_ecs_queries_total{use=\"sent\"}", 1.0),
+        ("waymark_ecs_queries_total{family=\"ipv4\"}", 1.0),
+        ("waymark_ecs_answers_total{scope=\"zero\"}", 1.0),
     ];
     let before = samples.map(|(sample, _)| server.metric(sample).unwrap_or(0.0));
     server.ask("dr.gslb.example.com", RecordType::A, "");

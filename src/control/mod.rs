@@ -68,6 +68,8 @@ pub enum Change {
     Push(Box<Push>),
     /// Which overrides are in force; changes nothing.
     Overrides(oneshot::Sender<Vec<ShownOverride>>),
+    /// What is known of a name, to explain an answer; changes nothing.
+    Look(Box<explain::Look>),
 }
 
 /// Where changes go.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::index::Index;
+use crate::answer::whoami;
 use crate::config::{Admin, Configuration, Server, Test};
 use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, PoolId, TargetId};
 use crate::geo;
@@ -31,8 +32,6 @@ pub struct World {
     pub checks: Vec<Check>,
     /// `[[tests]]`.
     pub tests: Vec<Test>,
-    /// Networks and data bases, for explanations.
-    pub geo: geo::Data,
     /// Services, maps, places, the fleet.
     pub steering: Arc<Steering>,
     /// Static names.
@@ -110,21 +109,24 @@ impl World {
         let names = services.iter().enumerate().flat_map(|(tag, service)| {
             std::iter::once(&service.name).chain(&service.aliases).map(move |name| (name, tag as u32))
         });
+        let whoami = server.whoami.iter().map(|name| (name, whoami::TAG));
+        let names = names.chain(whoami);
         let authority = Authority::build(zones.into_iter().map(|zone| (zone.origin, zone.records)), names);
+        let atlas = geo::Atlas::compile(&geo);
         let settings = Settings {
             ecs: EcsPolicy::new(ecs.enabled, ecs.ipv4, ecs.ipv6, ecs.trusted),
             max_udp_payload: server.max_udp_payload,
             node: server.node.clone(),
             identity: server.identity,
+            explain_from: server.explain_from.clone(),
+            geo: Arc::new(geo),
         };
-        let atlas = geo::Atlas::compile(&geo);
         let steering = Arc::new(Steering::compile(epoch, fleet, maps, atlas, services));
         let mut world = World {
             server,
             admin,
             checks,
             tests,
-            geo,
             authority: Arc::new(authority),
             settings: Arc::new(settings),
             tallies: Arc::default(),

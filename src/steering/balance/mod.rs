@@ -10,13 +10,17 @@ mod sticky;
 use std::net::IpAddr;
 
 use super::client::Client;
+use super::hash;
 use super::local::Local;
 use super::plan::{Steered, Steering};
-use super::selection::Roster;
+use super::selection::{Entry, Roster};
 use super::service::Balance;
 use super::trace::Trace;
-use super::walk::sticky_bits;
+use super::walk::{network, sticky_bits};
 use crate::fleet::{Family, InstanceId};
+
+/// Most instances whose rank a trace tells.
+const MOST_RANKED: usize = 5;
 
 /// Which roster, of which group and version, in which family.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +67,10 @@ pub fn pick<T: Trace>(
         });
         format!("{}: {}", kind(steered.manner.balance), chosen.collect::<Vec<_>>().join(", "))
     });
+    if steered.manner.balance == Balance::Sticky {
+        trace.note("hash", || ranking(steering, steered, roster, client.address, scope));
+        trace.note("scope", || format!("{scope}: sticky by hash of {}", network(client.address, scope)));
+    }
     hand_out(roster, &local.chosen, most, &mut emit);
     scope
 }
@@ -108,6 +116,21 @@ fn hand_out(roster: &Roster, chosen: &[u32], most: usize, emit: &mut impl FnMut(
             return;
         }
     }
+}
+
+/// How the hash of a client ranks those that may be picked, the lowest first.
+fn ranking(steering: &Steering, steered: &Steered, roster: &Roster, client: IpAddr, bits: u8) -> String {
+    let key = hash::client_key(steered.hash, client, bits);
+    let rank = |entry: &Entry| hash::rank(hash::score(key, entry.hash), u64::from(entry.weight));
+    let mut ranked: Vec<(f64, &Entry)> = roster.entries.iter().map(|entry| (rank(entry), entry)).collect();
+    ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let name = |entry: &Entry| &steering.fleet.instance(entry.instance).name;
+    let shown = ranked.iter().take(MOST_RANKED).map(|(rank, entry)| format!("{} {rank:.3}", name(entry)));
+    let mut shown: Vec<String> = shown.collect();
+    if ranked.len() > MOST_RANKED {
+        shown.push(format!("{} more", ranked.len() - MOST_RANKED));
+    }
+    format!("{} by service and weight, the lowest first: {}", network(client, bits), shown.join(", "))
 }
 
 fn kind(balance: Balance) -> &'static str {
