@@ -7,6 +7,7 @@ mod demo;
 mod docs;
 mod durable;
 mod example;
+mod explain;
 mod failback;
 mod flaky;
 mod geo;

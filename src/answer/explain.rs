@@ -161,6 +161,7 @@ fn ttl(snapshot: &Snapshot, asked: ServiceId, decision: &Decision<'_>, is_negati
     let ttl = snapshot.steering.service(asked).manner.ttl;
     let seconds = decision.ttl;
     match () {
+        () if matches!(decision.outcome, Outcome::Servfail) => "none: SERVFAIL has no records".into(),
         () if is_negative => {
             let least = ttl.min;
             format!(

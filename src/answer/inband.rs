@@ -37,7 +37,7 @@ pub(super) fn answer(reply: &mut Reply<'_>, name: &LowerName) -> bool {
     }
     let subnet = reply.query.edns.and_then(|edns| edns.client_subnet);
     reply.scope = subnet.map_or(0, |subnet| subnet.source);
-    let asked = Asked { name: &explained, rtype, resolver: Some(reply.source), subnet: subnet.as_ref() };
+    let asked = Asked { name: &explained, rtype, resolver: Some(reply.source.to_canonical()), subnet: subnet.as_ref() };
     // Draws, not turns: those of the thread go on as if nobody had asked.
     let mut local = Local::new(reply.thread.local.random.bits());
     let mut trace = Recorded::default();

@@ -169,7 +169,7 @@ impl Client {
     pub fn describe_scope(&self, found: u8) -> String {
         let scope = self.scope(found);
         let why = match self.origin {
-            Origin::Resolver => "the client subnet did not decide",
+            Origin::Resolver => "no client subnet decided",
             Origin::SetAside(_) => "the length of the block that the client subnet was set aside for",
             Origin::Subnet if found == 0 => "the client did not matter",
             Origin::Subnet if scope == found + self.wrapped && self.wrapped > 0 => {

@@ -89,6 +89,9 @@ pub fn decide<'a, T: Trace>(
                 trace.note("fallback", || {
                     format!("all down: service/{} stands in", steering.service(next).configured.name)
                 });
+                if T::KEEPS {
+                    steering.describe(steering.service(next), client.address, trace);
+                }
                 asked = next;
                 continue;
             }
