@@ -8,6 +8,7 @@ mod demo;
 mod docs;
 mod durable;
 mod example;
+mod explain;
 mod failback;
 mod fences;
 mod flaky;

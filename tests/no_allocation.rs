@@ -67,6 +67,9 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 const CONFIGURATION: &str = r#"
+[server]
+whoami = ["whoami.gslb.example.com"]
+explain-from = ["192.0.2.0/24"]
 [zones."gslb.example.com"]
 file = "zone"
 [geo]
@@ -152,8 +155,27 @@ fn node() -> Node {
 /// Every kind of question that is answered differently.
 fn asks() -> Vec<Ask> {
     let names = [
-        "geo", "sticky", "one", "turns", "turn", "random", "shares", "stand-in", "sorry", "static", "chain", "mail",
-        "none", "x.wild", "wild", "a.cut", "wild.d", "x.d", "",
+        "geo",
+        "sticky",
+        "one",
+        "turns",
+        "turn",
+        "random",
+        "shares",
+        "stand-in",
+        "sorry",
+        "static",
+        "chain",
+        "mail",
+        "none",
+        "whoami",
+        "_explain.geo",
+        "x.wild",
+        "wild",
+        "a.cut",
+        "wild.d",
+        "x.d",
+        "",
     ];
     let mut asks = Vec::new();
     for name in names {

@@ -304,6 +304,10 @@ fn shown(section: &str, record: &Record) -> String {
         RData::Unknown { rdata, .. } if rtype == RecordType::DNAME => {
             Name::from_wire(&rdata.anything).expect("a name").to_string()
         }
+        RData::TXT(text) => {
+            let quoted = |string: &[u8]| format!("\"{}\"", String::from_utf8_lossy(string));
+            text.txt_data.iter().map(|string| quoted(string)).collect::<Vec<_>>().join(" ")
+        }
         data => data.to_string(),
     };
     format!("{section} {} {}{class} {rtype} {data}", record.name, record.ttl)

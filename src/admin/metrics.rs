@@ -68,10 +68,20 @@ const TRANSPORT_COUNTERS: &[(&str, &str, &str, Values)] = &[
         ],
     ),
     (
-        "ecs_queries",
-        "Queries with a client subnet, by what became of it",
-        "use",
-        &[("sent", |all| &all.answering.ecs), ("set_aside", |all| &all.answering.ecs_set_aside)],
+        "ecs_unused",
+        "Client subnets that could not decide, by reason",
+        "reason",
+        &[
+            ("opted_out", |all| &all.answering.ecs_opted_out),
+            ("set_aside", |all| &all.answering.ecs_set_aside),
+            ("malformed", |all| &all.answering.ecs_malformed),
+        ],
+    ),
+    (
+        "ecs_answers",
+        "Answers to a client subnet: for everybody, or for a network",
+        "scope",
+        &[("zero", |all| &all.answering.ecs_unscoped), ("above", |all| &all.answering.ecs_scoped)],
     ),
 ];
 
@@ -131,6 +141,11 @@ impl Scrape {
                 put(&mut family, &[(label, value)], self.api.registry.sum(which))?;
             }
         }
+        let sum = |which: Which| self.api.registry.sum(which);
+        let (subnets, ipv6) = (sum(|all| &all.answering.ecs), sum(|all| &all.answering.ecs_ipv6));
+        let mut family = counter(encoder, "ecs_queries", "Queries with a client subnet, by its family")?;
+        put(&mut family, &[("family", "ipv4")], subnets.saturating_sub(ipv6))?;
+        put(&mut family, &[("family", "ipv6")], ipv6)?;
         let (opened, closed) =
             (self.api.registry.sum(|all| &all.tcp_opened), self.api.registry.sum(|all| &all.tcp_closed));
         for &(name, meaning, which) in PLAIN_COUNTERS {

@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | everything that `waymark status` shows, as JSON |
 //! | `/v1/overrides` | what operators override; written over the control socket alone (`overrides`) |
 //! | `PUT /v1/health/instance/POOL/NAME` | an instance reports of itself, over the control socket alone (`push`) |
+//! | `GET /v1/explain?name=&client=` … | why a client gets what it gets (`explain`) |
 //! | `GET /v1/history?target=&since=&limit=` | what happened and why, from the journal |
 //! | `GET /metrics` | counters in the OpenMetrics text format |
 //! | `GET /healthz` | 200 while the process lives and its control loop answers |
@@ -14,6 +15,7 @@
 //! 403, so that no web page of another origin can read here (DNS rebinding).
 
 pub mod client;
+pub mod explain;
 mod history;
 mod metrics;
 pub mod overrides;
@@ -33,15 +35,19 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, put};
 use axum::{Json, Router};
+use ipnet::IpNet;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
 
+use crate::control::status::{EcsStatus, Sender};
 use crate::control::{Change, Changes, Status};
-use crate::metrics::Registry;
+use crate::metrics::{Registry, TRANSPORTS, TYPES};
 use crate::probe::Totals;
 
 /// Longest body of a request, in octets.
 const LONGEST_BODY: usize = 16 << 10;
+/// Networks of resolvers that `status` names.
+const MOST_SENDERS: usize = 20;
 pub use history::{History, MOST_RECORDS, Question, RECORDS};
 
 /// What the handlers need.
@@ -100,10 +106,11 @@ pub async fn serve_control(api: Api, path: &Path) -> io::Result<()> {
 
 /// All that may be read, and what this listener makes of `writing`.
 fn router(api: Api, writing: Router<Api>) -> Router {
-    let paths = "/v1/status, /v1/overrides, /metrics, /healthz, /readyz";
+    let paths = "/v1/status, /v1/explain, /v1/history, /v1/overrides, /metrics, /healthz, /readyz";
     writing
         .route("/v1/overrides", get(overrides::list))
         .route("/v1/status", get(status))
+        .route("/v1/explain", get(explain::explain))
         .route("/v1/history", get(history::history))
         .route("/metrics", get(scrape))
         .route("/healthz", get(healthz))
@@ -144,8 +151,22 @@ async fn guard_host(State(hosts): State<Arc<Hosts>>, request: Request, next: Nex
 
 async fn status(State(api): State<Api>) -> Response {
     match ask(&api).await {
-        Some(status) => Json(status).into_response(),
+        Some(status) => Json(Status { ecs: ecs(&api.registry), ..status }).into_response(),
         None => gone(),
+    }
+}
+
+/// Who sends client subnets, by what all threads saw.
+fn ecs(registry: &Registry) -> EcsStatus {
+    let queries = (0..TRANSPORTS.len()).flat_map(|transport| (0..TYPES.len()).map(move |rtype| (transport, rtype)));
+    let counted = |(transport, rtype): (usize, usize)| registry.sum(|all| &all.answering.queries[transport][rtype]);
+    let (networks, seen) = registry.senders();
+    let sender =
+        |(network, count): (IpNet, u64)| Sender { network: network.to_string(), share: count as f64 / seen as f64 };
+    EcsStatus {
+        queries: queries.map(counted).sum(),
+        with_subnet: registry.sum(|all| &all.answering.ecs),
+        senders: networks.into_iter().take(MOST_SENDERS).map(sender).collect(),
     }
 }
 

@@ -7,7 +7,9 @@ use comfy_table::{Table, presets};
 
 use super::{ControlArg, End, output, overrides};
 use crate::admin::client;
-use crate::control::status::{CheckStatus, FamilyStatus, InstanceStatus, RegionStatus, ServiceStatus, Status as Shown};
+use crate::control::status::{
+    CheckStatus, EcsStatus, FamilyStatus, InstanceStatus, RegionStatus, Sender, ServiceStatus, Status as Shown,
+};
 use crate::time::unix_seconds;
 
 /// Show services, regions and instances of the running server, with the health of each and its reason
@@ -79,6 +81,9 @@ fn print(status: &Shown) {
     }
     if !status.geo.is_empty() {
         output::line(&format!("\n{}", geo(status, now)));
+    }
+    if status.ecs.with_subnet > 0 {
+        output::line(&format!("\n{}", senders(&status.ecs)));
     }
     if !status.overrides.is_empty() {
         output::line(&format!("\n{}", overrides::list(&status.overrides)));
@@ -218,6 +223,26 @@ fn geo(status: &Shown, now: u64) -> Table {
         ]);
     }
     table
+}
+
+/// Most networks of resolvers that are shown; `--json` has more.
+const MOST_SENDERS: usize = 5;
+
+/// How many queries carry a client subnet, and who sends them.
+fn senders(ecs: &EcsStatus) -> String {
+    let EcsStatus { queries, with_subnet, senders } = ecs;
+    let share = *with_subnet as f64 / (*queries).max(1) as f64;
+    let mut text = format!(" ECS: {with_subnet} of {queries} queries ({}) carry a client subnet", percent(share));
+    if !senders.is_empty() {
+        let named = |sender: &Sender| format!("{} {}", sender.network, percent(sender.share));
+        let named: Vec<String> = senders.iter().take(MOST_SENDERS).map(named).collect();
+        text.push_str(&format!("; of a sample: {}", named.join(", ")));
+    }
+    text
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1}%", share * 100.0)
 }
 
 fn check_cells(check: &CheckStatus, now: u64) -> [String; 3] {

@@ -165,6 +165,19 @@ pub(super) static SERVER: Section = section(
             "Answer `id.server` and `version.bind` (class CHAOS); false: REFUSED.",
         ),
         key(
+            "whoami",
+            Kind::DomainNames,
+            Is("[]"),
+            "Names that say who asks: TXT the resolver, its client subnet, the client's place, this node; A and AAAA the \
+             resolver's address.",
+        ),
+        key(
+            "explain-from",
+            Kind::Prefixes,
+            Is("[]"),
+            "Packet sources for which TXT of `_explain.NAME` (and `_explain-aaaa.NAME`) tells why its answer is what it is.",
+        ),
+        key(
             "canaries",
             Kind::References("check"),
             Is("[]"),

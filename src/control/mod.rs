@@ -75,6 +75,8 @@ pub enum Change {
     Push(Box<Push>),
     /// Which overrides are in force; changes nothing.
     Overrides(oneshot::Sender<Vec<ShownOverride>>),
+    /// What is known of a name, to explain an answer; changes nothing.
+    Look(Box<explain::Look>),
 }
 
 /// What became of geo files that were replaced.

@@ -4,6 +4,7 @@ mod blindness;
 #[cfg(test)]
 mod blindness_tests;
 mod failback;
+mod look;
 mod orders;
 mod pushes;
 mod suspicion;
@@ -319,6 +320,7 @@ impl State {
             Change::Overrides(reply) => {
                 let _ = reply.send(self.desk.shown());
             }
+            Change::Look(look) => self.look(*look, now),
         }
     }
 
@@ -668,8 +670,8 @@ impl State {
         self.is_new = true;
     }
 
-    fn status(&self, now: Tick) -> Status {
-        let view = status::View {
+    fn view(&self, now: Tick) -> status::View<'_> {
+        status::View {
             world: &self.world,
             machines: &self.machines,
             verdicts: &self.verdicts,
@@ -681,7 +683,11 @@ impl State {
             latches: self.desk.latches(),
             compiled: self.desk.compiled(),
             now,
-        };
+        }
+    }
+
+    fn status(&self, now: Tick) -> Status {
+        let view = self.view(now);
         Status {
             serial: self.serial,
             loaded_at: self.loaded_at,

@@ -55,6 +55,9 @@ pub struct Status {
     pub overrides: Vec<ShownOverride>,
     /// When health was last written to disk, seconds since the Unix epoch; `None` when it never was.
     pub last_good_at: Option<u64>,
+    /// Who sends client subnets.
+    #[serde(default)]
+    pub ecs: EcsStatus,
     /// In configured order.
     pub services: Vec<ServiceStatus>,
     /// In configured order.
@@ -77,6 +80,26 @@ pub struct GeoFileStatus {
     pub networks: usize,
     /// Why what stands there now is not served; `None` = it is.
     pub refused: Option<String>,
+}
+
+/// Client subnets in queries. What threads count is told by `admin`, not by the control loop.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EcsStatus {
+    /// Queries over all transports since the start.
+    pub queries: u64,
+    /// Those of them with a client subnet.
+    pub with_subnet: u64,
+    /// Networks (/24, /48) of resolvers that send client subnets, the busiest first, from a sample of the last ones.
+    pub senders: Vec<Sender>,
+}
+
+/// A network of resolvers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sender {
+    /// `192.0.2.0/24`.
+    pub network: String,
+    /// Its part of the queries with a client subnet, 0 to 1, about.
+    pub share: f64,
 }
 
 /// A check that is not believed: verdicts stay as they were.
@@ -296,8 +319,8 @@ pub(super) fn geo(world: &World, refused: &[GeoRefusal]) -> Vec<GeoFileStatus> {
         networks,
         refused: refused.iter().find(|one| one.file == file.name).map(|one| one.reason.clone()),
     };
-    let networks = world.geo_files.networks.iter().map(|file| shown(file, "networks", 0, world.geo.networks.len()));
-    let databases = world.geo_files.databases.iter().zip(&world.geo.databases);
+    let networks = world.geo_files.networks.iter().map(|file| shown(file, "networks", 0, world.geo().networks.len()));
+    let databases = world.geo_files.databases.iter().zip(&world.geo().databases);
     let databases = databases.map(|(file, one)| shown(file, one.kind(), one.built(), one.networks().into_iter().sum()));
     networks.chain(databases).collect()
 }
@@ -420,7 +443,7 @@ fn of_group(view: &View<'_>, group: &Group) -> Administrative {
     }
 }
 
-fn instance(view: &View<'_>, overrides: &[ShownOverride], id: InstanceId) -> InstanceStatus {
+pub(super) fn instance(view: &View<'_>, overrides: &[ShownOverride], id: InstanceId) -> InstanceStatus {
     let fleet = view.world.fleet();
     let instance = fleet.instance(id);
     let said = view.compiled.operator().of(id, instance, &[]);

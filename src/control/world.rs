@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::index::Index;
+use crate::answer::whoami;
 use crate::config::{Admin, Configuration, GeoFiles, Server, Test};
 use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, Pool, PoolId, TargetId};
 use crate::geo;
@@ -31,9 +32,7 @@ pub struct World {
     pub checks: Vec<Check>,
     /// `[[tests]]`.
     pub tests: Vec<Test>,
-    /// Networks and data bases, for explanations.
-    pub geo: geo::Data,
-    /// The files that these came from.
+    /// The files that say where clients are.
     pub geo_files: GeoFiles,
     /// Services, maps, places, the fleet.
     pub steering: Arc<Steering>,
@@ -129,16 +128,20 @@ impl World {
         let names = services.iter().enumerate().flat_map(|(tag, service)| {
             std::iter::once(&service.name).chain(&service.aliases).map(move |name| (name, tag as u32))
         });
+        let whoami = server.whoami.iter().map(|name| (name, whoami::TAG));
+        let names = names.chain(whoami);
         let authority = Authority::build(zones.into_iter().map(|zone| (zone.origin, zone.records)), names);
         let settings = Settings {
             ecs: EcsPolicy::new(ecs.enabled, ecs.ipv4, ecs.ipv6, ecs.trusted),
             max_udp_payload: server.max_udp_payload,
             node: server.node.clone(),
             identity: server.identity,
+            explain_from: server.explain_from.clone(),
+            geo: Arc::new(geo),
         };
         let (authority, settings) = (Arc::new(authority), Arc::new(settings));
         let steering = Steering::compile(next_epoch(), fleet, maps, atlas, services);
-        Parts { server, admin, checks, tests, geo, geo_files, authority, settings }.over(steering)
+        Parts { server, admin, checks, tests, geo_files, authority, settings }.over(steering)
     }
 
     /// The same configuration over other geo data.
@@ -152,10 +155,9 @@ impl World {
             admin: self.admin.clone(),
             checks: self.checks.clone(),
             tests: self.tests.clone(),
-            geo,
             geo_files,
             authority: Arc::clone(&self.authority),
-            settings: Arc::clone(&self.settings),
+            settings: Arc::new(Settings { geo: Arc::new(geo), ..Settings::clone(&self.settings) }),
         };
         parts.over(steering)
     }
@@ -163,6 +165,12 @@ impl World {
     /// Makes counters of answers for `threads` threads, so that none has to when it meets this world.
     pub fn count_for(&mut self, threads: usize) {
         self.tallies = (0..threads).map(|_| Arc::new(Tally::new(Arc::clone(&self.steering.labels)))).collect();
+    }
+
+    /// Networks and data bases.
+    #[must_use]
+    pub fn geo(&self) -> &geo::Data {
+        &self.settings.geo
     }
 
     /// The fleet.
@@ -371,7 +379,6 @@ struct Parts {
     admin: Admin,
     checks: Vec<Check>,
     tests: Vec<Test>,
-    geo: geo::Data,
     geo_files: GeoFiles,
     authority: Arc<Authority>,
     settings: Arc<Settings>,
@@ -379,12 +386,11 @@ struct Parts {
 
 impl Parts {
     fn over(self, steering: Steering) -> World {
-        let Parts { server, admin, checks, tests, geo, geo_files, authority, settings } = self;
+        let Parts { server, admin, checks, tests, geo_files, authority, settings } = self;
         let mut world = World {
             server,
             admin,
             tests,
-            geo,
             geo_files,
             authority,
             settings,

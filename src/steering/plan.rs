@@ -269,7 +269,23 @@ impl Steering {
         });
         let client = Whereabouts { place: self.atlas.place(place), networks: &networks };
         let present = present(&self.fleet, self.layout(service.layout).pool);
-        evaluate(&self.fleet, map, configured, &present, client, trace);
+        let evaluated = evaluate(&self.fleet, map, configured, &present, client, trace);
+        trace_left_out(&self.fleet, &present, &evaluated, trace);
+    }
+}
+
+/// Says which regions of the pool are in no place of the order, and why.
+fn trace_left_out<T: Trace>(fleet: &Fleet, present: &[RegionId], evaluated: &Evaluated, trace: &mut T) {
+    let why = |region: &RegionId| match &evaluated.fence {
+        Some(allowed) if !allowed.contains(region) => "outside a fence",
+        _ if fleet.region(*region).only_named => "only-named, and not named",
+        _ => "not in the list",
+    };
+    let left_out = present.iter().filter(|region| !evaluated.ranking.regions.contains(region));
+    let shown: Vec<String> =
+        left_out.map(|region| format!("{} ({})", fleet.region(*region).name, why(region))).collect();
+    if !shown.is_empty() {
+        trace.note("order", || format!("left out: {}", shown.join(", ")));
     }
 }
 
