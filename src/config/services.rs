@@ -109,6 +109,7 @@ fn service(fields: &Fields<'_>, name: Name, references: &References<'_>, finding
                     Some("round-robin") => Balance::RoundRobin,
                     Some("sticky") => Balance::Sticky,
                     Some("random") => Balance::Random,
+                    Some("least-load") => Balance::LeastLoad,
                     _ => Balance::Weighted,
                 },
                 answers: fields.integer("answers").unwrap_or(1),

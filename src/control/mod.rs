@@ -5,7 +5,7 @@
 //!  SIGHUP ─────── Reload ──┼─► run ─► State ─► judge what was touched ─► publish, at most 100 times a second
 //!  API, status ── Status ──┤
 //!  operator ───── Override ┤
-//!  agents ─────── Push ─────┘
+//!  agents ─ Push, Load ─────┘
 //! ```
 
 mod agenda;
@@ -18,6 +18,7 @@ mod index;
 pub mod journal;
 pub mod last_good;
 pub mod latches;
+pub mod loads;
 mod log;
 mod lookout;
 pub mod overrides;
@@ -38,8 +39,9 @@ use tokio::time::Instant;
 use crate::probe::Report;
 use crate::time;
 pub use desk::{Applied, Order, Refusal, RefusalCode, What};
+pub use loads::Loads;
 pub use overrides::{Action, Override, ShownOverride, Wish};
-pub use state::{Push, Pushed, State};
+pub use state::{LoadReport, LoadReports, LoadsTaken, Push, Pushed, State};
 pub use status::Status;
 pub use store::Store;
 pub use succession::Succession;
@@ -66,6 +68,8 @@ pub enum Change {
     Override(Box<Order>),
     /// An instance reports of itself; answered when the report is on its way to be an observation.
     Push(Box<Push>),
+    /// Instances report their load; answered when it is taken in.
+    Load(LoadReports),
     /// Which overrides are in force; changes nothing.
     Overrides(oneshot::Sender<Vec<ShownOverride>>),
 }

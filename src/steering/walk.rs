@@ -18,6 +18,7 @@ use super::service::{ServiceId, Sticky, WhenAllDown};
 use super::trace::Trace;
 use super::{hash, weighted};
 use crate::fleet::{Family, InstanceId, RegionId};
+use crate::health::Remark;
 use crate::health::group::STEADY;
 use crate::health::presence::{ALL, Presence};
 
@@ -423,17 +424,22 @@ impl<'a> Walk<'a, '_> {
     fn member(&self, selection: &Selection, id: InstanceId) -> String {
         let instance = self.steering.fleet.instance(id);
         let holds = |roster: &Roster| roster.entries.iter().any(|entry| entry.instance == id);
+        let remark = selection.remark(id);
         let state = match () {
             () if instance.weight == 0 => return format!("{} never (weight 0)", instance.name),
             () if !instance.addresses.iter().any(|address| Family::of(address.ip) == self.family) => {
                 return format!("{} has no address of this family", instance.name);
+            }
+            () if matches!(remark, Some(Remark::DrainedByAgent | Remark::AtMaxLoad)) => {
+                return format!("{} {} (weight {})", instance.name, remark.map_or("", Remark::words), instance.weight);
             }
             () if !holds(&selection.allowed) => return format!("{} is taken out by an override", instance.name),
             () if holds(&selection.eligible) => "up",
             () if holds(&selection.unknown) => "unknown",
             () => "down",
         };
-        format!("{} {state} (weight {})", instance.name, instance.weight)
+        let remark = remark.map_or_else(String::new, |remark| format!(", {}", remark.words()));
+        format!("{} {state} (weight {}{remark})", instance.name, instance.weight)
     }
 
     fn name(&self, steered: &Steered, group: usize) -> String {

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::super::desk::{Refusal, RefusalCode};
 use super::State;
-use crate::fleet::{CheckId, Instance, TargetId};
+use crate::fleet::{CheckId, Instance, InstanceId, TargetId};
 use crate::probe::Kind;
 
 /// A report.
@@ -44,7 +44,7 @@ impl State {
     }
 
     fn take_report(&self, target: &str, check: Option<&str>, healthy: bool, reason: &str) -> Result<Pushed, Refusal> {
-        let instance = self.reporter(target)?;
+        let instance = self.world.fleet().instance(self.named_instance(target)?);
         let (place, check) = self.awaited(instance, check)?;
         // Several addresses that are checked at one are one target.
         let targets: BTreeSet<TargetId> = instance.addresses.iter().map(|address| address.targets[place]).collect();
@@ -59,7 +59,7 @@ impl State {
     }
 
     /// Who reports.
-    fn reporter(&self, target: &str) -> Result<&Instance, Refusal> {
+    pub(super) fn named_instance(&self, target: &str) -> Result<InstanceId, Refusal> {
         let fleet = self.world.fleet();
         let path = target.strip_prefix("instance/").and_then(|path| path.split_once('/'));
         let Some((pool, name)) = path.filter(|(_, name)| !name.contains('/')) else {
@@ -67,8 +67,8 @@ impl State {
             return Err(Refusal::new(RefusalCode::Wrong, error, Some("instance/POOL/NAME")));
         };
         let pool = fleet.pools.iter().find(|known| *known.name == *pool);
-        let mut members = pool.into_iter().flat_map(|pool| &pool.instances).map(|&id| fleet.instance(id));
-        members.find(|instance| *instance.name == *name).ok_or_else(|| {
+        let mut members = pool.into_iter().flat_map(|pool| &pool.instances).copied();
+        members.find(|&id| *fleet.instance(id).name == *name).ok_or_else(|| {
             let hint = "see `waymark status` for names; a report is for one instance, without *";
             Refusal::new(RefusalCode::NotFound, format!("there is no {target}"), Some(hint))
         })
