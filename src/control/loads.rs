@@ -372,3 +372,222 @@ fn spoken(words: &HashMap<Speaker, Word>, before: &Fleet, after: &Fleet) -> Vec<
 fn targets(fleet: &Fleet, id: InstanceId) -> impl Iterator<Item = TargetId> {
     fleet.instance(id).addresses.iter().flat_map(|address| address.targets.iter().copied())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Address, CheckId, Instance, Limits, Pool, PoolId, Target};
+    use std::net::IpAddr;
+
+    const SECOND: u64 = 1000;
+
+    /// Pool `web` of these instances, each with two addresses, one target each: those of the n-th are 2n and 2n + 1.
+    fn fleet(names: &[&str], limits: Limits) -> Fleet {
+        let mut fleet = Fleet::default();
+        for (at, name) in (0u32..).zip(names) {
+            let address = |which: u32| {
+                let number = 2 * at + which;
+                fleet.targets.push(Target { check: CheckId(0), address: ip(number), port: 1, host: None });
+                Address { ip: ip(number), targets: [TargetId(number)].into() }
+            };
+            let addresses = [0, 1].map(address).into();
+            let (name, pool, regions) = ((*name).into(), PoolId(0), [].into());
+            fleet.instances.push(Instance { name, pool, regions, weight: 1, addresses });
+            fleet.limits.push((InstanceId(at), limits));
+        }
+        fleet.pools.push(Pool {
+            name: "web".into(),
+            instances: (0..names.len() as u32).map(InstanceId).collect(),
+            checks: [].into(),
+            up_threshold: 0,
+            ramp: Duration::ZERO,
+            return_after: Duration::ZERO,
+            region_ramp: Duration::ZERO,
+            manual_failback: false,
+        });
+        fleet
+    }
+
+    fn ip(number: u32) -> IpAddr {
+        IpAddr::from([192, 0, 2, number as u8])
+    }
+
+    struct Fixture {
+        fleet: Fleet,
+        loads: Loads,
+        now: Tick,
+    }
+
+    impl Fixture {
+        fn new(limits: Limits) -> Fixture {
+            // A process that has run for a while.
+            let fleet = fleet(&["a", "b", "c"], limits);
+            Fixture { fleet, loads: Loads::new(Tick(0)), now: Tick(1_000 * SECOND) }
+        }
+
+        fn say(&mut self, id: u32, load: f64) -> Touched {
+            self.loads.say(&self.fleet, InstanceId(id), load, self.now)
+        }
+
+        fn hear(&mut self, target: u32, heard: Heard) -> Vec<(InstanceId, Touched)> {
+            let owner = std::iter::once(InstanceId(target / 2));
+            self.loads.hear(&self.fleet, owner, TargetId(target), heard, self.now)
+        }
+
+        /// Time passes; who is looked at again meanwhile, second by second, and what that changes.
+        fn wait(&mut self, seconds: u64) -> Vec<(u64, InstanceId, Touched)> {
+            let mut changes = Vec::new();
+            for second in 1..=seconds {
+                self.now = self.now.plus(Duration::from_secs(1));
+                while let Some((id, touched)) = self.loads.pop(&self.fleet, self.now) {
+                    if touched.any() {
+                        changes.push((second, id, touched));
+                    }
+                }
+            }
+            changes
+        }
+
+        /// `50`, `50 new`, `full`, `part 75`, `-`.
+        fn said(&self, id: u32) -> String {
+            let Reported { load, is_new, is_full, percent } = load::of(self.loads.reported(), InstanceId(id));
+            let load = load.map_or("-".into(), |load| load.to_string());
+            let part = if percent == 100 { String::new() } else { format!(" part {percent}") };
+            format!("{load}{}{}{part}", if is_new { " new" } else { "" }, if is_full { " full" } else { "" })
+        }
+    }
+
+    const RATIO: Touched = Touched { ratio: true, part: false };
+    const PART: Touched = Touched { ratio: false, part: true };
+    const NOTHING: Touched = Touched { ratio: false, part: false };
+
+    #[test]
+    fn who_begins_is_new_and_who_is_silent_counts_no_more() {
+        let mut fixture = Fixture::new(Limits::default());
+        assert_eq!((fixture.said(0), fixture.loads.next()), ("-".into(), None));
+        assert_eq!(fixture.say(0, 40.0), RATIO);
+        assert_eq!(fixture.said(0), "40 new");
+        assert_eq!(fixture.wait(29), []);
+        assert_eq!(fixture.wait(2), [(1, InstanceId(0), RATIO)], "half a minute is over");
+        assert_eq!(fixture.said(0), "40");
+        // Three minutes after the report, not before, and on.
+        assert_eq!(fixture.wait(149), []);
+        assert_eq!(fixture.said(0), "40");
+        assert_eq!(fixture.wait(10), [(1, InstanceId(0), RATIO)]);
+        assert_eq!((fixture.said(0), fixture.loads.next()), ("-".into(), None));
+        // Who was silent for longer than that is new again.
+        fixture.say(0, 40.0);
+        assert_eq!(fixture.said(0), "40 new");
+        // Who goes on is not.
+        for _ in 0..10 {
+            fixture.wait(170);
+            assert_eq!(fixture.say(0, 40.0), NOTHING);
+        }
+        assert_eq!(fixture.said(0), "40");
+        assert_eq!(fixture.loads.taken().api, 12);
+        assert_eq!((fixture.loads.due.len(), fixture.loads.due_of.len()), (1, 1));
+    }
+
+    #[test]
+    fn nobody_is_new_when_the_process_is() {
+        let mut fixture = Fixture::new(Limits::default());
+        fixture.loads = Loads::new(fixture.now);
+        fixture.say(0, 40.0);
+        fixture.wait(30);
+        fixture.say(1, 40.0);
+        fixture.wait(1);
+        fixture.say(2, 40.0);
+        assert_eq!([0, 1, 2].map(|id| fixture.said(id)), ["40", "40", "40 new"]);
+    }
+
+    #[test]
+    fn what_trembles_changes_nothing() {
+        let mut fixture = Fixture::new(Limits { capacity: 800.0, max_load: Some(700.0) });
+        for (load, touched, said) in [
+            (400.0, RATIO, "50 new"),
+            (407.0, NOTHING, "50 new"),
+            (393.0, NOTHING, "50 new"),
+            (408.0, RATIO, "51 new"),
+            (699.0, RATIO, "87 new"),
+            (700.0, PART, "87 new full"),
+            (699.9, PART, "87 new"),
+            (1600.0, Touched { ratio: true, part: true }, "200 new full"),
+            (0.0, Touched { ratio: true, part: true }, "0 new"),
+            (MOST_LOAD, Touched { ratio: true, part: true }, "60000 new full"),
+        ] {
+            assert_eq!((fixture.say(0, load), &*fixture.said(0)), (touched, said), "{load}");
+        }
+    }
+
+    #[test]
+    fn the_worst_word_counts() {
+        let mut fixture = Fixture::new(Limits { capacity: 200.0, max_load: None });
+        let agent = |part, load| Heard::Agent { part, load };
+        assert_eq!(fixture.hear(0, Heard::Nothing), []);
+        assert_eq!(fixture.hear(0, Heard::NoLoad), []);
+        assert_eq!(fixture.hear(0, agent(75, Some(25))), [(InstanceId(0), Touched { ratio: true, part: true })]);
+        assert_eq!(fixture.said(0), "25 new part 75");
+        assert_eq!(fixture.loads.shown(&fixture.fleet, InstanceId(0), fixture.now).map(|shown| shown.load), Some(50.0));
+        // Each address has its own agent: the least part, the highest load.
+        fixture.hear(1, agent(50, Some(50)));
+        assert_eq!(fixture.said(0), "50 new part 50");
+        assert_eq!(fixture.hear(0, agent(75, None)), [], "no word of its load");
+        fixture.hear(0, agent(0, None));
+        assert_eq!(fixture.said(0), "50 new part 0");
+        fixture.hear(0, agent(100, None));
+        fixture.hear(1, agent(100, None));
+        // What else tells the load counts more than idleness, the highest of it.
+        fixture.hear(1, Heard::Load(20.0));
+        assert_eq!(fixture.said(0), "10 new");
+        fixture.hear(0, Heard::Load(60.0));
+        fixture.say(0, 40.0);
+        assert_eq!(fixture.said(0), "30 new");
+        fixture.wait(31);
+        assert_eq!(fixture.said(0), "30");
+        // Another way to tell it does not make it new; when that ends, the first counts.
+        fixture.wait(140);
+        fixture.say(0, 40.0);
+        fixture.wait(20);
+        assert_eq!(fixture.said(0), "20");
+        let Taken { api, check, agent, ignored } = fixture.loads.taken();
+        assert_eq!((api, check, agent, ignored), (2, 2, 6, 1));
+        assert_eq!(fixture.said(1), "-");
+    }
+
+    #[test]
+    fn reports_follow_names_and_targets() {
+        let mut fixture = Fixture::new(Limits::default());
+        fixture.say(0, 40.0);
+        fixture.wait(31);
+        fixture.say(1, 50.0);
+        fixture.hear(4, Heard::Agent { part: 0, load: Some(70) });
+        fixture.hear(2, Heard::Load(90.0));
+        // `a` goes, `new` comes first; targets of `b` and `c` are the same, `b`'s second is asked in another way.
+        let after = fleet(&["new", "c", "b"], Limits::default());
+        let targets = [
+            Origin::New,
+            Origin::Near(TargetId(0)),
+            Origin::Same(TargetId(4)),
+            Origin::Same(TargetId(5)),
+            Origin::Edited(TargetId(2)),
+            Origin::New,
+        ];
+        let owners = |target: TargetId| std::iter::once(InstanceId(target.0 / 2));
+        let before = std::mem::replace(&mut fixture.fleet, after);
+        let known = fixture.now;
+        fixture.loads.renumber((&before, &fixture.fleet), &targets, |_| true, owners, known);
+        assert_eq!([0, 1, 2].map(|id| fixture.said(id)), ["-", "70 new part 0", "90 new"]);
+        assert_eq!(fixture.loads.instances().count(), 2);
+        fixture.wait(31);
+        assert_eq!([0, 1, 2].map(|id| fixture.said(id)), ["-", "70 part 0", "90"]);
+        // Agents that are asked no more say nothing of weight; loads count until they are too old.
+        let same: Vec<Origin> = (0..6).map(|at| Origin::Edited(TargetId(at))).collect();
+        let fleet = fixture.fleet.clone();
+        fixture.loads.renumber((&fleet, &fleet), &same, |_| false, owners, fixture.now);
+        assert_eq!([0, 1, 2].map(|id| fixture.said(id)), ["-", "70", "90"]);
+        fixture.wait(180);
+        assert_eq!([0, 1, 2].map(|id| fixture.said(id)), ["-", "-", "-"]);
+        fixture.loads.renumber((&fleet, &fleet), &same, |_| false, owners, fixture.now);
+        assert_eq!((fixture.loads.next(), fixture.loads.instances().count()), (None, 0));
+    }
+}

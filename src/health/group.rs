@@ -515,6 +515,91 @@ mod tests {
         }
     }
 
+    /// Agents say parts of weights: `i0:3 i1:1 / i0:3 i1:1 +`.
+    #[test]
+    fn agents_are_beside_the_operator_and_leave_somebody() {
+        use Administrative::{Drained, Enabled, ForcedUp};
+        let row = |weights: &[u32], verdicts: &str, said: &[(Administrative, u16)], parts: &[u16], expected: &str| {
+            let fleet = fleet(weights);
+            let said: Vec<Said> = said.iter().map(|&(state, percent)| Said { state, percent }).collect();
+            let reported: Vec<Reported> =
+                parts.iter().map(|&percent| Reported { percent, ..Reported::default() }).collect();
+            let up = |letter| if letter == 'u' { Verdict::Up } else { Verdict::Down };
+            let verdicts: Vec<Verdict> = verdicts.chars().map(up).collect();
+            let judge = Judge {
+                fleet: &fleet,
+                verdicts: &verdicts,
+                down: &[],
+                steady_for: &[],
+                operator: Operator { instances: &said, ..Operator::default() },
+                reported: &reported,
+                grace_over: true,
+                now: Tick(0),
+            };
+            let members: Vec<InstanceId> = (0..weights.len() as u32).map(InstanceId).collect();
+            let standing = judge.judge(all(&members), Family::V4, Rule::Threshold(5000), None);
+            let list = |candidates: &Candidates| {
+                let shown = candidates.list.iter().map(|one| format!("i{}:{}", one.instance.0, one.weight));
+                shown.collect::<Vec<_>>().join(" ")
+            };
+            let mark = if standing.available { "+" } else { "-" };
+            let drained = if standing.is_drained { " drained" } else { "" };
+            let found = format!("{} / {} {mark}{drained}", list(&standing.eligible), list(&standing.allowed));
+            assert_eq!(found, expected, "{weights:?} {verdicts:?} {said:?} {parts:?}");
+        };
+        row(&[1, 1], "uu", &[], &[100, 100], "i0:1 i1:1 / i0:1 i1:1 +");
+        row(&[1, 1], "uu", &[], &[75], "i0:3 i1:4 / i0:3 i1:4 +");
+        row(&[1, 1], "uu", &[], &[200, 50], "i0:4 i1:1 / i0:4 i1:1 +");
+        row(&[1, 1], "uu", &[], &[0, 50], "i1:1 / i1:1 +");
+        row(&[1, 1], "ud", &[], &[0, 100], " / i1:1 -");
+        row(&[1, 1], "uu", &[], &[0, 0], " / i0:100 i1:100 - drained");
+        row(&[2, 0], "uu", &[], &[0, 0], " / i0:200 - drained");
+        row(&[1, 1], "uu", &[(Drained, 100)], &[100, 0], " / i1:100 - drained");
+        row(&[1, 1], "uu", &[(Drained, 100), (Drained, 100)], &[0, 0], " /  -");
+        row(&[1, 1], "uu", &[(Enabled, 50)], &[50, 100], "i0:1 i1:4 / i0:1 i1:4 +");
+        row(&[1, 1], "uu", &[(Enabled, 0)], &[50, 100], "i1:1 / i1:1 +");
+        row(&[1, 1], "uu", &[(Enabled, 1)], &[1, 100], "i0:1 i1:100 / i0:1 i1:100 +");
+        row(&[1, 1], "uu", &[(ForcedUp, 100)], &[0, 100], "i0:1 i1:1 / i0:1 i1:1 +");
+        row(&[1_000_000, 1], "uu", &[(Enabled, 1000)], &[256], "i0:25600000 i1:1 / i0:25600000 i1:1 +");
+    }
+
+    #[test]
+    fn what_spills_by_load_is_what_there_is_no_room_for() {
+        use crate::fleet::Limits;
+        let limits = |capacity, max_load| Limits { capacity, max_load };
+        for (ratios, limits, stays) in [
+            (&[None, None][..], [limits(100.0, None); 2], 1.0),
+            (&[Some(50), Some(100)], [limits(100.0, None); 2], 1.0),
+            (&[Some(100), Some(150)], [limits(100.0, None); 2], 0.8),
+            // Those that do not report are in neither sum.
+            (&[Some(200), None], [limits(100.0, None); 2], 0.5),
+            (&[Some(0), Some(0)], [limits(100.0, None); 2], 1.0),
+            // 700 and 100 of room, 400 and 1200 of load.
+            (&[Some(50), Some(1200)], [limits(800.0, Some(700.0)), limits(100.0, None)], 0.5),
+        ] {
+            let mut fleet = fleet(&[1, 1]);
+            fleet.limits = (0..).map(InstanceId).zip(limits).collect();
+            let of = |&load: &Option<u16>| Reported { load, ..Reported::default() };
+            let reported: Vec<Reported> = ratios.iter().map(of).collect();
+            let judge = Judge {
+                fleet: &fleet,
+                verdicts: &[Verdict::Up, Verdict::Up],
+                down: &[],
+                steady_for: &[],
+                operator: Operator::default(),
+                reported: &reported,
+                grace_over: true,
+                now: Tick(0),
+            };
+            let members = [InstanceId(0), InstanceId(1)];
+            let standing = judge.judge(all(&members), Family::V4, Rule::Spill(1400), None);
+            let stayed = f64::from(standing.stays) / f64::from(ALL);
+            assert!(standing.available && (stayed - stays).abs() < 1e-6, "{ratios:?}: {stayed} for {stays}");
+            let standing = judge.judge(all(&members), Family::V4, Rule::Threshold(5000), None);
+            assert_eq!(standing.stays, ALL, "without `spill` all stay");
+        }
+    }
+
     #[test]
     fn keeps_the_time_of_loss() {
         let up = judge(&[1], "u", true, 5000, None);

@@ -139,3 +139,135 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::tests::{CONFIG, Fixture};
+    use super::*;
+    use crate::fleet::Family;
+    use crate::health::{Observation, Outcome};
+    use crate::probe::Report;
+    use crate::steering::LayoutId;
+
+    /// Service one of the fixture by load; `a1` has a `max-load`.
+    fn config() -> String {
+        CONFIG
+            .replace("order = [\"a\", \"b\"]\n", "order = [\"a\", \"b\"]\n        balance = \"least-load\"\n")
+            .replace("\"192.0.2.1\" }", "\"192.0.2.1\", max-load = 90 }")
+    }
+
+    fn report(fixture: &mut Fixture, reports: &[(&str, f64)]) -> Result<LoadsTaken, Refusal> {
+        let (reply, mut answer) = oneshot::channel();
+        let one = |&(target, load): &(&str, f64)| LoadReport { target: target.into(), load };
+        let reports = LoadReports { reports: reports.iter().map(one).collect(), reply };
+        fixture.state.take_loads(reports, Tick(fixture.now));
+        answer.try_recv().expect("an answer")
+    }
+
+    fn take(fixture: &mut Fixture, name: &str, load: f64) {
+        assert_eq!(report(fixture, &[(name, load)]).expect("taken").taken, 1);
+    }
+
+    fn publish(fixture: &mut Fixture) -> bool {
+        let is_dirty = fixture.state.is_dirty();
+        if is_dirty {
+            fixture.state.publish(Tick(fixture.now));
+        }
+        is_dirty
+    }
+
+    /// Loads of those eligible in the first region of service one.
+    fn loads(fixture: &Fixture) -> Vec<u16> {
+        let snapshot = fixture.published.load();
+        let selection = snapshot.standings.get(LayoutId(0)).get(0, Family::V4).expect("a selection").clone();
+        selection.eligible.entries.iter().map(|entry| entry.load).collect()
+    }
+
+    fn up(config: &str) -> Fixture {
+        let mut fixture = Fixture::of(config);
+        (0..5).for_each(|target| fixture.observe(target, "p"));
+        publish(&mut fixture);
+        fixture
+    }
+
+    #[tokio::test]
+    async fn reports_are_served_where_somebody_goes_by_them() {
+        let mut fixture = up(&config());
+        take(&mut fixture, "instance/one/a1", 30.0);
+        take(&mut fixture, "instance/one/a2", 60.0);
+        assert!(publish(&mut fixture));
+        assert_eq!(loads(&fixture), [30, 60]);
+        take(&mut fixture, "instance/one/a1", 30.5);
+        assert!(!publish(&mut fixture), "that is not material");
+        take(&mut fixture, "instance/two/c1", 60.0);
+        assert!(!publish(&mut fixture), "nobody goes by it");
+        take(&mut fixture, "instance/one/a1", 90.0);
+        assert!(publish(&mut fixture));
+        assert_eq!(loads(&fixture), [0], "a1 is at its most, and a2 is alone");
+        // Both are too old in three minutes; the state looks by itself.
+        fixture.now += 180_001;
+        assert_eq!(fixture.state.judging_due(Tick(fixture.now)), Some(Duration::ZERO));
+        fixture.state.take_due(Tick(fixture.now));
+        assert!(publish(&mut fixture));
+        assert_eq!(loads(&fixture), [0, 0]);
+    }
+
+    #[tokio::test]
+    async fn one_that_is_wrong_keeps_no_other_out() {
+        let mut fixture = up(&config());
+        let all = [("instance/one/a1", 1.0), ("instance/one/a9", 1.0), ("one", 1.0), ("instance/one/a2", -1.0)];
+        let taken = report(&mut fixture, &all).expect("one is taken");
+        let refused = [
+            "there is no instance/one/a9",
+            "\"one\" is not the name of an instance",
+            "-1 is no load of instance/one/a2",
+        ];
+        assert_eq!((taken.taken, taken.refused), (1, refused.map(String::from).to_vec()));
+        assert_eq!(report(&mut fixture, &all[1..]).expect_err("none").code, RefusalCode::NotFound);
+        for load in [f64::NAN, f64::INFINITY, 2e12] {
+            assert_eq!(report(&mut fixture, &[("instance/one/a1", load)]).expect_err("none").code, RefusalCode::Wrong);
+        }
+        let many: Vec<(&str, f64)> = (0..100).map(|_| ("instance/no/a", 1.0)).chain([all[0]]).collect();
+        assert_eq!(report(&mut fixture, &many).expect("one is taken").refused.len(), MOST_NAMED);
+        assert_eq!(report(&mut fixture, &[]).expect("nothing is wrong"), LoadsTaken::default());
+    }
+
+    #[tokio::test]
+    async fn reports_outlive_a_reload() {
+        let mut fixture = up(&config());
+        take(&mut fixture, "instance/one/a1", 30.0);
+        take(&mut fixture, "instance/one/a2", 60.0);
+        publish(&mut fixture);
+        let more = config().replace("a1 = {", "a0 = { region = \"a\", address = \"192.0.2.9\" }\n        a1 = {");
+        let now = Tick(fixture.now);
+        fixture.reload(&more, now);
+        assert_eq!(loads(&fixture), [30, 60], "a0 is unknown yet");
+        // Where nothing is checked, too.
+        fixture.reload(&config().replace("check = \"tcp\"", ""), now);
+        assert_eq!(loads(&fixture), [30, 60]);
+    }
+
+    /// Who is drained by its agent is out, and back when that says so; its weight is what its agent says.
+    #[tokio::test]
+    async fn agents_decide_over_their_instances() {
+        let mut fixture = up(&CONFIG.replace("type = \"tcp\"", "type = \"agent\""));
+        let mut hear = |part, load| {
+            let observation =
+                Observation { target: TargetId(0), outcome: Outcome::Pass, reason: "x".into(), took: Duration::ZERO };
+            let report = Report::hearing(&observation, Heard::Agent { part, load }).0;
+            fixture.state.report(report, Tick(fixture.now));
+            let is_dirty = publish(&mut fixture);
+            let snapshot = fixture.published.load();
+            let selection = snapshot.standings.get(LayoutId(0)).get(0, Family::V4).expect("a selection").clone();
+            let weights: Vec<u32> = selection.eligible.entries.iter().map(|entry| entry.weight).collect();
+            (is_dirty, weights, selection.allowed.weight, selection.available)
+        };
+        assert_eq!(hear(100, Some(0)), (false, vec![1, 1], 2, true), "nobody goes by load here");
+        assert_eq!(hear(50, Some(50)), (true, vec![1, 2], 3, true));
+        assert_eq!(hear(0, None), (true, vec![1], 1, true), "it is not counted");
+        assert_eq!(hear(0, None), (false, vec![1], 1, true));
+        assert_eq!(hear(100, None), (true, vec![1, 1], 2, true));
+    }
+}
