@@ -13,6 +13,8 @@ mod geo;
 mod history;
 mod hostile;
 mod last_good;
+mod least_load;
+mod load;
 mod lookup;
 mod memory;
 mod no_allocation;

@@ -107,6 +107,11 @@ balance = "round-robin"
 answers = 1
 [services."random.gslb.example.com"]
 balance = "random"
+[services."loads.gslb.example.com"]
+balance = "least-load"
+[services."load.gslb.example.com"]
+balance = "least-load"
+answers = 1
 [services."shares.gslb.example.com"]
 steer = "weighted"
 shares = { eu = 70, us = 30 }
@@ -152,8 +157,8 @@ fn node() -> Node {
 /// Every kind of question that is answered differently.
 fn asks() -> Vec<Ask> {
     let names = [
-        "geo", "sticky", "one", "turns", "turn", "random", "shares", "stand-in", "sorry", "static", "chain", "mail",
-        "none", "x.wild", "wild", "a.cut", "wild.d", "x.d", "",
+        "geo", "sticky", "one", "turns", "turn", "random", "load", "loads", "shares", "stand-in", "sorry", "static",
+        "chain", "mail", "none", "x.wild", "wild", "a.cut", "wild.d", "x.d", "",
     ];
     let mut asks = Vec::new();
     for name in names {
@@ -178,6 +183,7 @@ fn asks() -> Vec<Ask> {
 #[test]
 fn answering_allocates_nothing() {
     let mut node = node();
+    assert!(node.report_load("instance/*/*", 50.0) > 1);
     let queries: Vec<(Ask, Vec<u8>)> = asks().into_iter().map(|ask| (ask.clone(), ask.encode())).collect();
     let mut out = vec![0; 65_535];
     for down in [None, Some("region/eu"), Some("region/*")] {
