@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use waymark::control::explain::{Ask as Question, explain};
 use waymark::health::Verdict;
 
 use crate::support::node::Node;
@@ -92,6 +93,37 @@ fn at_max_load_nobody_is_picked_while_another_can_be() {
         *seen.entry(turns(&mut node)).or_insert(0) += 1;
     }
     assert_eq!(seen, BTreeMap::from([(1, 20), (2, 10), (3, 10)]), "a cycle is exact, whatever loads do meanwhile");
+}
+
+#[test]
+fn an_explanation_tells_of_loads() {
+    let mut node = node(THREE);
+    node.wait(Duration::from_secs(60));
+    node.report_load("instance/web/a", 700.0);
+    node.wait(Duration::from_secs(40));
+    node.report_load("instance/web/a", 720.0);
+    let lines = |node: &Node| {
+        let name = waymark::dns::Name::parse("one.example.", None).expect("a name");
+        let client = "203.0.113.0/24".parse().expect("a prefix");
+        let ask = Question { name, rtype: waymark::dns::RecordType::A, client, seed: 1 };
+        let stages = explain(&node.world, &node.snapshot, &ask).stages;
+        stages.into_iter().map(|stage| stage.text).collect::<Vec<_>>().join("\n")
+    };
+    let text = lines(&node);
+    assert!(text.contains("a is at its max-load (weight 2), b up (weight 1), c up (weight 1)"), "{text}");
+    node.report_load("instance/web/a", 400.0);
+    node.report_load("instance/web/b", 100.0);
+    let text = lines(&node);
+    assert!(text.contains("less loaded of two drawn by weight: "), "{text}");
+    // b is new: with a alone nothing is to be compared.
+    assert!(text.contains("(load 0%, weight "), "{text}");
+    node.wait(Duration::from_secs(31));
+    let text = lines(&node);
+    assert!(text.contains("a up (weight 2), b up (weight 1), c up (weight 1, no report, the mean)"), "{text}");
+    assert!(text.contains("b (load 25%, weight 1 of 4)") || text.contains("c (load 38%, weight 1 of 4)"), "{text}");
+    node.agent_says("instance/web/b", 0, None);
+    let text = lines(&node);
+    assert!(text.contains("b is drained by its agent (weight 1)"), "{text}");
 }
 
 #[derive(Clone, Debug)]

@@ -1,12 +1,12 @@
 //! A configuration, compiled: everything that stays the same until the next reload, and how health becomes a snapshot.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::index::Index;
 use crate::config::{Admin, Configuration, Server, Test};
-use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, PoolId, TargetId};
+use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, PoolId, TargetId, Word};
 use crate::geo;
 use crate::health::group::{Before, Judge, Members, Others, Rule, Standing};
 use crate::health::presence::Return;
@@ -51,6 +51,8 @@ pub struct World {
     targets_of_check: Index,
     /// Pool → its layouts.
     layouts_of_pool: Index,
+    /// Pools by name, once somebody asks.
+    pools_by_name: OnceLock<HashMap<Word, PoolId>>,
     /// Layouts that some verdict touches; all others never change.
     watched: Vec<LayoutId>,
     /// Frozen hash of each instance's path.
@@ -138,6 +140,7 @@ impl World {
             owners_of: owners_of(&steering.fleet),
             targets_of_check: targets_of_check(check_count, &steering.fleet),
             layouts_of_pool: layouts_of_pool(&steering),
+            pools_by_name: OnceLock::new(),
             watched: Vec::new(),
             hashes: hashes(&steering.fleet),
             base: Table::default(),
@@ -171,6 +174,15 @@ impl World {
     /// The layouts that a target's verdict touches.
     pub fn layouts_of(&self, target: TargetId) -> impl Iterator<Item = LayoutId> {
         self.layouts_of.get(target.0).iter().copied().map(LayoutId)
+    }
+
+    /// The pool of a name.
+    #[must_use]
+    pub fn pool_named(&self, name: &str) -> Option<PoolId> {
+        let pools = self.pools_by_name.get_or_init(|| {
+            (0..).map(PoolId).zip(&self.fleet().pools).map(|(id, pool)| (pool.name.clone(), id)).collect()
+        });
+        pools.get(name).copied()
     }
 
     /// The layouts of a pool.

@@ -1,6 +1,7 @@
 //! Reports of load on their way in (SPEC 5.4, 8.5): whose they are, and which layouts they touch. When they count is
 //! `control/loads.rs`'.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -9,8 +10,10 @@ use tokio::sync::oneshot;
 use super::super::desk::{Refusal, RefusalCode};
 use super::super::journal::{Kind, Record};
 use super::super::loads::{MOST_LOAD, Touched};
+use super::super::world::World;
 use super::State;
-use crate::fleet::{InstanceId, TargetId};
+use super::pushes::{named_pool, unknown};
+use crate::fleet::{InstanceId, PoolId, TargetId};
 use crate::health::load;
 use crate::probe::Heard;
 use crate::time::Tick;
@@ -50,18 +53,22 @@ impl State {
     /// Takes reports in; one that is wrong keeps no other out. Refused as a whole only when none was taken.
     pub(super) fn take_loads(&mut self, reports: LoadReports, now: Tick) {
         let LoadReports { reports, reply } = reports;
+        let world = Arc::clone(&self.world);
+        let mut members = Members::new(&world);
         let mut answer = LoadsTaken::default();
         let mut first = None;
-        for LoadReport { target, load } in reports {
-            match self.take_load(&target, load, now) {
-                Ok(()) => answer.taken += 1,
-                Err(refusal) => {
-                    if answer.refused.len() < MOST_NAMED {
-                        answer.refused.push(refusal.error.clone());
-                    }
-                    first.get_or_insert(refusal);
-                }
+        for LoadReport { target, load } in &reports {
+            // One alone is found sooner than all are noted.
+            let named = if reports.len() == 1 { self.named_instance(target) } else { members.named(target) };
+            let taken = named.and_then(|id| self.take_load(target, id, *load, now));
+            let Err(refusal) = taken else {
+                answer.taken += 1;
+                continue;
+            };
+            if answer.refused.len() < MOST_NAMED {
+                answer.refused.push(refusal.error.clone());
             }
+            first.get_or_insert(refusal);
         }
         // Whoever reported may be gone.
         let _ = reply.send(match first {
@@ -70,8 +77,7 @@ impl State {
         });
     }
 
-    fn take_load(&mut self, target: &str, load: f64, now: Tick) -> Result<(), Refusal> {
-        let id = self.named_instance(target)?;
+    fn take_load(&mut self, target: &str, id: InstanceId, load: f64, now: Tick) -> Result<(), Refusal> {
         if !(0.0..=MOST_LOAD).contains(&load) {
             let error = format!("{load} is no load of {target}");
             return Err(Refusal::new(RefusalCode::Wrong, error, Some("a number from 0 to 1000000000000")));
@@ -137,6 +143,26 @@ impl State {
         for id in known {
             self.touch_by_load(id, Touched { ratio: true, part: true });
         }
+    }
+}
+
+/// Instances by name, of the pools that the reports of one request name: each is gone through once.
+struct Members<'w> {
+    world: &'w World,
+    pools: HashMap<PoolId, HashMap<&'w str, InstanceId>>,
+}
+
+impl<'w> Members<'w> {
+    fn new(world: &'w World) -> Members<'w> {
+        Members { world, pools: HashMap::new() }
+    }
+
+    fn named(&mut self, target: &str) -> Result<InstanceId, Refusal> {
+        let (pool, name) = named_pool(self.world, target)?;
+        let fleet = self.world.fleet();
+        let named = || fleet.pool(pool).instances.iter().map(|&id| (&*fleet.instance(id).name, id)).collect();
+        let members: &HashMap<&str, InstanceId> = self.pools.entry(pool).or_insert_with(named);
+        members.get(name).copied().ok_or_else(|| unknown(target))
     }
 }
 
