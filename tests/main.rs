@@ -17,6 +17,8 @@ mod history;
 mod hostile;
 mod keeping;
 mod last_good;
+mod least_load;
+mod load;
 mod lookup;
 mod memory;
 mod nearest;

@@ -110,6 +110,11 @@ balance = "round-robin"
 answers = 1
 [services."random.gslb.example.com"]
 balance = "random"
+[services."loads.gslb.example.com"]
+balance = "least-load"
+[services."load.gslb.example.com"]
+balance = "least-load"
+answers = 1
 [services."shares.gslb.example.com"]
 steer = "weighted"
 shares = { eu = 70, us = 30 }
@@ -200,6 +205,7 @@ fn asks() -> Vec<Ask> {
 #[test]
 fn answering_allocates_nothing() {
     let mut node = node();
+    assert!(node.report_load("instance/*/*", 50.0) > 1);
     let queries: Vec<(Ask, Vec<u8>)> = asks().into_iter().map(|ask| (ask.clone(), ask.encode())).collect();
     let mut out = vec![0; 65_535];
     for down in [None, Some("region/eu"), Some("region/*")] {

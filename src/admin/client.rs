@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 use super::explain::WhyQuestion;
 use super::overrides::{Listed, Wanted};
 use super::push::Said;
-use super::{History, Question};
+use super::{History, Question, load};
 use crate::control::explain::Explanation;
-use crate::control::{Applied, Pushed, Refusal, RefusalCode, Status};
+use crate::control::{Applied, LoadsTaken, Pushed, Refusal, RefusalCode, Status};
 
 /// Longest wait for an answer to a question.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -170,6 +170,14 @@ pub fn end_override(socket: &Path, target: &str, manner: &[(&str, &str)]) -> Res
         url.query_pairs_mut().extend_pairs(manner);
         client.delete(url)
     })
+}
+
+/// Reports the load of an instance, `instance/web/eu-1`.
+///
+/// # Errors
+/// When there is no answer, or the server refuses.
+pub fn report_load(socket: &Path, target: &str, load: f64) -> Result<LoadsTaken, Failure> {
+    ask(socket, TIMEOUT, |client| client.put(path_of("load", target)).json(&load::Said { load }))
 }
 
 /// Reports how an instance fares, `instance/web/eu-1`.

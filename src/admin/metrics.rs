@@ -104,6 +104,7 @@ impl Collector for Scrape {
         self.queries(&mut encoder)?;
         self.transports(&mut encoder)?;
         self.health(&mut encoder)?;
+        self.loads(&mut encoder)?;
         self.overrides(&mut encoder)?;
         self.geo(&mut encoder)?;
         self.node(&mut encoder)
@@ -243,6 +244,32 @@ impl Scrape {
         for canary in &self.status.canaries {
             let labels = [("check", &*canary.check), ("target", &*canary.target)];
             level(&mut canaries, &labels, f64::from(u8::from(canary.passes)))?;
+        }
+        Ok(())
+    }
+
+    fn loads(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let taken = &self.status.load_reports;
+        let mut reports = counter(encoder, "load_reports", "Reports of load that were taken in, by way")?;
+        for (source, count) in [("api", taken.api), ("check", taken.check), ("agent", taken.agent)] {
+            put(&mut reports, &[("source", source)], count)?;
+        }
+        let says = "Responses to checks in which no load stood where one was looked for";
+        total(counter(encoder, "load_reports_ignored", says)?, taken.ignored)?;
+        let instances: Vec<(String, &InstanceStatus)> = self.instances().collect();
+        let says = "Load of an instance by its capacity, while it reports";
+        let mut ratios = gauge(encoder, "instance_load_ratio", says)?;
+        for (name, instance) in &instances {
+            if let Some(load) = instance.load.as_ref().filter(|load| !load.expired) {
+                level(&mut ratios, &[("instance", name)], load.ratio)?;
+            }
+        }
+        let says = "1 while the agent of an instance drains it";
+        let mut drained = gauge(encoder, "instance_drained_by_agent", says)?;
+        for (name, instance) in &instances {
+            if let Some(percent) = instance.agent_percent {
+                level(&mut drained, &[("instance", name)], f64::from(u8::from(percent == 0)))?;
+            }
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 //! | `/v1/overrides` | what operators override; written over the control socket alone (`overrides`) |
 //! | `PUT /v1/health/instance/POOL/NAME` | an instance reports of itself, over the control socket alone (`push`) |
 //! | `GET /v1/explain?name=&client=` … | why a client gets what it gets (`explain`) |
+//! | `PUT /v1/load/instance/POOL/NAME`, `PUT /v1/load` | instances report their load, over the control socket alone (`load`) |
 //! | `GET /v1/history?target=&since=&limit=` | what happened and why, from the journal |
 //! | `GET /metrics` | counters in the OpenMetrics text format |
 //! | `GET /healthz` | 200 while the process lives and its control loop answers |
@@ -17,6 +18,7 @@
 pub mod client;
 pub mod explain;
 mod history;
+pub mod load;
 mod metrics;
 pub mod overrides;
 pub mod push;
@@ -80,7 +82,9 @@ pub async fn serve_tcp(api: Api, listener: TcpListener, hosts: Vec<String>) -> i
     let writing = Router::new()
         .route("/v1/overrides", put(overrides::forbid))
         .route("/v1/overrides/{*target}", delete(overrides::forbid))
-        .route("/v1/health/{*target}", put(overrides::forbid));
+        .route("/v1/health/{*target}", put(overrides::forbid))
+        .route("/v1/load", put(overrides::forbid))
+        .route("/v1/load/{*target}", put(overrides::forbid));
     let router = router(api, writing).layer(middleware::from_fn_with_state(hosts, guard_host));
     axum::serve(listener, router).await
 }
@@ -100,7 +104,9 @@ pub async fn serve_control(api: Api, path: &Path) -> io::Result<()> {
         .route("/v1/overrides", put(overrides::set))
         .route("/v1/overrides/{*target}", delete(overrides::end))
         .route("/v1/health/{*target}", put(push::report))
-        .layer(DefaultBodyLimit::max(LONGEST_BODY));
+        .route("/v1/load/{*target}", put(load::report))
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .route("/v1/load", put(load::report_all).layer(DefaultBodyLimit::max(load::LONGEST_BODY)));
     axum::serve(listener, router(api, writing).into_make_service_with_connect_info::<overrides::Peer>()).await
 }
 

@@ -6,7 +6,7 @@
 //!  geo files ──── Geo ─────┤
 //!  API, status ── Status ──┤
 //!  operator ───── Override ┤
-//!  agents ─────── Push ─────┘
+//!  agents ─ Push, Load ─────┘
 //! ```
 
 mod agenda;
@@ -19,6 +19,7 @@ mod index;
 pub mod journal;
 pub mod last_good;
 pub mod latches;
+pub mod loads;
 mod log;
 mod lookout;
 pub mod overrides;
@@ -40,9 +41,10 @@ use tokio::time::Instant;
 use crate::probe::Report;
 use crate::time;
 pub use desk::{Applied, Order, Refusal, RefusalCode, What};
+pub use loads::Loads;
 pub use overrides::{Action, Override, ShownOverride, Wish};
 pub use renewal::GeoRefusal;
-pub use state::{Push, Pushed, State};
+pub use state::{LoadReport, LoadReports, LoadsTaken, Push, Pushed, State};
 pub use status::Status;
 pub use store::Store;
 pub use succession::Succession;
@@ -73,6 +75,8 @@ pub enum Change {
     Override(Box<Order>),
     /// An instance reports of itself; answered when the report is on its way to be an observation.
     Push(Box<Push>),
+    /// Instances report their load; answered when it is taken in.
+    Load(LoadReports),
     /// Which overrides are in force; changes nothing.
     Overrides(oneshot::Sender<Vec<ShownOverride>>),
     /// What is known of a name, to explain an answer; changes nothing.

@@ -1,19 +1,19 @@
 //! A configuration, compiled: everything that stays the same until the next reload, and how health becomes a snapshot.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::index::Index;
 use crate::answer::whoami;
 use crate::config::{Admin, Configuration, GeoFiles, Server, Test};
-use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, Pool, PoolId, TargetId};
+use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, Pool, PoolId, TargetId, Word};
 use crate::geo;
 use crate::health::group::{Before, Judge, Members, Others, Rule, Standing};
 use crate::health::presence::Return;
-use crate::health::{Operator, Said, Verdict};
+use crate::health::{Operator, Reported, Said, Verdict};
 use crate::metrics::Tally;
-use crate::probe::Check;
+use crate::probe::{Check, Kind};
 use crate::snapshot::{Settings, Snapshot};
 use crate::steering::plan::{Group, Layout};
 use crate::steering::selection::{Needs, Selection};
@@ -50,6 +50,10 @@ pub struct World {
     owners_of: Index,
     /// Check → its targets.
     targets_of_check: Index,
+    /// Pool → its layouts.
+    layouts_of_pool: Index,
+    /// Pools by name, once somebody asks.
+    pools_by_name: OnceLock<HashMap<Word, PoolId>>,
     /// Layouts that some verdict touches; all others never change.
     watched: Vec<LayoutId>,
     /// Frozen hash of each instance's path.
@@ -73,6 +77,8 @@ pub struct Health<'a> {
     pub steady_for: &'a [u16],
     /// What the operator says.
     pub operator: Operator<'a>,
+    /// By `InstanceId`: what instances and their agents report; may be empty.
+    pub reported: &'a [Reported],
     /// By `TargetId`: whether its verdict is held, whatever its probes see; may be empty.
     pub held: &'a [bool],
     /// By `TargetId`: when it recovered last, if that counts; may be empty.
@@ -92,6 +98,7 @@ impl Health<'_> {
         down: &[],
         steady_for: &[],
         operator: Operator { instances: &[], regions: &[], service: Said::NOTHING },
+        reported: &[],
         held: &[],
         recovered: &[],
         grace_over: false,
@@ -193,6 +200,20 @@ impl World {
         self.layouts_of.get(target.0).iter().copied().map(LayoutId)
     }
 
+    /// The pool of a name.
+    #[must_use]
+    pub fn pool_named(&self, name: &str) -> Option<PoolId> {
+        let pools = self.pools_by_name.get_or_init(|| {
+            (0..).map(PoolId).zip(&self.fleet().pools).map(|(id, pool)| (pool.name.clone(), id)).collect()
+        });
+        pools.get(name).copied()
+    }
+
+    /// The layouts of a pool.
+    pub fn layouts_of_pool(&self, pool: PoolId) -> impl Iterator<Item = LayoutId> {
+        self.layouts_of_pool.get(pool.0).iter().copied().map(LayoutId)
+    }
+
     /// The layouts that some target's verdict touches.
     #[must_use]
     pub fn watched(&self) -> &[LayoutId] {
@@ -207,6 +228,12 @@ impl World {
     /// The instances that a target is probed for.
     pub fn owners_of(&self, target: TargetId) -> impl Iterator<Item = InstanceId> {
         self.owners_of.get(target.0).iter().copied().map(InstanceId)
+    }
+
+    /// Whether it is an agent that is asked at a target.
+    #[must_use]
+    pub fn is_agent(&self, target: TargetId) -> bool {
+        matches!(self.checks[self.fleet().target(target).check.0 as usize].kind, Kind::Agent { .. })
     }
 
     /// The targets of a check.
@@ -244,11 +271,13 @@ impl World {
         health: Health<'_>,
         known: impl Fn(usize, Family) -> Known<'k>,
     ) -> Standings {
-        let Health { verdicts, down, steady_for, operator, held, recovered, grace_over, now, serial } = health;
+        let Health { verdicts, down, steady_for, operator, reported, held, recovered, grace_over, now, serial } =
+            health;
         let how = self.returns(layout);
         let layout = self.steering.layout(layout);
         let steady_for = if layout.ttl_varies { steady_for } else { &[] };
-        let judge = Judge { fleet: self.fleet(), verdicts, down, steady_for, operator, grace_over, now };
+        let fleet = self.fleet();
+        let judge = Judge { fleet, verdicts, down, steady_for, operator, reported, grace_over, now };
         let threshold = Rule::Threshold(self.fleet().pool(layout.pool).up_threshold);
         let Pool { ramp, shares, .. } = self.fleet().pool(layout.pool);
         let ramp = *ramp;
@@ -257,6 +286,7 @@ impl World {
             let members = Members { instances: &of.members, regions: &of.regions, shares };
             Family::BOTH.map(|family| {
                 let mut standing = judge.judge(members, family, rule, known(group, family).0);
+                standing.heed_load(reported, layout.by_load);
                 standing.ramp(self.fleet(), family, recovered, ramp, now);
                 standing
             })
@@ -399,6 +429,8 @@ impl Parts {
             layouts_of: layouts_of(&steering),
             owners_of: owners_of(&steering.fleet),
             targets_of_check: targets_of_check(checks.len(), &steering.fleet),
+            layouts_of_pool: layouts_of_pool(&steering),
+            pools_by_name: OnceLock::new(),
             checks,
             watched: Vec::new(),
             hashes: hashes(&steering.fleet),
@@ -448,6 +480,11 @@ fn owners_of(fleet: &Fleet) -> Index {
 
 fn targets_of_check(checks: usize, fleet: &Fleet) -> Index {
     Index::new(checks, fleet.targets.iter().zip(0..).map(|(target, id)| (target.check.0, id)))
+}
+
+fn layouts_of_pool(steering: &Steering) -> Index {
+    let pairs = (0..).zip(&steering.layouts).map(|(layout, of)| (of.pool.0, layout));
+    Index::new(steering.fleet.pools.len(), pairs)
 }
 
 fn hashes(fleet: &Fleet) -> Vec<u32> {

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::{Family, InstanceId};
+use crate::health::Remark;
 
 /// Takes the stages of a decision as it is made.
 pub trait Trace {
@@ -47,12 +48,15 @@ pub struct Candidate {
     pub region: String,
     /// The family asked for.
     pub family: Family,
-    /// `up`, `down`, `unknown`, `out` (by an override), `never` (weight 0), `no address` (of the family).
+    /// `up`, `down`, `unknown`, `out` (by an override), `drained` (by its agent), `full` (at its `max-load`), `never` (weight 0),
+    /// `no address` (of the family).
     pub state: &'static str,
     /// Its configured weight.
     pub weight: u32,
     /// What of it counts now, when that is less, in percent: it returns from a failure.
     pub ramp_percent: Option<u64>,
+    /// What is to be said of it beside its health.
+    pub remark: Option<Remark>,
 }
 
 impl Candidate {
@@ -65,11 +69,14 @@ impl Candidate {
     fn text(&self) -> String {
         let Candidate { name, state, weight, .. } = self;
         let ramp = self.ramp_percent.map_or(String::new(), |percent| format!(", {percent}% of it while it returns"));
+        let remark = self.remark.map_or(String::new(), |remark| format!(", {}", remark.words()));
         match *state {
             "never" => format!("{name} never (weight 0)"),
             "no address" => format!("{name} has no {} address", self.family),
             "out" => format!("{name} is taken out by an override (weight {weight})"),
-            _ => format!("{name} {state} (weight {weight}{ramp})"),
+            "drained" => format!("{name} is drained by its agent (weight {weight})"),
+            "full" => format!("{name} is at its max-load (weight {weight})"),
+            _ => format!("{name} {state} (weight {weight}{ramp}{remark})"),
         }
     }
 }

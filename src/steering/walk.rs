@@ -19,6 +19,7 @@ use super::selection::{Roster, Selection, Standings, Table};
 use super::service::{ServiceId, WhenAllDown};
 use super::trace::{Candidate, Trace};
 use crate::fleet::{Family, InstanceId, RegionId};
+use crate::health::Remark;
 use crate::health::group::STEADY;
 use crate::health::presence::{ALL, Presence};
 
@@ -448,9 +449,12 @@ impl<'a> Walk<'a, '_> {
             roster.entries.iter().find(|entry| entry.instance == id).map(|entry| u64::from(entry.weight))
         };
         let (eligible, allowed) = (weight_in(&selection.eligible), weight_in(&selection.allowed));
+        let remark = selection.remark(id);
         let state = match () {
             () if instance.weight == 0 => "never",
             () if !instance.addresses.iter().any(|address| Family::of(address.ip) == self.family) => "no address",
+            () if remark == Some(Remark::DrainedByAgent) => "drained",
+            () if remark == Some(Remark::AtMaxLoad) => "full",
             () if allowed.is_none() => "out",
             () if eligible.is_some() => "up",
             () if weight_in(&selection.unknown).is_some() => "unknown",
@@ -458,7 +462,7 @@ impl<'a> Walk<'a, '_> {
         };
         let ramp = eligible.zip(allowed).filter(|(now, all)| now < all).map(|(now, all)| now * 100 / all);
         let (name, weight, family) = (instance.name.to_string(), instance.weight, self.family);
-        Candidate { instance: id, name, region, family, state, weight, ramp_percent: ramp }
+        Candidate { instance: id, name, region, family, state, weight, ramp_percent: ramp, remark }
     }
 
     /// Why more of the client counts than its place.

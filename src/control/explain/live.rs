@@ -15,12 +15,13 @@ use tokio::sync::oneshot;
 use super::{Ask, Explanation, explain, said_down};
 use crate::config::show_duration;
 use crate::control::overrides::{Compiled, Override};
-use crate::control::status::{AddressStatus, CheckStatus, InstanceStatus};
+use crate::control::status::{AddressStatus, CheckStatus, InstanceStatus, LoadStatus};
 use crate::control::world::{Health, World};
 use crate::dns::{LowerName, Name, RecordType};
 use crate::fleet::{Family, InstanceId, TargetId};
 use crate::health::Verdict;
 use crate::health::group::STEADY;
+use crate::health::load::Reported;
 use crate::snapshot::Snapshot;
 use crate::steering::trace::{Reasons, Recorded};
 use crate::steering::{LayoutId, ServiceId, Standings, Table};
@@ -58,6 +59,8 @@ pub(in crate::control) struct Kept {
     pub(in crate::control) layouts: BTreeSet<LayoutId>,
     pub(in crate::control) targets: Vec<(TargetId, TargetKept)>,
     pub(in crate::control) compiled: Compiled,
+    /// By `InstanceId`; may be shorter.
+    pub(in crate::control) reported: Vec<Reported>,
     pub(in crate::control) grace_over: bool,
     pub(in crate::control) now: Tick,
     pub(in crate::control) serial: u64,
@@ -132,6 +135,7 @@ impl Kept {
             down: &flags,
             steady_for: &steady_for,
             operator: self.compiled.operator(),
+            reported: &self.reported,
             held: &held,
             recovered: &recovered,
             grace_over: self.grace_over,
@@ -169,7 +173,17 @@ fn reason(status: &InstanceStatus, of_service: &[Override], family: Family, now:
     if status.frozen {
         parts.push("frozen".into());
     }
+    if let Some(percent) = status.agent_percent.filter(|&percent| percent != 100) {
+        parts.push(format!("its agent says {percent}% of the weight"));
+    }
+    parts.extend(status.load.as_ref().map(of_load));
     parts.join("; ")
+}
+
+/// `load 345 of 800, 12s ago`.
+fn of_load(load: &LoadStatus) -> String {
+    let LoadStatus { load, capacity, age_s, .. } = load;
+    format!("load {load} of {capacity}, {} ago", show_duration(rounded(*age_s)))
 }
 
 /// `connection refused, down for 3m by check/web`.
@@ -255,6 +269,8 @@ mod tests {
                 administrative: String::new(),
                 weight_percent: 100,
                 answers_expire_at: None,
+                agent_percent: None,
+                load: None,
                 frozen: false,
                 overrides: Vec::new(),
                 addresses,

@@ -58,6 +58,7 @@ impl State {
             layouts,
             targets: targets.into_iter().map(of_target).collect(),
             compiled: self.desk.compiled().clone(),
+            reported: self.loads.reported().to_vec(),
             grace_over: self.grace_until.is_none(),
             now,
             serial: self.serial,

@@ -4,6 +4,7 @@
 //! of each chosen instance first, then further ones, at most `answers` (0 = all).
 
 mod draw;
+mod least_load;
 pub(super) mod round_robin;
 mod sticky;
 
@@ -58,6 +59,7 @@ pub fn pick<T: Trace>(
         Balance::Weighted => draw::by_weight(roster, count, local),
         Balance::Random => draw::alike(roster, count, local),
         Balance::RoundRobin => round_robin::rank(steering, steered, choice, part, count, local),
+        Balance::LeastLoad => least_load::rank(roster, count, local),
         Balance::Sticky => {
             scope = client.key_bits(steered.manner.sticky);
             sticky::rank(client.key(steered.hash, steered.manner.sticky), roster, count, local);
@@ -66,7 +68,12 @@ pub fn pick<T: Trace>(
     trace.note("balance", || {
         let chosen = local.chosen.iter().map(|&at| {
             let entry = &roster.entries[at as usize];
-            format!("{} (weight {} of {})", steering.fleet.instance(entry.instance).name, entry.weight, roster.weight)
+            let name = &steering.fleet.instance(entry.instance).name;
+            let load = match steered.manner.balance {
+                Balance::LeastLoad => format!("load {}%, ", entry.load),
+                _ => String::new(),
+            };
+            format!("{name} ({load}weight {} of {})", entry.weight, roster.weight)
         });
         format!("{}: {}", kind(steered.manner.balance), chosen.collect::<Vec<_>>().join(", "))
     });
@@ -176,5 +183,6 @@ fn kind(balance: Balance) -> &'static str {
         Balance::Random => "random draw",
         Balance::RoundRobin => "round-robin",
         Balance::Sticky => "sticky by client hash",
+        Balance::LeastLoad => "less loaded of two drawn by weight",
     }
 }
