@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | everything that `waymark status` shows, as JSON |
 //! | `/v1/overrides` | what operators override; written over the control socket alone (`overrides`) |
 //! | `PUT /v1/health/instance/POOL/NAME` | an instance reports of itself, over the control socket alone (`push`) |
+//! | `/v1/latency` | round-trip times that clients measured; written over the control socket alone (`latency`) |
 //! | `GET /v1/history?target=&since=&limit=` | what happened and why, from the journal |
 //! | `GET /metrics` | counters in the OpenMetrics text format |
 //! | `GET /healthz` | 200 while the process lives and its control loop answers |
@@ -15,6 +16,7 @@
 
 pub mod client;
 mod history;
+pub mod latency;
 mod metrics;
 pub mod overrides;
 pub mod push;
@@ -31,7 +33,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
@@ -53,6 +55,8 @@ pub struct Api {
     pub registry: Arc<Registry>,
     /// Counters of probes.
     pub probes: Arc<Totals>,
+    /// Counters of round-trip times.
+    pub latency: Arc<crate::control::latency::Totals>,
     /// Whether queries are answered.
     pub ready: Arc<AtomicBool>,
     /// Where the journal is.
@@ -74,7 +78,8 @@ pub async fn serve_tcp(api: Api, listener: TcpListener, hosts: Vec<String>) -> i
     let writing = Router::new()
         .route("/v1/overrides", put(overrides::forbid))
         .route("/v1/overrides/{*target}", delete(overrides::forbid))
-        .route("/v1/health/{*target}", put(overrides::forbid));
+        .route("/v1/health/{*target}", put(overrides::forbid))
+        .route("/v1/latency", post(overrides::forbid));
     let router = router(api, writing).layer(middleware::from_fn_with_state(hosts, guard_host));
     axum::serve(listener, router).await
 }
@@ -94,15 +99,17 @@ pub async fn serve_control(api: Api, path: &Path) -> io::Result<()> {
         .route("/v1/overrides", put(overrides::set))
         .route("/v1/overrides/{*target}", delete(overrides::end))
         .route("/v1/health/{*target}", put(push::report))
-        .layer(DefaultBodyLimit::max(LONGEST_BODY));
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .route("/v1/latency", post(latency::take).layer(DefaultBodyLimit::max(latency::LONGEST_BODY)));
     axum::serve(listener, router(api, writing).into_make_service_with_connect_info::<overrides::Peer>()).await
 }
 
 /// All that may be read, and what this listener makes of `writing`.
 fn router(api: Api, writing: Router<Api>) -> Router {
-    let paths = "/v1/status, /v1/overrides, /metrics, /healthz, /readyz";
+    let paths = "/v1/status, /v1/overrides, /v1/latency, /metrics, /healthz, /readyz";
     writing
         .route("/v1/overrides", get(overrides::list))
+        .route("/v1/latency", get(latency::look))
         .route("/v1/status", get(status))
         .route("/v1/history", get(history::history))
         .route("/metrics", get(scrape))

@@ -3,6 +3,7 @@
 
 use super::edns::ExtendedError;
 use super::reply::Reply;
+use super::steered::Asked;
 use super::{Transport, steered};
 use crate::dns::name::{MAX_NAME, wire_is_at_or_below};
 use crate::dns::writer::name_length;
@@ -38,6 +39,11 @@ impl Current {
 
     pub(super) fn lower(&self) -> &LowerName {
         &self.lower
+    }
+
+    /// What a service is asked for.
+    fn asked(&self) -> Asked<'_> {
+        Asked { owner: self.owner(), label: self.lower.first_label() }
     }
 
     fn owner(&self) -> Owner<'_> {
@@ -135,12 +141,12 @@ fn data<'a>(reply: &mut Reply<'a>, node: Node<'a>, current: &mut Current, follow
     let snapshot = reply.snapshot;
     let qtype = reply.query.qtype;
     if qtype == RecordType::ANY {
-        any(reply, node, current.owner());
+        any(reply, node, current.asked());
         return Link::End;
     }
     let tag = node.tag();
     if let (Some(tag), Some(family)) = (tag, family(qtype)) {
-        steered::answer(reply, ServiceId(tag), family, node.zone(), current.owner());
+        steered::answer(reply, ServiceId(tag), family, node.zone(), current.asked());
         return Link::End;
     }
     if let Some(rrset) = node.rrset(qtype) {
@@ -237,7 +243,8 @@ fn glue(reply: &mut Reply<'_>, target: &[u8]) -> bool {
 }
 
 /// HINFO "RFC8482" over UDP, so that nobody gains from asking (RFC 8482 §4.2); everything over TCP.
-fn any(reply: &mut Reply<'_>, node: Node<'_>, owner: Owner<'_>) {
+fn any(reply: &mut Reply<'_>, node: Node<'_>, asked: Asked<'_>) {
+    let owner = asked.owner;
     let apex = reply.snapshot.authority.zone(node.zone());
     if node.tag().is_none() && node.is_empty() {
         return reply.negative(Rcode::NOERROR, apex, u32::MAX);
@@ -252,7 +259,7 @@ fn any(reply: &mut Reply<'_>, node: Node<'_>, owner: Owner<'_>) {
             let _ = rrset.write(&mut reply.writer, Section::Answer, owner);
         }
         if let Some(tag) = node.tag() {
-            steered::answer_both(reply, ServiceId(tag), node.zone(), owner, !node.is_empty());
+            steered::answer_both(reply, ServiceId(tag), node.zone(), asked, !node.is_empty());
         }
     }
 }

@@ -9,8 +9,17 @@ use crate::fleet::Family;
 use crate::steering::balance::{Choice, pick};
 use crate::steering::client::Origin;
 use crate::steering::trace::Silent;
-use crate::steering::{Client, Outcome, ServiceId, decide};
+use crate::steering::{Client, Outcome, ServiceId, StickyBy, decide, hash};
 use crate::zone::ZoneId;
+
+/// The name that a service is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// As the owner of records.
+    pub(super) owner: Owner<'a>,
+    /// Its leftmost label, in lower case.
+    pub(super) label: &'a [u8],
+}
 
 /// What came of asking a service.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,15 +32,15 @@ pub(super) enum Given {
     Addresses,
 }
 
-/// Answers for `service` at a node of `zone`, as the records of `owner`.
-pub(super) fn answer(reply: &mut Reply<'_>, service: ServiceId, family: Family, zone: ZoneId, owner: Owner<'_>) {
-    let given = addresses(reply, service, family, owner);
+/// Answers for `service` at a node of `zone`, by the name asked.
+pub(super) fn answer(reply: &mut Reply<'_>, service: ServiceId, family: Family, zone: ZoneId, asked: Asked<'_>) {
+    let given = addresses(reply, service, family, asked);
     conclude(reply, service, zone, given);
 }
 
 /// [`answer`] for both families at once; without addresses it is negative only if it has no other records.
-pub(super) fn answer_both(reply: &mut Reply<'_>, service: ServiceId, zone: ZoneId, owner: Owner<'_>, has_others: bool) {
-    let [v4, v6] = Family::BOTH.map(|family| addresses(reply, service, family, owner));
+pub(super) fn answer_both(reply: &mut Reply<'_>, service: ServiceId, zone: ZoneId, asked: Asked<'_>, has_others: bool) {
+    let [v4, v6] = Family::BOTH.map(|family| addresses(reply, service, family, asked));
     if !has_others {
         conclude(reply, service, zone, v4.max(v6));
     }
@@ -46,16 +55,19 @@ fn conclude(reply: &mut Reply<'_>, service: ServiceId, zone: ZoneId, given: Give
 }
 
 /// Decides and writes the addresses.
-fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, owner: Owner<'_>) -> Given {
+fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, asked: Asked<'_>) -> Given {
     let snapshot = reply.snapshot;
     let steered = snapshot.steering.service(service);
     let subnet = reply.query.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref());
-    let client = snapshot.settings.ecs.client(reply.source, subnet, steered.manner.ecs);
+    let mut client = snapshot.settings.ecs.client(reply.source, subnet, steered.manner.ecs);
+    if steered.manner.sticky.by == StickyBy::Label {
+        client.label = hash::of_label(asked.label);
+    }
     if matches!(client.origin, Origin::SetAside(_)) {
         reply.thread.counters.answering.ecs_set_aside.add(1);
     }
     let local = &mut *reply.thread.local;
-    let decision = decide(&snapshot.steering, &snapshot.standings, service, &client, family, local, &mut Silent);
+    let decision = decide(&snapshot.steering, snapshot.situation(), service, &client, family, local, &mut Silent);
     reply.scope = reply.scope.max(client.scope(decision.scope));
     let ttl = decision.ttl;
     if decision.all_down {
@@ -67,11 +79,11 @@ fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, owner: O
     let written = match decision.outcome {
         Outcome::Nodata => return Given::Nothing,
         Outcome::Servfail => return Given::Failure,
-        Outcome::Addresses(addresses) => addresses_of(reply, owner, ttl, family, addresses),
+        Outcome::Addresses(addresses) => addresses_of(reply, asked.owner, ttl, family, addresses),
         Outcome::Pick { roster, group, version } => {
             reply.thread.tally.add(answering.slot as usize + group);
             let choice = Choice { roster, group, version, family };
-            picked(reply, owner, ttl, decision.service, choice, &client)
+            picked(reply, asked.owner, ttl, decision.service, choice, &client)
         }
     };
     match written {

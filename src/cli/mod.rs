@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod explain;
 mod history;
+mod latency;
 mod output;
 mod overrides;
 mod report;
@@ -56,6 +57,7 @@ enum Command {
     Overrides(overrides::Overrides),
     Report(report::Report),
     History(history::History),
+    Latency(latency::Latency),
 }
 
 /// Which configuration.
@@ -166,6 +168,7 @@ pub fn main() -> ExitCode {
         Command::Overrides(overrides) => overrides.run(),
         Command::Report(report) => report.run(),
         Command::History(history) => history.run(),
+        Command::Latency(latency) => latency.run(),
     };
     end.into()
 }

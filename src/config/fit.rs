@@ -139,6 +139,7 @@ fn check_list(
     let reaches = |element: &Element| match element {
         Element::Region(region) => present.contains(region),
         Element::Tier(tier) => tier.iter().any(|region| present.contains(region)),
+        Element::Split(split) => split.iter().any(|(region, share)| *share > 0 && present.contains(region)),
         Element::Rest => present.iter().any(|region| !around.fleet.region(*region).only_named),
     };
     if list.is_empty() || list.iter().any(reaches) {

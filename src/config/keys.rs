@@ -367,7 +367,8 @@ pub(super) static MAP: Section = Section {
     ],
     open: Some(Open {
         describe: "\"continent:EU\", \"country:DE\", \"subdivision:US-CA\", \"city:2643743\", \"as:64500\", \"192.0.2.0/24\"",
-        meaning: "A list: regions in order, an array inside is a tier of equals, `\"*\"` is all others, nearest first. \
+        meaning: "A list: regions in order, an array inside is a tier of equals, a table \
+                  inside splits the clients by shares, `\"*\"` is all others, nearest first. \
                   Selectors joined with `,` must all hold.",
         is_meant: |name| name.contains([':', '/', ',']) || name.contains('.') || name.is_empty(),
         check: maps::check_entry,
@@ -679,8 +680,18 @@ pub(super) static STICKY: Section = section(
     "`sticky`",
     "The mask that groups clients.",
     &[
-        key("by", Kind::Choice { words: &["client"], later: &["label"] }, Is(r#""client""#), "By what."),
-        key("level", Kind::Choice { words: &["instance"], later: &["region"] }, Is(r#""instance""#), "What stays."),
+        key(
+            "by",
+            Kind::Choice { words: &["client", "label"], later: &[] },
+            Is(r#""client""#),
+            "By what: the client's network, or the leftmost label of a wildcard service.",
+        ),
+        key(
+            "level",
+            Kind::Choice { words: &["instance", "region"], later: &[] },
+            Is(r#""instance""#),
+            "What stays where instances are `sticky` or regions are drawn by `weighted`; `region`: instances are balanced inside.",
+        ),
         key("ipv4", Kind::Integer { min: 0, max: 32 }, Is("24"), "Bits of an IPv4 client."),
         key("ipv6", Kind::Integer { min: 0, max: 128 }, Is("56"), "Bits of an IPv6 client."),
     ],

@@ -8,6 +8,7 @@ use super::findings::Findings;
 use super::keys;
 use super::kinds;
 use super::selectors::{self, Wrong};
+use super::services;
 use super::value::{Data, Entry, Table, Value, quoted};
 use crate::fleet::RegionId;
 use crate::problem::{Problem, Span};
@@ -132,15 +133,25 @@ fn list(value: &Value, regions: &Index<'_>, findings: &mut Findings) -> List {
             Data::Array(tier) => {
                 list.push(Element::Tier(tier.iter().filter_map(|value| region(value, regions, findings)).collect()));
             }
+            Data::Table(split) => list.push(Element::Split(compile_split(split, regions, findings))),
             _ => list.extend(region(element, regions, findings).map(Element::Region)),
         }
     }
     list
 }
 
-/// Checks a list: regions, tiers, `"*"`.
+fn compile_split(split: &Table, regions: &Index<'_>, findings: &mut Findings) -> Vec<(RegionId, u32)> {
+    let mut shares = Vec::new();
+    for entry in &split.entries {
+        let share = kinds::integer(&entry.value, 0, keys::MAX_WEIGHT).ok().and_then(|share| u32::try_from(share).ok());
+        shares.extend(region(&entry.name_as_value(), regions, findings).zip(share));
+    }
+    shares
+}
+
+/// Checks a list: regions, tiers, splits, `"*"`.
 pub(super) fn check_list(value: &Value, problems: &mut Vec<Problem>) {
-    const FORM: &str = "[\"eu-west\", [\"us-east\", \"us-west\"], \"*\"]";
+    const FORM: &str = "[\"eu-west\", [\"us-east\", \"us-west\"], { ap-south = 80, ap-east = 20 }, \"*\"]";
     if !matches!(value.data, Data::Array(_) | Data::Text(_)) {
         problems.push(kinds::wrong_type(value, "a list of regions").allowed(FORM));
         return;
@@ -151,10 +162,7 @@ pub(super) fn check_list(value: &Value, problems: &mut Vec<Problem>) {
     let mut seen: HashMap<&str, &Span> = HashMap::new();
     for element in value.elements() {
         match &element.data {
-            Data::Table(_) => {
-                let hint = "available in a list: a region, a tier [\"…\", \"…\"], \"*\"";
-                problems.push(*kinds::not_available(element, "a split of the clients", hint));
-            }
+            Data::Table(split) => check_split(element, split, &mut seen, problems),
             Data::Array(tier) => check_tier(element, tier, &mut seen, problems),
             _ => check_region(element, &mut seen, problems),
         }
@@ -180,16 +188,35 @@ fn check_tier<'v>(
     }
 }
 
+fn check_split<'v>(
+    value: &'v Value,
+    split: &'v Table,
+    seen: &mut HashMap<&'v str, &'v Span>,
+    problems: &mut Vec<Problem>,
+) {
+    for entry in &split.entries {
+        if entry.name == *"*" {
+            let problem = Problem::error(entry.key, "\"*\" inside a split");
+            problems.push(problem.hint("name each region with its share; \"*\" stands for itself in the list"));
+        } else {
+            check_once(&entry.name, &entry.key, seen, problems);
+        }
+    }
+    services::check_shares(value, problems);
+}
+
 fn check_region<'v>(value: &'v Value, seen: &mut HashMap<&'v str, &'v Span>, problems: &mut Vec<Problem>) {
     match kinds::text(value) {
-        Ok(name) => {
-            if let Some(first) = seen.insert(name, &value.span) {
-                let problem = Problem::error(value.span, format!("{} is listed twice", quoted(name)));
-                problems.push(problem.also(*first, "first listed here"));
-            }
-        }
+        Ok(name) => check_once(name, &value.span, seen, problems),
         Err(_) if matches!(value.data, Data::Broken) => {}
         Err(problem) => problems.push(*problem),
+    }
+}
+
+fn check_once<'v>(name: &'v str, place: &'v Span, seen: &mut HashMap<&'v str, &'v Span>, problems: &mut Vec<Problem>) {
+    if let Some(first) = seen.insert(name, place) {
+        let problem = Problem::error(*place, format!("{} is listed twice", quoted(name)));
+        problems.push(problem.also(*first, "first listed here"));
     }
 }
 

@@ -15,7 +15,7 @@ use crate::dns::Name;
 use crate::fleet::{PoolId, RegionId};
 use crate::problem::{Problem, Span};
 use crate::steering::service::{TOLERANCE, Ttl};
-use crate::steering::{Balance, Manner, MapId, Service, ServiceId, Steer, Sticky, WhenAllDown};
+use crate::steering::{Balance, Manner, MapId, Service, ServiceId, Steer, Sticky, StickyBy, StickyLevel, WhenAllDown};
 
 /// Longest TTL, in seconds.
 const MAX_TTL: u64 = 86_400;
@@ -88,7 +88,7 @@ fn service(fields: &Fields<'_>, name: Name, references: &References<'_>, finding
     let pool = fields.find("pool").and_then(|value| references.pools.resolve(value, findings));
     let map = fields.find("map").and_then(|value| references.maps.resolve(value, findings));
     let (steer, regions) = steer(fields, references, findings);
-    let sticky = fields.custom("sticky", sticky).unwrap_or(Sticky { ipv4: 24, ipv6: 56 });
+    let sticky = sticky_of(fields, &steer, findings);
     if matches!(steer, Steer::Geo) && fields.find("map").is_none() {
         let problem = Problem::error(fields.at("steer"), "`steer = \"geo\"` without a map");
         let hint = match references.maps.named.names().next() {
@@ -97,7 +97,7 @@ fn service(fields: &Fields<'_>, name: Name, references: &References<'_>, finding
         };
         findings.cross.push(problem.hint(hint).also(fields.place, "of this service"));
     }
-    Placed {
+    let placed = Placed {
         service: Service {
             name,
             aliases,
@@ -107,12 +107,7 @@ fn service(fields: &Fields<'_>, name: Name, references: &References<'_>, finding
             spill: fields.custom("spill", |value| spill(value).ok()),
             when_all_down: when_all_down(fields, references, findings),
             manner: Manner {
-                balance: match fields.text("balance").as_deref() {
-                    Some("round-robin") => Balance::RoundRobin,
-                    Some("sticky") => Balance::Sticky,
-                    Some("random") => Balance::Random,
-                    _ => Balance::Weighted,
-                },
+                balance: balance(fields, sticky),
                 answers: fields.integer("answers").unwrap_or(1),
                 ttl: fields.custom("ttl", |value| ttl(value).ok()).unwrap_or_default(),
                 sticky,
@@ -128,7 +123,9 @@ fn service(fields: &Fields<'_>, name: Name, references: &References<'_>, finding
         regions,
         sticky: fields.own("sticky").map(|value| value.span),
         is_order_given: fields.find("order").is_some(),
-    }
+    };
+    refuse_names_without_label(&placed, fields.at("sticky"), findings);
+    placed
 }
 
 impl Placed {
@@ -223,8 +220,8 @@ fn shares(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findi
         return (Steer::Weighted { shares }, places);
     };
     for entry in entries(value) {
-        let name = Value { span: entry.key, data: Data::Text(entry.name.clone()) };
-        let number = references.regions.resolve(&name, findings).and_then(|number| u16::try_from(number).ok());
+        let number =
+            references.regions.resolve(&entry.name_as_value(), findings).and_then(|number| u16::try_from(number).ok());
         let share = kinds::integer(&entry.value, 0, MAX_WEIGHT).ok().and_then(|share| u32::try_from(share).ok());
         if let (Some(region), Some(share)) = (number.map(RegionId), share) {
             shares.push((region, share));
@@ -398,9 +395,51 @@ fn tenths(value: &Value) -> Read<u16> {
     Ok(u16::try_from(tolerance.as_millis() * 10).unwrap_or(u16::MAX))
 }
 
+/// Where only the region is kept, instances are balanced inside it by weight.
+fn balance(fields: &Fields<'_>, sticky: Sticky) -> Balance {
+    match fields.text("balance").as_deref() {
+        Some("sticky") if sticky.level == StickyLevel::Region => Balance::Weighted,
+        Some("sticky") => Balance::Sticky,
+        Some("round-robin") => Balance::RoundRobin,
+        Some("random") => Balance::Random,
+        _ => Balance::Weighted,
+    }
+}
+
+/// What groups the clients of a service; it must be able to.
+fn sticky_of(fields: &Fields<'_>, steer: &Steer, findings: &mut Findings) -> Sticky {
+    let sticky = fields.custom("sticky", sticky).unwrap_or_default();
+    if sticky.level == StickyLevel::Region && *steer == Steer::Any {
+        let message = "no region to keep: with `steer = \"any\"` all regions are one group";
+        let problem = Problem::error(fields.at("sticky"), message).hint("choose another `steer`");
+        findings.cross.push(problem.also(fields.place, "of this service"));
+    }
+    sticky
+}
+
+/// Labels are the clients' own in the names of a wildcard alone.
+fn refuse_names_without_label(placed: &Placed, asked: Span, findings: &mut Findings) {
+    if placed.service.manner.sticky.by == StickyBy::Client {
+        return;
+    }
+    for (name, span) in placed.names().filter(|(name, _)| !name.is_root() && !name.is_wildcard()) {
+        let message = format!("{} has no label of the client's to be sticky by", name.to_plain());
+        let problem = Problem::error(span, message).hint("`by = \"label\"` is for wildcards, \"*.app.example.com\"");
+        findings.cross.push(problem.also(asked, "asked for here"));
+    }
+}
+
 fn sticky(value: &Value) -> Option<Sticky> {
     let fields = Fields::alone(&keys::STICKY, value.span, value.table()?);
-    Some(Sticky { ipv4: fields.integer("ipv4")?, ipv6: fields.integer("ipv6")? })
+    Some(Sticky {
+        by: if fields.text("by").as_deref() == Some("label") { StickyBy::Label } else { StickyBy::Client },
+        level: match fields.text("level").as_deref() {
+            Some("region") => StickyLevel::Region,
+            _ => StickyLevel::Instance,
+        },
+        ipv4: fields.integer("ipv4")?,
+        ipv6: fields.integer("ipv6")?,
+    })
 }
 
 /// Checks `sticky`.

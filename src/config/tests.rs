@@ -82,7 +82,7 @@ fn the_examples_map_and_services() {
     assert_eq!((&www.steer, www.map, www.manner.ttl.max, www.manner.answers), (&Steer::Geo, Some(MapId(0)), 5, 1));
     assert_eq!((www.pool, www.manner.ecs, &www.when_all_down), (PoolId(0), true, &WhenAllDown::ServeAll));
     assert_eq!((&near.steer, near.manner.balance), (&Steer::Nearest { tolerance: 500 }, Balance::Sticky));
-    assert_eq!(near.manner.sticky, Sticky { ipv4: 24, ipv6: 56 });
+    assert_eq!(near.manner.sticky, Sticky::default());
     assert_eq!((&rr.steer, rr.manner.balance), (&Steer::Any, Balance::RoundRobin));
     assert_eq!(dr.steer, Steer::Failover { order: vec![RegionId(1), RegionId(0)] });
     assert_eq!(dr.manner.answers, 0);

@@ -239,6 +239,11 @@ impl Table {
 }
 
 impl Entry {
+    /// Its name as a value: where a table's keys refer to something.
+    pub(super) fn name_as_value(&self) -> Value {
+        Value { span: self.key, data: Data::Text(self.name.clone()) }
+    }
+
     /// Where it begins: a table that is opened late may have parts that stand earlier, under headers of their own.
     pub(super) fn first_place(&self) -> usize {
         let inside = match &self.value.data {

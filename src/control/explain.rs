@@ -18,7 +18,7 @@ use crate::snapshot::{Settings, Snapshot};
 use crate::steering::balance::{Choice, pick};
 use crate::steering::client::Origin;
 use crate::steering::trace::{Recorded, Stage, Trace};
-use crate::steering::{Local, Outcome, ServiceId, decide};
+use crate::steering::{Local, Outcome, ServiceId, decide, hash};
 use crate::zone::Found;
 
 /// What is asked.
@@ -82,6 +82,7 @@ pub fn explain(world: &World, snapshot: &Snapshot, ask: &Ask) -> Explanation {
         authority: Arc::clone(&snapshot.authority),
         steering: Arc::clone(&snapshot.steering),
         standings: snapshot.standings.clone(),
+        latency: snapshot.latency.clone(),
         settings,
         tallies: Arc::default(),
     };
@@ -143,7 +144,7 @@ fn query(ask: &Ask) -> Option<Vec<u8>> {
 
 /// The decision with its trace.
 fn traced(world: &World, snapshot: &Snapshot, ask: &Ask, trace: &mut Recorded) -> Traced {
-    let Some(service) = find(snapshot, ask, trace) else { return Traced::default() };
+    let Some((service, label)) = find(snapshot, ask, trace) else { return Traced::default() };
     let family = match ask.rtype {
         RecordType::A => Family::V4,
         RecordType::AAAA => Family::V6,
@@ -161,7 +162,8 @@ fn traced(world: &World, snapshot: &Snapshot, ask: &Ask, trace: &mut Recorded) -
         source: ask.client.prefix_len(),
         address: ask.client.trunc().addr(),
     };
-    let client = snapshot.settings.ecs.client(ask.client.addr(), Some(&subnet), steered.manner.ecs);
+    let mut client = snapshot.settings.ecs.client(ask.client.addr(), Some(&subnet), steered.manner.ecs);
+    client.label = label;
     trace.note("client", || match client.origin {
         Origin::Subnet => format!("address {} of the client subnet", client.address),
         Origin::Resolver => format!("address {} of the resolver: ECS is off or not sent", client.address),
@@ -176,7 +178,7 @@ fn traced(world: &World, snapshot: &Snapshot, ask: &Ask, trace: &mut Recorded) -
     steering.describe(steered, client.address, trace);
     let mut local = Local::new(ask.seed);
     local.adopt(steering);
-    let decision = decide(steering, &snapshot.standings, service, &client, family, &mut local, trace);
+    let decision = decide(steering, snapshot.situation(), service, &client, family, &mut local, trace);
     let Outcome::Pick { roster, group, version } = decision.outcome else { return Traced::default() };
     let answering = steering.service(decision.service);
     let mut instances: Vec<InstanceId> = Vec::new();
@@ -200,13 +202,13 @@ fn traced(world: &World, snapshot: &Snapshot, ask: &Ask, trace: &mut Recorded) -
 /// Most CNAMEs followed, as in `answer`.
 const MAX_CHAIN: usize = 16;
 
-/// The service at the name asked, or where its CNAMEs lead to in our zones.
-fn find(snapshot: &Snapshot, ask: &Ask, trace: &mut Recorded) -> Option<ServiceId> {
+/// The service at the name asked, or where its CNAMEs lead to in our zones; and the hash of that name's leftmost label.
+fn find(snapshot: &Snapshot, ask: &Ask, trace: &mut Recorded) -> Option<(ServiceId, u64)> {
     let mut lower = LowerName::new();
     lower.set(ask.name.as_wire())?;
     for _ in 0..MAX_CHAIN {
         match look_up(snapshot, &lower, ask.rtype, trace) {
-            Ok(service) => return Some(service),
+            Ok(service) => return Some((service, hash::of_label(lower.first_label()))),
             Err(target) => lower.set(target?)?,
         };
     }

@@ -5,7 +5,8 @@
 //!  SIGHUP ─────── Reload ──┼─► run ─► State ─► judge what was touched ─► publish, at most 100 times a second
 //!  API, status ── Status ──┤
 //!  operator ───── Override ┤
-//!  agents ─────── Push ─────┘
+//!  agents ─────── Push ─────┤
+//!  latency ────── Measured ─┘
 //! ```
 
 mod agenda;
@@ -17,6 +18,7 @@ mod files;
 mod index;
 pub mod journal;
 pub mod last_good;
+pub mod latency;
 pub mod latches;
 mod log;
 mod lookout;
@@ -30,11 +32,13 @@ mod succession;
 pub mod world;
 
 use std::future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::latency::Measured;
 use crate::probe::Report;
 use crate::time;
 pub use desk::{Applied, Order, Refusal, RefusalCode, What};
@@ -68,6 +72,10 @@ pub enum Change {
     Push(Box<Push>),
     /// Which overrides are in force; changes nothing.
     Overrides(oneshot::Sender<Vec<ShownOverride>>),
+    /// Samples of round-trip times, or a question about them; answered by the thread that has them.
+    Latency(Box<latency::Ask>),
+    /// What is measured of round-trip times, to be gone by from now on.
+    Measured(Arc<Measured>),
 }
 
 /// Where changes go.

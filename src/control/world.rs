@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::index::Index;
-use crate::config::{Admin, Configuration, Server, Test};
+use crate::config::{Admin, Configuration, Latency, Server, Test};
 use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, PoolId, TargetId};
 use crate::geo;
 use crate::health::group::{Before, Judge, Members, Others, Rule, Standing};
 use crate::health::presence::Return;
 use crate::health::{Operator, Said, Verdict};
+use crate::latency::View;
 use crate::metrics::Tally;
 use crate::probe::Check;
 use crate::snapshot::{Settings, Snapshot};
@@ -29,6 +30,8 @@ pub struct World {
     pub admin: Admin,
     /// By `CheckId`.
     pub checks: Vec<Check>,
+    /// `[latency]`.
+    pub latency: Latency,
     /// `[[tests]]`.
     pub tests: Vec<Test>,
     /// Networks and data bases, for explanations.
@@ -41,6 +44,8 @@ pub struct World {
     pub settings: Arc<Settings>,
     /// Counters of answers, for each thread that will answer.
     pub tallies: Arc<[Arc<Tally>]>,
+    /// What is known of round-trip times while nothing is measured.
+    unmeasured: View,
     /// Layout → services.
     services_of: Index,
     /// Target → layouts that its verdict touches.
@@ -105,7 +110,7 @@ impl World {
     pub fn compile(configuration: Configuration) -> World {
         static COMPILED: AtomicU64 = AtomicU64::new(0);
         let epoch = COMPILED.fetch_add(1, Ordering::Relaxed);
-        let Configuration { server, admin, ecs, checks, fleet, maps, services, zones, geo, tests } = configuration;
+        let Configuration { server, admin, ecs, latency, checks, fleet, maps, services, zones, geo, tests } = configuration;
         let check_count = checks.len();
         let names = services.iter().enumerate().flat_map(|(tag, service)| {
             std::iter::once(&service.name).chain(&service.aliases).map(move |name| (name, tag as u32))
@@ -123,11 +128,13 @@ impl World {
             server,
             admin,
             checks,
+            latency,
             tests,
             geo,
             authority: Arc::new(authority),
             settings: Arc::new(settings),
             tallies: Arc::default(),
+            unmeasured: View::of(Arc::default(), &steering.fleet, latency.explore),
             services_of: services_of(&steering),
             layouts_of: layouts_of(&steering),
             owners_of: owners_of(&steering.fleet),
@@ -291,6 +298,7 @@ impl World {
             authority: Arc::clone(&self.authority),
             steering: Arc::clone(&self.steering),
             standings,
+            latency: self.unmeasured.clone(),
             settings: Arc::clone(&self.settings),
             tallies: Arc::clone(&self.tallies),
         }

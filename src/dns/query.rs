@@ -135,6 +135,12 @@ impl LowerName {
         &self.octets[..self.length as usize]
     }
 
+    /// The leftmost label, without its length; empty for the root.
+    #[must_use]
+    pub fn first_label(&self) -> &[u8] {
+        &self.octets[1..1 + usize::from(self.octets[0])]
+    }
+
     /// How many labels, the root not counted.
     #[must_use]
     pub fn labels(&self) -> usize {

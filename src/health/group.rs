@@ -43,6 +43,9 @@ pub struct Standing {
     pub unknown: Candidates,
     /// All that the operator allows, whatever the checks say; used when nothing works.
     pub allowed: Candidates,
+    /// What the group weighs among others that are as good for a client (SPEC 4.4): the sum of the weights of all that the
+    /// operator allows, of whatever family and health, in 1/100 of the configured ones.
+    pub weight: u64,
     /// Whether enough is eligible (SPEC 3.2).
     pub available: bool,
     /// Seconds until observations can change the verdicts that it goes by, at the earliest, less than [`STEADY`]; or that.
@@ -193,6 +196,7 @@ impl Judge<'_> {
         if weight == 0 || said.state.removes() {
             return;
         }
+        standing.weight += u64::from(weight) * u64::from(scale);
         let addresses = || instance.addresses.iter().filter(|address| Family::of(address.ip) == family);
         let with = |verdict| addresses().filter(move |&a| self.verdict(a) == verdict).map(|address| address.ip);
         standing.allowed.push(id, weight, addresses().map(|address| address.ip));
@@ -241,6 +245,7 @@ impl Default for Standing {
             eligible: Candidates::default(),
             unknown: Candidates::default(),
             allowed: Candidates::default(),
+            weight: 0,
             available: false,
             steady_for: STEADY,
             lost_at: None,

@@ -181,10 +181,10 @@ impl View {
         View { measured, numbers, explorers: (u64::from(u32::MAX) * u64::from(explore) / 10_000) as u32 }
     }
 
-    /// The number of a region in rows.
+    /// The number of a region in rows; `None` when no way to it was ever measured.
     #[must_use]
     #[inline]
-    pub fn number(&self, region: RegionId) -> u16 {
-        self.numbers.get(usize::from(region.0)).copied().unwrap_or(View::NONE)
+    pub fn number(&self, region: RegionId) -> Option<u16> {
+        self.numbers.get(usize::from(region.0)).copied().filter(|&number| number != View::NONE)
     }
 }

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::hash;
+use super::service::{Sticky, StickyBy};
 use crate::dns::ClientSubnet;
 use crate::geo::RangeMap;
 
@@ -40,6 +42,8 @@ pub struct Client {
     pub address: IpAddr,
     /// Where it came from.
     pub origin: Origin,
+    /// Hash of the leftmost label of the name that was asked, for services that are sticky by it.
+    pub label: u64,
     /// Bits that stood before the IPv4 address inside the IPv6 one; 0 when nothing was unwrapped.
     wrapped: u8,
     /// Longest scope, in the form that the query used: never more bits than are looked at.
@@ -88,6 +92,7 @@ impl EcsPolicy {
         Client {
             address: mask(address, bits.min(most)),
             origin: Origin::Subnet,
+            label: 0,
             wrapped,
             longest: most + wrapped,
             apart: apart + wrapped,
@@ -104,7 +109,7 @@ impl EcsPolicy {
 fn resolver(source: IpAddr, origin: Origin) -> Client {
     let bits = if source.is_ipv4() { 32 } else { 128 };
     let (address, _, wrapped) = unwrap(source, bits, true);
-    Client { address, origin, wrapped, longest: 128, apart: 0 }
+    Client { address, origin, label: 0, wrapped, longest: 128, apart: 0 }
 }
 
 impl Client {
@@ -112,6 +117,24 @@ impl Client {
     #[must_use]
     pub fn of_resolver(source: IpAddr) -> Client {
         resolver(source, Origin::Resolver)
+    }
+
+    /// What stands for the client wherever it is to stay where it is, seeded with a service's hash.
+    #[must_use]
+    pub fn key(&self, service: u64, sticky: Sticky) -> u64 {
+        match sticky.by {
+            StickyBy::Client => hash::client_key(service, self.address, sticky.bits(self.address)),
+            StickyBy::Label => hash::label_key(service, self.label),
+        }
+    }
+
+    /// The scope of what depends on [`Client::key`], in bits of [`Client::address`].
+    #[must_use]
+    pub fn key_bits(&self, sticky: Sticky) -> u8 {
+        match sticky.by {
+            StickyBy::Client => sticky.bits(self.address),
+            StickyBy::Label => 0,
+        }
     }
 
     /// The least scope, in bits of [`Client::address`], of whatever depends on the client: all of IPv4 is not all that the

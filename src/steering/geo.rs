@@ -2,8 +2,9 @@
 
 use super::fence::names;
 use super::nearest::{by_distance, position};
+use super::order::Ranking;
 use super::selector::{Whereabouts, most_specific};
-use super::service::{Element, List, Map, Within};
+use super::service::{Element, List, Map, TOLERANCE, Within};
 use super::trace::Trace;
 use crate::fleet::{Fleet, RegionId};
 use crate::geo::Coordinates;
@@ -15,7 +16,7 @@ pub(super) fn order<T: Trace>(
     fleet: &Fleet,
     present: &[RegionId],
     trace: &mut T,
-) -> Vec<RegionId> {
+) -> Ranking {
     let list = match most_specific(&map.entries, client) {
         Some(entry) => {
             trace.note("entry", || format!("map {}: {} fits best", map.name, entry.text));
@@ -27,7 +28,7 @@ pub(super) fn order<T: Trace>(
         }
     };
     let order = resolve(list, map.within, position(client.place), fleet, present);
-    trace.note("order", || names(fleet, &order));
+    trace.note("order", || names(fleet, &order.regions));
     order
 }
 
@@ -38,28 +39,29 @@ pub(super) fn resolve(
     client: Option<Coordinates>,
     fleet: &Fleet,
     present: &[RegionId],
-) -> Vec<RegionId> {
+) -> Ranking {
     let listed = named(list);
     // Where nobody knows the client, distances are taken from the list's first region.
     let from = client.or_else(|| listed.first().and_then(|&first| fleet.region(first).location));
-    let mut order: Vec<RegionId> = Vec::new();
-    let mut add = |regions: &mut dyn Iterator<Item = RegionId>| {
-        for region in regions {
-            if present.contains(&region) && !order.contains(&region) {
-                order.push(region);
-            }
-        }
+    let here = |regions: &[RegionId]| -> Vec<RegionId> {
+        regions.iter().copied().filter(|region| present.contains(region)).collect()
     };
+    let mut order = Ranking::default();
     for element in list {
         match element {
-            Element::Region(region) => add(&mut std::iter::once(*region)),
-            Element::Tier(tier) if within == Within::Listed => add(&mut tier.iter().copied()),
-            Element::Tier(tier) => add(&mut by_distance(fleet, tier, from).into_iter()),
+            Element::Region(region) => order.extend(here(&[*region])),
+            Element::Tier(tier) if within == Within::Listed => order.extend(here(tier)),
+            Element::Tier(tier) if within == Within::Latency => {
+                order.push_measured(by_distance(fleet, &here(tier), from), TOLERANCE);
+            }
+            Element::Tier(tier) => order.extend(by_distance(fleet, &here(tier), from)),
+            Element::Split(split) => {
+                order.push_split(split.iter().copied().filter(|(region, _)| present.contains(region)));
+            }
             Element::Rest => {
-                let rest: Vec<RegionId> = (present.iter().copied())
-                    .filter(|region| !listed.contains(region) && !fleet.region(*region).only_named)
-                    .collect();
-                add(&mut by_distance(fleet, &rest, from).into_iter());
+                let is_rest = |region: &RegionId| !listed.contains(region) && !fleet.region(*region).only_named;
+                let rest: Vec<RegionId> = present.iter().copied().filter(is_rest).collect();
+                order.extend(by_distance(fleet, &rest, from));
             }
         }
     }
@@ -73,6 +75,7 @@ fn named(list: &List) -> Vec<RegionId> {
         match element {
             Element::Region(region) => named.push(*region),
             Element::Tier(tier) => named.extend(tier),
+            Element::Split(split) => named.extend(split.iter().map(|(region, _)| *region)),
             Element::Rest => {}
         }
     }
@@ -101,9 +104,12 @@ mod tests {
             ("eu-west", Within::Nearest, sydney, "eu-west"),
         ] {
             let list = map(&fleet, list, &[]).default;
-            assert_eq!(names(&fleet, &resolve(&list, within, client, &fleet, &all)), expected, "{list:?}");
+            assert_eq!(names(&fleet, &resolve(&list, within, client, &fleet, &all).regions), expected, "{list:?}");
         }
         let list = map(&fleet, "us-east *", &[]).default;
-        assert_eq!(names(&fleet, &resolve(&list, Within::Nearest, dublin, &fleet, &[RegionId(1)])), "eu-central");
+        assert_eq!(
+            names(&fleet, &resolve(&list, Within::Nearest, dublin, &fleet, &[RegionId(1)]).regions),
+            "eu-central"
+        );
     }
 }

@@ -26,6 +26,22 @@ pub fn client_key(service: u64, address: IpAddr, bits: u8) -> u64 {
     }
 }
 
+/// The hash of a label, case folded.
+#[must_use]
+pub fn of_label(label: &[u8]) -> u64 {
+    let mut lower = [0; 63];
+    let lower = &mut lower[..label.len().min(63)];
+    lower.copy_from_slice(&label[..lower.len()]);
+    lower.make_ascii_lowercase();
+    xxh3_64(lower)
+}
+
+/// The key of a label of a service, by [`of_label`]; seeded with the service's hash.
+#[must_use]
+pub fn label_key(service: u64, label: u64) -> u64 {
+    xxh3_64_with_seed(&label.to_be_bytes(), service)
+}
+
 /// A candidate's score for a key, uniform over all 32-bit numbers.
 #[must_use]
 #[inline(always)]

@@ -3,7 +3,7 @@
 //! | step | file |
 //! |---|---|
 //! | whose address decides | `client` |
-//! | the order of regions for a place, compiled once | `plan`, with a policy each in `geo`, `nearest`, `failover`, `weighted`, and `selector`, `fence` |
+//! | the order of regions for a place, compiled once | `plan`, `order`, with a policy each in `geo`, `nearest`, `latency`, `failover`, `weighted`, and `selector`, `fence` |
 //! | what each group can do, frozen for picking | `selection` |
 //! | the first group that can serve, by health | `walk` |
 //! | which of its instances | `balance` |
@@ -14,8 +14,10 @@ mod failover;
 mod fence;
 mod geo;
 pub mod hash;
+mod latency;
 pub mod local;
 mod nearest;
+pub mod order;
 pub mod plan;
 pub mod selection;
 mod selector;
@@ -32,6 +34,6 @@ pub use plan::{LayoutId, Likely, Steered, Steering};
 pub use selection::{Standings, Table};
 pub use service::{
     Balance, Element, FenceUnknown, List, Manner, Map, MapEntry, MapId, Part, Selector, Service, ServiceId, Steer,
-    Sticky, WhenAllDown, Within,
+    Sticky, StickyBy, StickyLevel, WhenAllDown, Within,
 };
-pub use walk::{Decision, Outcome, decide};
+pub use walk::{Decision, Outcome, Situation, decide};

@@ -1,6 +1,7 @@
 //! `steer = "nearest"`: great-circle distance, biased; those about as near as the nearest are equals (SPEC 4.4).
 
 use super::geo;
+use super::order::{By, Ranking};
 use super::service::Map;
 use super::trace::Trace;
 use crate::fleet::{Fleet, RegionId};
@@ -12,7 +13,7 @@ pub(super) fn position(place: &Place) -> Option<Coordinates> {
     place.coordinates_or_centroid()
 }
 
-/// The order of `present` regions for a client and how many of its first are equals.
+/// The order of `present` regions for a client; about as near as the nearest are equals.
 pub(super) fn order<T: Trace>(
     map: Option<&Map>,
     tolerance: u16,
@@ -20,19 +21,17 @@ pub(super) fn order<T: Trace>(
     fleet: &Fleet,
     present: &[RegionId],
     trace: &mut T,
-) -> (Vec<RegionId>, usize) {
+) -> Ranking {
     let open: Vec<RegionId> = present.iter().copied().filter(|&region| !fleet.region(region).only_named).collect();
     let Some(client) = position(place) else {
         let (which, order) = match map.filter(|map| !map.default.is_empty()) {
             Some(map) => ("the map's default", geo::resolve(&map.default, map.within, None, fleet, present)),
-            None => ("configured order", open),
+            None => ("configured order", Ranking::fixed(open)),
         };
-        trace.note("order", || format!("place unknown, {which}: {}", super::fence::names(fleet, &order)));
-        return (order, 1);
+        trace.note("order", || format!("place unknown, {which}: {}", super::fence::names(fleet, &order.regions)));
+        return order;
     };
-    let distance = |region: &RegionId| biased(fleet, *region, client).unwrap_or(f64::INFINITY);
-    let mut order: Vec<(f64, RegionId)> = open.iter().map(|region| (distance(region), *region)).collect();
-    order.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let order = with_bias(fleet, &open, client);
     let nearest = order.first().map_or(0.0, |first| first.0);
     let limit = nearest * (1.0 + f64::from(tolerance) / 10_000.0);
     // Regions without a location are never near, not even equals of each other.
@@ -47,7 +46,21 @@ pub(super) fn order<T: Trace>(
             .collect();
         format!("{}; the first {equals} are equals", shown.join(", "))
     });
-    (order.into_iter().map(|(_, region)| region).collect(), equals)
+    Ranking::fixed(order.into_iter().map(|(_, region)| region).collect()).with_run(equals, By::Weights)
+}
+
+/// Regions by biased distance from a point, with that distance; those without location last, in the order given.
+fn with_bias(fleet: &Fleet, regions: &[RegionId], client: Coordinates) -> Vec<(f64, RegionId)> {
+    let distance = |region: RegionId| biased(fleet, region, client).unwrap_or(f64::INFINITY);
+    let mut order: Vec<(f64, RegionId)> = regions.iter().map(|&region| (distance(region), region)).collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0));
+    order
+}
+
+/// The same without the distance.
+#[must_use]
+pub(super) fn by_bias(fleet: &Fleet, regions: &[RegionId], client: Coordinates) -> Vec<RegionId> {
+    with_bias(fleet, regions, client).into_iter().map(|(_, region)| region).collect()
 }
 
 /// Regions by distance from a point, those without location last, in the order given among equals.
@@ -97,8 +110,13 @@ mod tests {
             (Some(&none), 500, Place::default(), 0, "eu-west, eu-central, us-east, ap-south, nowhere", 1),
         ] {
             fleet.regions[0].bias = bias;
-            let (order, first) = order(map, tolerance, &place, &fleet, &all, &mut Silent);
-            assert_eq!((names(&fleet, &order).as_str(), first), (expected, equals), "{place:?} {tolerance} {bias}");
+            let order = order(map, tolerance, &place, &fleet, &all, &mut Silent);
+            let first = order.runs.first().map_or(1, |run| run.to);
+            assert_eq!(
+                (names(&fleet, &order.regions).as_str(), first),
+                (expected, equals),
+                "{place:?} {tolerance} {bias}"
+            );
         }
     }
 }

@@ -17,10 +17,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
+use super::order::{Order, Ranking};
 use super::selector::Whereabouts;
 use super::service::{Balance, Manner, Map, MapId, Service, ServiceId, Steer, WhenAllDown};
 use super::trace::{Silent, Trace};
-use super::{failover, fence, geo, hash, nearest, weighted};
+use super::{failover, fence, geo, hash, latency, nearest, weighted};
 use crate::fleet::{Family, Fleet, InstanceId, PoolId, RegionId};
 use crate::geo::{Atlas, PlaceId, RangeMap};
 use crate::metrics::Labels;
@@ -172,14 +173,6 @@ impl Group {
     }
 }
 
-impl Order {
-    /// Whether every client of it goes through the groups as they stand.
-    #[must_use]
-    pub fn is_fixed(&self) -> bool {
-        self.equals <= 1 && self.shares.is_empty()
-    }
-}
-
 /// Prefix → order.
 #[derive(Debug)]
 pub struct Orders {
@@ -200,24 +193,9 @@ impl Orders {
     }
 }
 
-/// Groups, most wanted first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Order {
-    /// Indexes into the layout's groups.
-    pub groups: Box<[u32]>,
-    /// How many of the first are equals, between which the client's hash decides; 1 when there are none.
-    pub equals: u32,
-    /// Shares for a random order, one for each group; empty = the order is fixed.
-    pub shares: Box<[u32]>,
-    /// The only regions that the client may be sent to, by fences; `None` = any.
-    pub fence: Option<Box<[RegionId]>>,
-}
-
 /// What a policy says for one place.
 struct Evaluated {
-    regions: Vec<RegionId>,
-    equals: usize,
-    shares: Vec<u32>,
+    ranking: Ranking,
     fence: Option<Vec<RegionId>>,
 }
 
@@ -388,7 +366,8 @@ impl Compiler<'_> {
     fn orders_of(&mut self, service: &Service, layout: LayoutId) -> Arc<Orders> {
         let any = (service.steer == Steer::Any).then_some(layout);
         let present = present(self.fleet, service.pool);
-        let key = format!("{:?} {:?} {present:?} {any:?}", service.steer, service.map);
+        let keeps = matches!(service.steer, Steer::Weighted { .. }) && service.manner.keeps_region();
+        let key = format!("{:?} {:?} {present:?} {any:?} {keeps}", service.steer, service.map);
         if let Some(orders) = self.orders.get(&key) {
             return Arc::clone(orders);
         }
@@ -402,7 +381,7 @@ impl Compiler<'_> {
         let mut collected = Collected::default();
         let fleet = self.fleet;
         let follows_place = match service.steer {
-            Steer::Geo | Steer::Nearest { .. } => true,
+            Steer::Geo | Steer::Nearest { .. } | Steer::Latency { .. } => true,
             Steer::Failover { .. } | Steer::Weighted { .. } | Steer::Any => {
                 map.is_some_and(|map| !map.fences.is_empty())
             }
@@ -431,8 +410,8 @@ impl Compiler<'_> {
     /// Regions become groups of the layout.
     fn order(&mut self, service: &Service, layout: LayoutId, evaluated: Evaluated) -> Order {
         let groups: Box<[u32]> = if service.steer == Steer::Any {
-            let group =
-                self.group(service.pool, evaluated.regions, evaluated.fence.is_none(), evaluated.fence.is_some());
+            let (regions, fence) = (evaluated.ranking.regions, &evaluated.fence);
+            let group = self.group(service.pool, regions, fence.is_none(), fence.is_some());
             let groups = &mut self.layouts[layout.0 as usize].groups;
             let at = groups.iter().position(|known| *known == group).unwrap_or_else(|| {
                 groups.push(group);
@@ -442,14 +421,9 @@ impl Compiler<'_> {
         } else {
             let groups = &self.layouts[layout.0 as usize].groups;
             let of = |region: &RegionId| groups.iter().position(|group| group.regions[0] == *region);
-            evaluated.regions.iter().filter_map(of).map(|at| at as u32).collect()
+            evaluated.ranking.regions.iter().filter_map(of).map(|at| at as u32).collect()
         };
-        Order {
-            groups,
-            equals: evaluated.equals as u32,
-            shares: evaluated.shares.into(),
-            fence: evaluated.fence.map(Into::into),
-        }
+        Order { groups, runs: evaluated.ranking.runs.into(), fence: evaluated.fence.map(Into::into) }
     }
 
     fn networks_of(&mut self, map: Option<MapId>) -> Arc<Networks> {
@@ -547,13 +521,13 @@ fn evaluate<T: Trace>(
     client: Whereabouts<'_>,
     trace: &mut T,
 ) -> Evaluated {
-    let mut evaluated = policy(fleet, map, service, present, client, trace);
+    let mut ranking = policy(fleet, map, service, present, client, trace);
     let fence = map.and_then(|map| fence::allowed(map, client, fleet, trace));
     if let Some(allowed) = &fence {
-        evaluated.keep(allowed);
-        trace.note("order", || format!("within the fences: {}", fence::names(fleet, &evaluated.regions)));
+        ranking.keep(allowed);
+        trace.note("order", || format!("within the fences: {}", fence::names(fleet, &ranking.regions)));
     }
-    Evaluated { fence, ..evaluated }
+    Evaluated { ranking, fence }
 }
 
 fn policy<T: Trace>(
@@ -563,44 +537,28 @@ fn policy<T: Trace>(
     present: &[RegionId],
     client: Whereabouts<'_>,
     trace: &mut T,
-) -> Evaluated {
-    let fixed = |regions| Evaluated { regions, equals: 1, shares: Vec::new(), fence: None };
+) -> Ranking {
     match (&service.steer, map) {
-        (Steer::Geo, Some(map)) => fixed(geo::order(map, client, fleet, present, trace)),
+        (Steer::Geo, Some(map)) => geo::order(map, client, fleet, present, trace),
         // A configuration without a map for `geo` is refused at load.
-        (Steer::Geo, None) => fixed(Vec::new()),
-        (Steer::Nearest { tolerance }, map) => {
-            let (regions, equals) = nearest::order(map, *tolerance, client.place, fleet, present, trace);
-            Evaluated { equals, ..fixed(regions) }
-        }
+        (Steer::Geo, None) => Ranking::default(),
+        (Steer::Nearest { tolerance }, map) => nearest::order(map, *tolerance, client.place, fleet, present, trace),
+        (Steer::Latency { tolerance }, map) => latency::order(map, *tolerance, client.place, fleet, present, trace),
         (Steer::Failover { order }, _) => {
             let regions = failover::order(order, present);
             trace.note("order", || format!("failover: {}", fence::names(fleet, &regions)));
-            fixed(regions)
+            Ranking::fixed(regions)
         }
         (Steer::Weighted { shares }, _) => {
-            let (regions, shares) = weighted::order(fleet, shares, present);
-            trace.note("order", || format!("random by shares: {}", fence::names(fleet, &regions)));
-            Evaluated { shares, ..fixed(regions) }
+            let ranking = weighted::order(fleet, shares, present, service.manner.keeps_region());
+            trace.note("order", || format!("by shares: {}", fence::names(fleet, &ranking.regions)));
+            ranking
         }
         (Steer::Any, _) => {
             let open = present.iter().copied().filter(|&region| !fleet.region(region).only_named).collect();
             trace.note("order", || "any: all regions are one group".into());
-            fixed(open)
+            Ranking::fixed(open)
         }
-    }
-}
-
-impl Evaluated {
-    /// Removes every region that is not allowed, with its share; equals that remain stay equals.
-    fn keep(&mut self, allowed: &[RegionId]) {
-        let keep: Vec<bool> = self.regions.iter().map(|region| allowed.contains(region)).collect();
-        let equals = keep.iter().take(self.equals).filter(|&&kept| kept).count();
-        let mut each = keep.iter();
-        self.regions.retain(|_| *each.next().unwrap_or(&false));
-        let mut each = keep.iter();
-        self.shares.retain(|_| *each.next().unwrap_or(&false));
-        self.equals = equals.max(1);
     }
 }
 

@@ -167,6 +167,12 @@ impl Standings {
         self.selections.iter().filter_map(|selection| selection.due).min()
     }
 
+    /// What a group weighs among others that are as good for a client.
+    #[must_use]
+    pub fn weight(&self, group: usize) -> u64 {
+        Family::BOTH.into_iter().find_map(|family| self.get(group, family)).map_or(0, |selection| selection.weight)
+    }
+
     /// What a group can do for a family; `None` when the layout has no address of it.
     #[must_use]
     pub fn get(&self, group: usize, family: Family) -> Option<&Selection> {
@@ -202,6 +208,8 @@ pub struct Selection {
     pub allowed: Roster,
     /// When the last eligible one was lost; `None` while there is one, and when there never was.
     pub lost_at: Option<Tick>,
+    /// What it weighs among others that are as good for a client; the same for both families.
+    pub weight: u64,
     /// How much it is in use.
     pub presence: Presence,
     /// When it is to be judged again though nothing else changes.
@@ -222,14 +230,27 @@ impl Selection {
     #[must_use]
     pub fn freeze(standing: &Standing, needs: Needs<'_>, before: Option<&Selection>, version: u64) -> Selection {
         let Standing { eligible, unknown, allowed, .. } = standing;
-        let &Standing { available, steady_for, lost_at, presence, share, begins, due, .. } = standing;
+        let &Standing { weight, available, steady_for, lost_at, presence, share, begins, due, .. } = standing;
         if let Some(before) = before.filter(|before| before.says(standing)) {
-            return Selection { steady_for, lost_at, presence, share, begins, due, ..before.clone() };
+            return Selection { weight, steady_for, lost_at, presence, share, begins, due, ..before.clone() };
         }
         let allowed = Roster::shared(allowed, needs, before.map(|before| &before.allowed));
         let eligible = Roster::shared(eligible, needs, Some(&allowed));
         let unknown = Roster::shared(unknown, needs, Some(&allowed));
-        Selection { eligible, unknown, allowed, available, steady_for, lost_at, presence, share, begins, due, version }
+        Selection {
+            eligible,
+            unknown,
+            allowed,
+            version,
+            share,
+            begins,
+            available,
+            steady_for,
+            lost_at,
+            weight,
+            presence,
+            due,
+        }
     }
 
     /// What the next judgement must know of this one.

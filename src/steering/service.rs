@@ -53,6 +53,14 @@ pub struct Manner {
     pub ecs: bool,
 }
 
+impl Manner {
+    /// Whether the region of a client is to stay the same where it would be drawn.
+    #[must_use]
+    pub fn keeps_region(&self) -> bool {
+        self.balance == Balance::Sticky || self.sticky.level == StickyLevel::Region
+    }
+}
+
 /// How long answers may be kept, in seconds (SPEC 6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ttl {
@@ -136,13 +144,52 @@ pub enum WhenAllDown {
     Addresses(Vec<IpAddr>),
 }
 
-/// The mask that groups clients.
+/// What groups clients, and what stays the same for a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sticky {
+    /// What a client's key is made of.
+    pub by: StickyBy,
+    /// What the key decides, where regions are drawn or instances are `sticky`.
+    pub level: StickyLevel,
     /// Prefix length for IPv4 clients, 0..=32.
     pub ipv4: u8,
     /// Prefix length for IPv6 clients, 0..=128.
     pub ipv6: u8,
+}
+
+/// Clients keep their instance by /24 and /56.
+impl Default for Sticky {
+    fn default() -> Sticky {
+        Sticky { by: StickyBy::Client, level: StickyLevel::Instance, ipv4: 24, ipv6: 56 }
+    }
+}
+
+impl Sticky {
+    /// The mask for an address's family.
+    #[must_use]
+    pub fn bits(self, address: IpAddr) -> u8 {
+        if address.is_ipv4() { self.ipv4 } else { self.ipv6 }
+    }
+}
+
+/// What a client's key is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StickyBy {
+    /// Its prefix.
+    #[default]
+    Client,
+    /// The leftmost label of the name asked, of a wildcard service.
+    Label,
+}
+
+/// What a client keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StickyLevel {
+    /// Its instance, where those are balanced by `sticky`; then the region as well.
+    #[default]
+    Instance,
+    /// Its region; instances are balanced inside.
+    Region,
 }
 
 /// Place of the client → ordered regions.
@@ -204,6 +251,8 @@ pub enum Element {
     Region(RegionId),
     /// Equals, ordered by the map's `within`.
     Tier(Vec<RegionId>),
+    /// Shares of the clients; each goes on to the others by its own order.
+    Split(Vec<(RegionId, u32)>),
     /// `"*"`: every region that the list does not name, nearest to the client first.
     Rest,
 }

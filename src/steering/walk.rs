@@ -11,15 +11,18 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::client::Client;
+use super::hash;
+use super::latency::{EXPLORER, Ways};
 use super::local::Local;
-use super::plan::{Group, Order, Steered, Steering};
+use super::order::{self, By, Order, Run};
+use super::plan::{Group, Steered, Steering};
 use super::selection::{Roster, Selection, Standings, Table};
-use super::service::{ServiceId, Sticky, WhenAllDown};
+use super::service::{ServiceId, WhenAllDown};
 use super::trace::Trace;
-use super::{hash, weighted};
 use crate::fleet::{Family, InstanceId, RegionId};
 use crate::health::group::STEADY;
 use crate::health::presence::{ALL, Presence};
+use crate::latency::View;
 
 /// Losses within this time of each other count as equal.
 const SAME_LOSS: Duration = Duration::from_secs(60);
@@ -66,17 +69,28 @@ pub struct Decision<'a> {
     pub as_if_up: bool,
 }
 
+/// What is known now, beside what is configured.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// What each group can do.
+    pub standings: &'a Table,
+    /// How long the ways from clients to regions are.
+    pub latency: &'a View,
+}
+
 /// Decides for `client` asking `service` for addresses of `family`.
 pub fn decide<'a, T: Trace>(
     steering: &'a Steering,
-    standings: &'a Table,
+    situation: Situation<'a>,
     service: ServiceId,
     client: &Client,
     family: Family,
     local: &mut Local,
     trace: &mut T,
 ) -> Decision<'a> {
-    let mut walk = Walk { steering, standings, client, family, fences: Fences::default(), scope: 0 };
+    let Situation { standings, latency } = situation;
+    let latency = Some(latency);
+    let mut walk = Walk { steering, standings, latency, client, family, fences: Fences::default(), scope: 0 };
     let ttl = steering.service(service).manner.ttl;
     let mut asked = service;
     let mut all_down = false;
@@ -103,6 +117,8 @@ pub fn decide<'a, T: Trace>(
 struct Walk<'a, 'c> {
     steering: &'a Steering,
     standings: &'a Table,
+    /// `None` where the order of groups is no question.
+    latency: Option<&'a View>,
     client: &'c Client,
     family: Family,
     fences: Fences<'a>,
@@ -171,57 +187,132 @@ impl<'a> Walk<'a, '_> {
         self.scope = self.scope.max(scope).max(least);
         let order = &steered.orders.orders[order as usize];
         self.fences.add(order.fence.as_deref());
-        if order.equals > 1 {
-            self.scope = self.scope.max(sticky_bits(steered.manner.sticky, self.client.address));
-        }
         let standings = self.standings.of(id, steered.layout);
-        if standings.returning() {
-            self.scope = self.scope.max(sticky_bits(steered.manner.sticky, self.client.address));
+        if standings.returning() || order.goes_by_key() {
+            self.scope = self.scope.max(self.client.key_bits(steered.manner.sticky));
         }
         if order.is_fixed() {
-            return self.passes(steered, standings, &order.groups, trace);
+            return self.passes(steered, standings, order, &order.groups, trace);
         }
-        self.sequence(steered, order, local, trace);
-        self.passes(steered, standings, &local.order, trace)
+        self.sequence(id, order, local, trace);
+        self.passes(steered, standings, order, &local.order, trace)
     }
 
     /// The groups in the order for this very query, in `local.order`.
-    fn sequence<T: Trace>(&self, steered: &Steered, order: &Order, local: &mut Local, trace: &mut T) {
-        let Local { order: sequence, shares, ranked, random, .. } = local;
+    fn sequence<T: Trace>(&mut self, id: ServiceId, order: &Order, local: &mut Local, trace: &mut T) {
+        let steered = self.steering.service(id);
+        let Local { order: sequence, shares: room, ranked, random, .. } = local;
         sequence.clear();
         sequence.extend_from_slice(&order.groups);
         let groups = &self.steering.layout(steered.layout).groups;
-        if !order.shares.is_empty() {
-            shares.clear();
-            shares.extend_from_slice(&order.shares);
-            weighted::shuffle(sequence, shares, random);
-            trace.note("order", || format!("drawn: {}", self.names(steered, sequence)));
-        }
-        if order.equals > 1 {
-            let bits = sticky_bits(steered.manner.sticky, self.client.address);
-            let key = hash::client_key(steered.hash, self.client.address, bits);
-            ranked.clear();
-            ranked.extend(sequence[..order.equals as usize].iter().map(|&at| {
-                let group = &groups[at as usize];
-                let rank = if group.weight == 0 {
-                    f64::INFINITY
-                } else {
-                    hash::rank(hash::score(key, group.hash), group.weight)
-                };
-                (rank, at)
-            }));
-            ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            for (to, (_, at)) in sequence.iter_mut().zip(ranked) {
-                *to = *at;
+        let standings = self.standings.of(id, steered.layout);
+        let key = self.client.key(steered.hash, steered.manner.sticky);
+        for run in &order.runs {
+            let stretch = &mut sequence[run.from as usize..run.to as usize];
+            let hash = |group: u32| groups[group as usize].hash;
+            let weight = |group: u32| standings.weight(group as usize);
+            match &run.by {
+                By::Draw(shares) => order::draw(stretch, shares, room, random),
+                By::Shares(shares) => {
+                    order::by_key(stretch, key, ranked, |place, group| (hash(group), u64::from(shares[place])));
+                }
+                By::Weights => order::by_key(stretch, key, ranked, |_, group| (hash(group), weight(group))),
+                By::Latency { tolerance } => {
+                    let equals = self.sort_by_latency(steered, stretch, *tolerance, ranked);
+                    if equals > 1 {
+                        let equals = &mut stretch[..equals];
+                        order::by_key(equals, key, ranked, |_, group| (hash(group), weight(group)));
+                    }
+                    self.tell_of_latency(steered, stretch, equals, trace);
+                }
             }
-            trace.note("order", || format!("equals ranked by client hash: {}", self.names(steered, sequence)));
+            trace.note("order", || {
+                let how = match run.by {
+                    By::Draw(_) => "drawn by shares",
+                    By::Shares(_) => "split by the client's key",
+                    By::Weights => "equals, ranked by the client's key",
+                    By::Latency { .. } => "by latency",
+                };
+                format!("{how}: {}", self.names(steered, &sequence[run.from as usize..run.to as usize]))
+            });
         }
+    }
+
+    /// Sorts a run by what is measured for this client; how many of its first are equals.
+    fn sort_by_latency(
+        &mut self,
+        steered: &Steered,
+        run: &mut [u32],
+        tolerance: u16,
+        room: &mut Vec<(f64, u32)>,
+    ) -> usize {
+        let Some(view) = self.latency.filter(|view| !view.measured.is_empty() || view.explorers > 0) else { return 0 };
+        let groups = &self.steering.layout(steered.layout).groups;
+        let mut ways = Ways::new(view, &self.steering.atlas, self.client.address);
+        let equals = ways.sort(run, tolerance, |group| groups[group as usize].regions[0], room);
+        self.scope = self.scope.max(ways.scope).max(self.client.least_scope());
+        if equals > 1 || view.explorers > 0 {
+            self.scope = self.scope.max(self.client.key_bits(steered.manner.sticky));
+        }
+        equals
+    }
+
+    fn tell_of_latency<T: Trace>(&self, steered: &Steered, run: &[u32], equals: usize, trace: &mut T) {
+        let Some(view) = self.latency else { return };
+        trace.note("latency", || {
+            let groups = &self.steering.layout(steered.layout).groups;
+            let ways = Ways::new(view, &self.steering.atlas, self.client.address);
+            let told = |&group: &u32| {
+                format!("{} ({})", self.name(steered, group as usize), ways.tell(groups[group as usize].regions[0]))
+            };
+            let told: Vec<String> = run.iter().map(told).collect();
+            let equals = match equals {
+                0 => "nothing is measured, as compiled".into(),
+                1 => "the first is the best".into(),
+                _ => format!("the first {equals} are equals, by the client's key"),
+            };
+            format!("{}; {equals}", told.join(", "))
+        });
+    }
+
+    /// The group where a client that explores begins instead of `best`: the next behind the equals of the run, so that the
+    /// way to it is measured. It is no client's turn where nobody explores, and no group's that cannot serve.
+    fn explored<T: Trace>(
+        &self,
+        steered: &Steered,
+        standings: &'a Standings,
+        order: &Order,
+        sequence: &[u32],
+        best: Serving<'a>,
+        trace: &mut T,
+    ) -> Option<Serving<'a>> {
+        let view = self.latency.filter(|view| view.explorers > 0)?;
+        let at = sequence.iter().position(|&group| group as usize == best.group)?;
+        let holds = |run: &&Run| (run.from as usize..run.to as usize).contains(&at);
+        let run = order.runs.iter().find(holds)?;
+        let By::Latency { tolerance } = run.by else { return None };
+        let key = self.client.key(steered.hash, steered.manner.sticky);
+        if hash::score(key, EXPLORER) >= view.explorers {
+            return None;
+        }
+        let groups = &self.steering.layout(steered.layout).groups;
+        let mut ways = Ways::new(view, &self.steering.atlas, self.client.address);
+        let stretch = &sequence[run.from as usize..run.to as usize];
+        let equals = ways.equals(stretch, tolerance, |group| groups[group as usize].regions[0]);
+        let beyond = (run.from as usize + equals).max(at + 1);
+        let second = self.in_use(steered, standings, &sequence[beyond..run.to as usize], self.family)?;
+        trace.note("explore", || {
+            let (second, best) = (self.name(steered, second.group), self.name(steered, best.group));
+            format!("by its key this client begins at {second} instead of {best}, so that it is measured")
+        });
+        Some(second)
     }
 
     fn passes<T: Trace>(
         &self,
         steered: &'a Steered,
         standings: &'a Standings,
+        order: &Order,
         sequence: &[u32],
         trace: &mut T,
     ) -> Step<'a> {
@@ -234,6 +325,8 @@ impl<'a> Walk<'a, '_> {
         };
         self.describe(steered, standings, sequence, trace);
         let first = self.in_use(steered, standings, sequence, self.family);
+        let explored = first.and_then(|best| self.explored(steered, standings, order, sequence, best, trace));
+        let first = explored.or(first);
         if let Some(serving) = first.or_else(|| self.next_best(steered, standings, sequence, self.family)) {
             trace.note("region", || format!("{} serves", self.name(steered, serving.group)));
             let selection = serving.selection;
@@ -367,8 +460,7 @@ impl<'a> Walk<'a, '_> {
             return share == ALL;
         }
         let group = &self.steering.layout(steered.layout).groups[serving.group];
-        let bits = sticky_bits(steered.manner.sticky, self.client.address);
-        let key = hash::client_key(steered.hash, self.client.address, bits);
+        let key = self.client.key(steered.hash, steered.manner.sticky);
         // Another number than where groups are equals: who likes this one best is not to come back last.
         hash::score(key, !group.hash) < share
     }
@@ -479,12 +571,6 @@ fn pass_of(selection: &Selection, roster: &Roster) -> u64 {
     }
 }
 
-/// The sticky mask for an address's family.
-#[must_use]
-pub fn sticky_bits(sticky: Sticky, address: IpAddr) -> u8 {
-    if address.is_ipv4() { sticky.ipv4 } else { sticky.ipv6 }
-}
-
 /// Whether standings `after` leave some client of a service without the last available region that it has `before`, or
 /// without the last eligible instance.
 #[must_use]
@@ -492,7 +578,8 @@ pub fn takes_last(steering: &Steering, before: &Table, after: &Table, service: S
     let steered = steering.service(service);
     let client = Client::of_resolver(IpAddr::from([0, 0, 0, 0]));
     let of = |standings, order: &Order, is: fn(&Selection) -> bool| {
-        let mut walk = Walk { steering, standings, client: &client, family, fences: Fences::default(), scope: 0 };
+        let fences = Fences::default();
+        let mut walk = Walk { steering, standings, latency: None, client: &client, family, fences, scope: 0 };
         walk.fences.add(order.fence.as_deref());
         let mut open = walk.open(steered, standings.of(service, steered.layout), &order.groups, family);
         open.any(|serving| is(serving.selection))
@@ -510,7 +597,8 @@ pub fn is_all_down(steering: &Steering, standings: &Table, service: ServiceId, f
         return false;
     }
     let client = Client::of_resolver(IpAddr::from([0, 0, 0, 0]));
-    let walk = Walk { steering, standings, client: &client, family, fences: Fences::default(), scope: 0 };
+    let fences = Fences::default();
+    let walk = Walk { steering, standings, latency: None, client: &client, family, fences, scope: 0 };
     let standings = standings.of(service, steered.layout);
     steered.orders.orders.iter().any(|order| {
         let allowed = walk.open(steered, standings, &order.groups, family).any(|one| !one.selection.allowed.is_empty());

@@ -1,18 +1,22 @@
-//! `steer = "weighted"`: a random order by shares; regions without a share come last (SPEC 4.6).
+//! `steer = "weighted"`: a random order by shares; regions without a share come last (SPEC 4.6). Where clients keep their
+//! instance or region the client's key takes the place of the draw (SPEC 5.3).
 
 use super::local::Random;
+use super::order::{By, Ranking};
 use crate::fleet::{Fleet, RegionId};
 
-/// The regions that are `present`, those with a share first, and the shares of all.
+/// The regions that are `present`, those with a share first; the order is drawn for each query, or where clients are to
+/// `keep` their region once for each client.
 #[must_use]
-pub(super) fn order(fleet: &Fleet, shares: &[(RegionId, u32)], present: &[RegionId]) -> (Vec<RegionId>, Vec<u32>) {
+pub(super) fn order(fleet: &Fleet, shares: &[(RegionId, u32)], present: &[RegionId], keep: bool) -> Ranking {
     let share = |region: RegionId| shares.iter().find(|(named, _)| *named == region).map_or(0, |&(_, share)| share);
     let named = |region: RegionId| shares.iter().any(|&(named, _)| named == region);
     let mut order: Vec<RegionId> =
         present.iter().copied().filter(|&region| named(region) || !fleet.region(region).only_named).collect();
     order.sort_by_key(|&region| share(region) == 0);
     let shares = order.iter().map(|&region| share(region)).collect();
-    (order, shares)
+    let count = order.len();
+    Ranking::fixed(order).with_run(count, if keep { By::Shares(shares) } else { By::Draw(shares) })
 }
 
 /// Puts `order` into a random order: each next one by its share among those left; shares of 0 keep their place at the

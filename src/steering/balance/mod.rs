@@ -15,7 +15,6 @@ use super::plan::{Steered, Steering};
 use super::selection::Roster;
 use super::service::Balance;
 use super::trace::Trace;
-use super::walk::sticky_bits;
 use crate::fleet::{Family, InstanceId};
 
 /// Which roster, of which group and version, in which family.
@@ -52,8 +51,8 @@ pub fn pick<T: Trace>(
         Balance::Random => draw::alike(roster, count, local),
         Balance::RoundRobin => round_robin::rank(steering, steered, choice, count, local),
         Balance::Sticky => {
-            scope = sticky_bits(steered.manner.sticky, client.address);
-            sticky::rank(steered.hash, client.address, scope, roster, count, local);
+            scope = client.key_bits(steered.manner.sticky);
+            sticky::rank(client.key(steered.hash, steered.manner.sticky), roster, count, local);
         }
     }
     trace.note("balance", || {

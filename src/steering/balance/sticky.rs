@@ -4,8 +4,6 @@
 //! Within a class of equal weights the highest score wins; only between classes a logarithm decides. Large rosters keep
 //! the hashes of a class together, so that the compiler scores several at once.
 
-use std::net::IpAddr;
-
 use multiversion::multiversion;
 
 use super::super::hash;
@@ -15,9 +13,8 @@ use super::super::selection::{Class, Roster};
 /// Hashes scored together.
 const LANES: usize = 64;
 
-/// Chooses the `count` best for this client.
-pub(super) fn rank(service: u64, client: IpAddr, bits: u8, roster: &Roster, count: usize, local: &mut Local) {
-    let key = hash::client_key(service, client, bits);
+/// Chooses the `count` best for the client of that key.
+pub(super) fn rank(key: u64, roster: &Roster, count: usize, local: &mut Local) {
     if count == 1 {
         let best = if roster.classes().is_empty() { best_of_few(key, roster) } else { best_of_many(key, roster) };
         local.chosen.push(best);
@@ -103,6 +100,8 @@ fn highest(key: u64, class: &Class) -> (u32, usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::super::super::selection::tests::roster;
     use super::*;
 
@@ -116,13 +115,13 @@ mod tests {
             let mut local = Local::new(0);
             for client in 0..500u32 {
                 let client = IpAddr::from((client << 8).to_be_bytes());
+                let key = hash::client_key(1, client, 24);
                 let mut first = |answers| {
                     local.chosen.clear();
-                    rank(1, client, 24, &roster, answers, &mut local);
+                    rank(key, &roster, answers, &mut local);
                     local.chosen[0]
                 };
                 assert_eq!(first(1), first(2.min(count as usize)), "{count} {client}");
-                let key = hash::client_key(1, client, 24);
                 let rank = |at: &u32| {
                     let entry = &roster.entries[*at as usize];
                     hash::rank(hash::score(key, entry.hash), u64::from(entry.weight))
