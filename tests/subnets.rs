@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use waymark::latency::ENOUGH;
 use waymark::steering::client::mask;
 
 use crate::support::node::Node;
@@ -57,6 +58,9 @@ struct Setting {
     fence_unknown: bool,
     within_listed: bool,
     down: Vec<usize>,
+    /// What clients measured: prefix, region, milliseconds.
+    samples: Vec<(IpNet, usize, u16)>,
+    explores: bool,
 }
 
 /// Few leading bits, so that prefixes nest and touch.
@@ -104,15 +108,11 @@ fn setting() -> impl Strategy<Value = Setting> {
         any::<bool>(),
         any::<bool>(),
         prop::collection::vec(0..REGIONS.len(), 0..4),
+        prop::collection::vec((prefix(), 0..REGIONS.len(), 1u16..60), 0..24),
+        any::<bool>(),
     )
-        .prop_map(|(networks, default, entries, fences, fence_unknown, within_listed, down)| Setting {
-            networks,
-            default,
-            entries,
-            fences,
-            fence_unknown,
-            within_listed,
-            down,
+        .prop_map(|(networks, default, entries, fences, fence_unknown, within_listed, down, samples, explores)| {
+            Setting { networks, default, entries, fences, fence_unknown, within_listed, down, samples, explores }
         })
 }
 
@@ -122,6 +122,10 @@ impl Setting {
         for region in &self.down {
             node.down(&format!("region/r{region}"));
         }
+        for &(prefix, region, ms) in &self.samples {
+            (0..ENOUGH).for_each(|_| node.measure(prefix, &format!("r{region}"), ms.into()));
+        }
+        node.go_by_measured();
         node
     }
 
@@ -148,15 +152,19 @@ impl Setting {
             if self.fence_unknown { "nodata" } else { "default" },
             if self.within_listed { "listed" } else { "nearest" },
         );
-        text += &format!("[maps.world]\nwithin = \"{within}\"\nfence-unknown = \"{unknown}\"\n");
-        text += &format!("default = {}\n", list_text(&self.default));
-        for (selector, list) in &self.entries {
-            text += &format!("\"{selector}\" = {}\n", list_text(list));
+        for (map, within) in [("world", within), ("measured", "latency")] {
+            text += &format!("[maps.{map}]\nwithin = \"{within}\"\nfence-unknown = \"{unknown}\"\n");
+            text += &format!("default = {}\n", list_text(&self.default));
+            for (selector, list) in &self.entries {
+                text += &format!("\"{selector}\" = {}\n", list_text(list));
+            }
+            text += &format!("[maps.{map}.fences]\n");
+            for (selector, regions) in &self.fences {
+                let regions: Vec<String> = regions.iter().map(|region| format!("r{region}")).collect();
+                text += &format!("\"{selector}\" = {regions:?}\n");
+            }
         }
-        text += "[maps.world.fences]\n";
-        for (selector, regions) in &self.fences {
-            text += &format!("\"{selector}\" = {:?}\n", regions.iter().map(|r| format!("r{r}")).collect::<Vec<_>>());
-        }
+        text += &format!("[latency]\nexplore = \"{}\"\n", if self.explores { "10%" } else { "0%" });
         text
     }
 
@@ -354,6 +362,22 @@ balance = "sticky"
 pool = "web"
 steer = "nearest"
 balance = "sticky"
+[services."fast.gslb.example.com"]
+pool = "web"
+steer = "latency"
+map = "world"
+balance = "sticky"
+[services."fast-open.gslb.example.com"]
+pool = "web"
+steer = "latency"
+tolerance = "0s"
+balance = "sticky"
+sticky = { ipv4 = 20, ipv6 = 48 }
+[services."tiers.gslb.example.com"]
+pool = "web"
+steer = "geo"
+map = "measured"
+balance = "sticky"
 "#;
 
 /// Services that draw an instance at random.
@@ -439,7 +463,7 @@ fn scopes_hold_and_orders_are_right() {
 
 fn one_client(setting: &Setting, node: &mut Node, client: IpAddr, noise: &[u64]) -> Result<(), TestCaseError> {
     let client = mask(client, if client.is_ipv4() { 32 } else { 64 });
-    for name in ["geo", "geo-sticky", "near", "near-drawn", "any", "open"] {
+    for name in ["geo", "geo-sticky", "near", "near-drawn", "any", "open", "fast", "fast-open", "tiers"] {
         let answer = told(node, name, client);
         let (region, _, scope) = answer;
         for noise in noise.iter().copied().chain([0, u64::MAX]) {
@@ -449,7 +473,7 @@ fn one_client(setting: &Setting, node: &mut Node, client: IpAddr, noise: &[u64])
             }
             prop_assert_eq!(told(node, name, other), answer, "{}: {} and {}", name, client, other);
         }
-        if let (Some(fence), true) = (setting.fence(client), name != "open") {
+        if let (Some(fence), true) = (setting.fence(client), !name.ends_with("open")) {
             prop_assert!(region.is_none_or(|region| fence.contains(&region)), "{}: {} is fenced", name, client);
         }
         match name {

@@ -123,7 +123,8 @@ pub fn report(socket: &Path, target: &str, said: &Said) -> Result<Pushed, Failur
 /// # Errors
 /// When there is no answer, or the server refuses.
 pub fn take_latency(socket: &Path, samples: &[&Given]) -> Result<Taken, Failure> {
-    let sample = |given: &&Given| json!({"client": given.client.to_string(), "region": given.region, "rtt-ms": given.rtt_ms});
+    let sample =
+        |given: &&Given| json!({"client": given.client.to_string(), "region": given.region, "rtt-ms": given.rtt_ms});
     let samples: Vec<Value> = samples.iter().map(sample).collect();
     ask(socket, ORDER_TIMEOUT, |client| client.post("http://localhost/v1/latency").json(&samples))
 }

@@ -240,7 +240,9 @@ mod tests {
         let problems = parse(text).expect_err("refused");
         let lines: Vec<usize> = problems.iter().map(|(line, _)| *line).collect();
         assert_eq!(lines, [2, 4, 5, 6, 7]);
-        for (problem, said) in problems.iter().zip(["no address", "2 columns", "not a number", "unknown key", "no JSON"]) {
+        for (problem, said) in
+            problems.iter().zip(["no address", "2 columns", "not a number", "unknown key", "no JSON"])
+        {
             assert!(problem.1.contains(said), "{problem:?}");
         }
     }

@@ -109,5 +109,8 @@ pub(super) fn latency(document: &Document, findings: &mut Findings) -> Latency {
         )));
     }
     let prefixes = fields.integer("prefixes").unwrap_or(1);
-    Latency { policy: Policy { half_life, expire_after, prefixes }, explore: fields.share("explore").unwrap_or_default() }
+    Latency {
+        policy: Policy { half_life, expire_after, prefixes },
+        explore: fields.share("explore").unwrap_or_default(),
+    }
 }

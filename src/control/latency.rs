@@ -416,7 +416,8 @@ impl Clerk {
             0 => String::new(),
             more => format!("; and {more} more"),
         };
-        let error = format!("{} of {count} samples are wrong, none is taken: {}{more}", problems.len(), told.join("; "));
+        let error =
+            format!("{} of {count} samples are wrong, none is taken: {}{more}", problems.len(), told.join("; "));
         let regions = self.world.fleet().regions.iter().take(MOST_TOLD).map(|region| region.name.as_str());
         let hint = format!("regions: {}", regions.collect::<Vec<_>>().join(", "));
         Refusal::new(RefusalCode::Wrong, error, Some(&hint))

@@ -110,7 +110,8 @@ impl World {
     pub fn compile(configuration: Configuration) -> World {
         static COMPILED: AtomicU64 = AtomicU64::new(0);
         let epoch = COMPILED.fetch_add(1, Ordering::Relaxed);
-        let Configuration { server, admin, ecs, latency, checks, fleet, maps, services, zones, geo, tests } = configuration;
+        let Configuration { server, admin, ecs, latency, checks, fleet, maps, services, zones, geo, tests } =
+            configuration;
         let check_count = checks.len();
         let names = services.iter().enumerate().flat_map(|(tag, service)| {
             std::iter::once(&service.name).chain(&service.aliases).map(move |name| (name, tag as u32))

@@ -53,13 +53,15 @@ pub(super) fn read(path: &Path, policy: Policy, now: Tick, unix_ms: u64) -> Resu
 fn parse(octets: &[u8], policy: Policy, now: Tick, unix_ms: u64) -> Result<Book, String> {
     let longest = HEAD.len() + 17;
     let end = octets.iter().take(longest).position(|&octet| octet == b'\n');
-    let (head, body) = end.map(|end| (&octets[..end], &octets[end + 1..])).ok_or("it is damaged: it has no first line")?;
+    let (head, body) =
+        end.map(|end| (&octets[..end], &octets[end + 1..])).ok_or("it is damaged: it has no first line")?;
     let sum = head.strip_prefix(HEAD.as_bytes()).ok_or("it is of another version, or no such file at all")?;
     if sum != format!("{:016x}", xxh3_64(body)).as_bytes() {
         return Err("it is damaged: its checksum is wrong".into());
     }
     let (written_ms, estimates) = body.split_first_chunk().ok_or("it is damaged: it ends too early")?;
-    let age = unix_ms.checked_sub(u64::from_le_bytes(*written_ms)).ok_or("it is from the future by this machine's clock")?;
+    let age =
+        unix_ms.checked_sub(u64::from_le_bytes(*written_ms)).ok_or("it is from the future by this machine's clock")?;
     if Duration::from_millis(age) >= policy.expire_after {
         return Err(format!("it is {} s old, and estimates expire after {:?}", age / 1000, policy.expire_after));
     }
