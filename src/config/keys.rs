@@ -609,9 +609,12 @@ pub(super) static SERVICE: Section = section(
         ),
         key(
             "pool",
-            Kind::Custom { describe: "name of a pool", check: services::check_pool },
+            Kind::Custom {
+                describe: "name of a pool, or table: pool = share, 0 to 1000000",
+                check: services::check_pool,
+            },
             Required,
-            "Where its instances are.",
+            "Where its instances are; of several pools each gets its share of every region's traffic.",
         ),
         key(
             "steer",

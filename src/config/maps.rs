@@ -143,8 +143,7 @@ fn list(value: &Value, regions: &Index<'_>, findings: &mut Findings) -> List {
 fn compile_split(split: &Table, regions: &Index<'_>, findings: &mut Findings) -> Vec<(RegionId, u32)> {
     let mut shares = Vec::new();
     for entry in &split.entries {
-        let share = kinds::integer(&entry.value, 0, keys::MAX_WEIGHT).ok().and_then(|share| u32::try_from(share).ok());
-        shares.extend(region(&entry.name_as_value(), regions, findings).zip(share));
+        shares.extend(region(&entry.name_as_value(), regions, findings).zip(services::share(&entry.value)));
     }
     shares
 }

@@ -223,7 +223,7 @@ fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut 
     canaries::compile(&document, &checks, &mut fleet, findings);
     document.forget("pools");
     let maps = maps::compile(&document, findings);
-    let mut services = services::compile(&document, findings);
+    let mut services = services::compile(&document, &mut fleet, findings);
     document.forget("services");
     let zones = zones::compile(&document, sources, findings);
     let networks = networks::compile(&document, sources, findings);

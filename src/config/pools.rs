@@ -89,6 +89,7 @@ impl Builder<'_> {
             return_after: fields.duration("return-after").unwrap_or_default(),
             region_ramp: fields.duration("region-ramp").unwrap_or_default(),
             manual_failback: fields.text("failback").as_deref() == Some("manual"),
+            shares: Box::default(),
         });
         self.places.pools.push(entry.key);
         self.warn_of_weights(id, fields, findings);

@@ -12,7 +12,7 @@ use super::kinds::{self, Read};
 use super::pools::instance_address;
 use super::value::{Data, Entry, Value, quoted};
 use crate::dns::Name;
-use crate::fleet::{PoolId, RegionId};
+use crate::fleet::{Fleet, PoolId, RegionId};
 use crate::problem::{Problem, Span};
 use crate::steering::service::{TOLERANCE, Ttl};
 use crate::steering::{Balance, Manner, MapId, Service, ServiceId, Steer, Sticky, StickyBy, StickyLevel, WhenAllDown};
@@ -69,7 +69,7 @@ impl<'d> References<'d> {
 }
 
 /// Compiles all services, in configured order.
-pub(super) fn compile(document: &Document, findings: &mut Findings) -> Vec<Placed> {
+pub(super) fn compile(document: &Document, fleet: &mut Fleet, findings: &mut Findings) -> Vec<Placed> {
     let entries = document.named("services");
     let name_of = |entry: &Entry| kinds::domain_name_of(&entry.name).unwrap_or_else(|_| Name::root());
     let names: Vec<Name> = entries.iter().map(name_of).collect();
@@ -78,14 +78,20 @@ pub(super) fn compile(document: &Document, findings: &mut Findings) -> Vec<Place
     for (entry, name) in entries.iter().zip(names) {
         let fields = Fields::of(document, "services", "service", &keys::SERVICE, entry, findings);
         fields.require(findings);
-        services.push(service(&fields, name, &references, findings));
+        let pool = fields.find("pool").and_then(|value| pool(value, &references, fleet, findings));
+        services.push(service(&fields, name, pool, &references, findings));
     }
     services
 }
 
-fn service(fields: &Fields<'_>, name: Name, references: &References<'_>, findings: &mut Findings) -> Placed {
+fn service(
+    fields: &Fields<'_>,
+    name: Name,
+    pool: Option<PoolId>,
+    references: &References<'_>,
+    findings: &mut Findings,
+) -> Placed {
     let (aliases, alias_places) = Vec::from(fields.each("aliases", kinds::domain_name)).into_iter().unzip();
-    let pool = fields.find("pool").and_then(|value| references.pools.resolve(value, findings));
     let map = fields.find("map").and_then(|value| references.maps.resolve(value, findings));
     let (steer, regions) = steer(fields, references, findings);
     let sticky = sticky_of(fields, &steer, findings);
@@ -101,7 +107,7 @@ fn service(fields: &Fields<'_>, name: Name, references: &References<'_>, finding
         service: Service {
             name,
             aliases,
-            pool: PoolId(pool.unwrap_or_default()),
+            pool: pool.unwrap_or(PoolId(0)),
             steer,
             map: map.map(MapId),
             spill: fields.custom("spill", |value| spill(value).ok()),
@@ -143,6 +149,22 @@ impl Placed {
             *order = configured.collect();
         }
     }
+}
+
+/// One pool, or several by shares.
+fn pool(value: &Value, references: &References<'_>, fleet: &mut Fleet, findings: &mut Findings) -> Option<PoolId> {
+    let Some(table) = value.table() else { return references.pools.resolve(value, findings).map(PoolId) };
+    let mut shares = Vec::new();
+    for entry in &table.entries {
+        let pool = references.pools.resolve(&entry.name_as_value(), findings).map(PoolId);
+        shares.extend(pool.zip(share(&entry.value)));
+    }
+    shares.iter().any(|(_, share)| *share > 0).then(|| fleet.mix(&shares))
+}
+
+/// A share, where it is one.
+pub(super) fn share(value: &Value) -> Option<u32> {
+    kinds::integer(value, 0, MAX_WEIGHT).ok().and_then(|share| u32::try_from(share).ok())
 }
 
 fn steer(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findings) -> (Steer, Vec<Span>) {
@@ -222,8 +244,7 @@ fn shares(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findi
     for entry in entries(value) {
         let number =
             references.regions.resolve(&entry.name_as_value(), findings).and_then(|number| u16::try_from(number).ok());
-        let share = kinds::integer(&entry.value, 0, MAX_WEIGHT).ok().and_then(|share| u32::try_from(share).ok());
-        if let (Some(region), Some(share)) = (number.map(RegionId), share) {
+        if let (Some(region), Some(share)) = (number.map(RegionId), share(&entry.value)) {
             shares.push((region, share));
             places.push(entry.key);
         }
@@ -291,9 +312,7 @@ pub(super) fn check_when_all_down(value: &Value, problems: &mut Vec<Problem>) {
 /// Checks `pool` of a service.
 pub(super) fn check_pool(value: &Value, problems: &mut Vec<Problem>) {
     match value.data {
-        Data::Table(_) => {
-            problems.push(*kinds::not_available(value, "shares of several pools", "available: the name of one pool"));
-        }
+        Data::Table(_) => check_shares_of(value, "{ web = 99, web-v2 = 1 }", "no pool would get clients", problems),
         _ => kinds::check(&kinds::Kind::Reference("pool"), value, problems),
     }
 }
@@ -356,8 +375,12 @@ pub(super) fn check_spill(value: &Value, problems: &mut Vec<Problem>) {
 
 /// Checks `shares`.
 pub(super) fn check_shares(value: &Value, problems: &mut Vec<Problem>) {
+    check_shares_of(value, "{ eu-west = 70, us-east = 30 }", "no region would get clients", problems);
+}
+
+fn check_shares_of(value: &Value, form: &str, nobody: &str, problems: &mut Vec<Problem>) {
     let Some(table) = value.table() else {
-        problems.push(kinds::wrong_type(value, "a table of shares").allowed("{ eu-west = 70, us-east = 30 }"));
+        problems.push(kinds::wrong_type(value, "a table of shares").allowed(form));
         return;
     };
     let before = problems.len();
@@ -369,7 +392,7 @@ pub(super) fn check_shares(value: &Value, problems: &mut Vec<Problem>) {
         }
     }
     if sum == 0 && problems.len() == before {
-        let problem = Problem::error(value.span, "the shares sum up to 0: no region would get clients");
+        let problem = Problem::error(value.span, format!("the shares sum up to 0: {nobody}"));
         problems.push(problem.allowed("at least one share above 0"));
     }
 }

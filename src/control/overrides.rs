@@ -710,6 +710,7 @@ mod tests {
             return_after: std::time::Duration::ZERO,
             region_ramp: std::time::Duration::ZERO,
             manual_failback: false,
+            shares: Box::default(),
         };
         Fleet {
             regions: vec![region("eu"), region("us")],

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::index::Index;
 use crate::config::{Admin, Configuration, Latency, Server, Test};
-use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, PoolId, TargetId};
+use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, Pool, PoolId, TargetId};
 use crate::geo;
 use crate::health::group::{Before, Judge, Members, Others, Rule, Standing};
 use crate::health::presence::Return;
@@ -232,10 +232,11 @@ impl World {
         let steady_for = if layout.ttl_varies { steady_for } else { &[] };
         let judge = Judge { fleet: self.fleet(), verdicts, down, steady_for, operator, grace_over, now };
         let threshold = Rule::Threshold(self.fleet().pool(layout.pool).up_threshold);
-        let ramp = self.fleet().pool(layout.pool).ramp;
+        let Pool { ramp, shares, .. } = self.fleet().pool(layout.pool);
+        let ramp = *ramp;
         let rule = layout.spill.map_or(threshold, Rule::Spill);
         let of_group = |(group, of): (usize, &Group)| {
-            let members = Members { instances: &of.members, regions: &of.regions };
+            let members = Members { instances: &of.members, regions: &of.regions, shares };
             Family::BOTH.map(|family| {
                 let mut standing = judge.judge(members, family, rule, known(group, family).0);
                 standing.ramp(self.fleet(), family, recovered, ramp, now);
@@ -257,7 +258,7 @@ impl World {
                 group[family].settle(Others { serve, replace, frozen, begin_percent }, how, now);
             }
         }
-        let needs = Needs { hashes: &self.hashes, rotates: layout.rotates };
+        let needs = Needs { fleet: self.fleet(), hashes: &self.hashes, rotates: layout.rotates, shares };
         Standings::new(layout.groups.len(), layout.serves, |group, family| {
             Selection::freeze(&standings[group][family as usize], needs, known(group, family).1, serial)
         })
@@ -346,8 +347,11 @@ impl World {
 
     /// The layouts that are watched, and those of `pools`.
     fn touched_by(&self, pools: &BTreeSet<PoolId>) -> BTreeSet<LayoutId> {
-        let of_pools = self.all_layouts().filter(|&id| pools.contains(&self.steering.layout(id).pool));
-        let of_pools = of_pools.filter(|_| !pools.is_empty());
+        let is_of = |&id: &LayoutId| {
+            let pool = self.steering.layout(id).pool;
+            pools.contains(&pool) || self.fleet().pool(pool).shares.iter().any(|(part, _)| pools.contains(part))
+        };
+        let of_pools = self.all_layouts().filter(is_of).filter(|_| !pools.is_empty());
         self.watched.iter().copied().chain(of_pools).collect()
     }
 }

@@ -66,6 +66,8 @@ pub struct Pool {
     pub region_ramp: Duration,
     /// Whether a region that was lost stays out of a service until it is resumed there.
     pub manual_failback: bool,
+    /// Of several pools that share the traffic of each region: which, and the share of each, above 0. Empty = it is one.
+    pub shares: Box<[(PoolId, u32)]>,
 }
 
 /// One member of a pool.
@@ -150,6 +152,8 @@ pub struct Fleet {
     pub regions: Vec<Region>,
     /// In configured order.
     pub pools: Vec<Pool>,
+    /// Pools made of several, by shares; their numbers follow those of the pools.
+    pub mixes: Vec<Pool>,
     /// Pool by pool, in configured order.
     pub instances: Vec<Instance>,
     /// Without duplicates, in order of first use.
@@ -165,10 +169,36 @@ impl Fleet {
         &self.regions[id.0 as usize]
     }
 
-    /// The pool of that number.
+    /// The pool or mix of that number.
     #[must_use]
     pub fn pool(&self, id: PoolId) -> &Pool {
-        &self.pools[id.0 as usize]
+        let at = id.0 as usize;
+        self.pools.get(at).unwrap_or_else(|| &self.mixes[at - self.pools.len()])
+    }
+
+    /// The mix of pools by shares, of which at least one is above 0; equal ones are one. Regions are judged by what the
+    /// first says of them.
+    pub fn mix(&mut self, shares: &[(PoolId, u32)]) -> PoolId {
+        let shares: Box<[(PoolId, u32)]> = shares.iter().copied().filter(|(_, share)| *share > 0).collect();
+        let known = self.mixes.iter().position(|mix| mix.shares == shares);
+        let at = known.unwrap_or_else(|| {
+            self.mixes.push(self.mixed(shares));
+            self.mixes.len() - 1
+        });
+        PoolId((self.pools.len() + at) as u32)
+    }
+
+    fn mixed(&self, shares: Box<[(PoolId, u32)]>) -> Pool {
+        let pools = || shares.iter().map(|(pool, _)| self.pool(*pool));
+        let names: Vec<String> = shares.iter().map(|(id, share)| format!("{}:{share}", self.pool(*id).name)).collect();
+        Pool {
+            name: names.join("+").as_str().into(),
+            instances: pools().flat_map(|pool| pool.instances.iter().copied()).collect(),
+            checks: Few::default(),
+            manual_failback: pools().any(|pool| pool.manual_failback),
+            shares: shares.clone(),
+            ..self.pool(shares[0].0).clone()
+        }
     }
 
     /// The instance of that number.

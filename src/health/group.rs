@@ -6,9 +6,11 @@ use std::ops::Range;
 
 use super::presence::{ALL, Presence, Return, Seen};
 use super::{Administrative, Operator, Verdict};
-use crate::fleet::{Address, Family, Fleet, InstanceId, RegionId, TargetId, greatest_common_divisor};
+use crate::fleet::{Address, Family, Fleet, InstanceId, PoolId, RegionId, TargetId, greatest_common_divisor};
 use crate::time::Tick;
 
+/// What one of a pool's share counts for, so that parts of it are whole numbers.
+const SHARE_UNIT: u64 = 1 << 16;
 /// Of a group's verdicts: nothing speaks against any of them.
 pub const STEADY: u16 = u16::MAX;
 
@@ -123,6 +125,8 @@ pub struct Members<'a> {
     pub instances: &'a [InstanceId],
     /// The regions it stands for; empty = any.
     pub regions: &'a [RegionId],
+    /// Where several pools share its clients: which, and the share of each (SPEC 5.5).
+    pub shares: &'a [(PoolId, u32)],
 }
 
 impl Candidates {
@@ -159,9 +163,10 @@ impl Judge<'_> {
         for &id in members.instances {
             self.sort_in(&mut standing, id, family, members.regions, scale);
         }
-        let counted =
-            if self.grace_over { standing.allowed.weight } else { standing.allowed.weight - standing.unknown.weight };
-        let eligible = standing.eligible.weight;
+        let (eligible, counted) = match members.shares {
+            [] => self.eligible_and_counted(standing.parts()),
+            shares => self.by_shares(&standing, shares),
+        };
         let (enough, stays) = match rule {
             Rule::Threshold(least) => (eligible * 10_000 >= u64::from(least) * counted, ALL),
             Rule::Spill(thousandths) => (true, share_of(eligible * u64::from(thousandths), counted * 1000)),
@@ -176,6 +181,30 @@ impl Judge<'_> {
         };
         standing.presence = before.map_or(Presence::New, |before| before.presence);
         standing
+    }
+
+    /// What is eligible, of what counts.
+    fn eligible_and_counted(&self, [eligible, unknown, allowed]: [u64; 3]) -> (u64, u64) {
+        (eligible, if self.grace_over { allowed } else { allowed - unknown })
+    }
+
+    /// The same where pools share the clients: each stands for its share, whatever its instances weigh. A pool that has
+    /// none that counts leaves its share to the others.
+    fn by_shares(&self, standing: &Standing, shares: &[(PoolId, u32)]) -> (u64, u64) {
+        shares.iter().fold((0, 0), |(all_eligible, all_counted), &(pool, share)| {
+            let of_pool = |candidates: &Candidates| {
+                let own = candidates.list.iter().filter(|one| self.fleet.instance(one.instance).pool == pool);
+                own.map(|one| u64::from(one.weight)).sum::<u64>()
+            };
+            let parts = [&standing.eligible, &standing.unknown, &standing.allowed].map(of_pool);
+            match (self.eligible_and_counted(parts), u64::from(share) * SHARE_UNIT) {
+                ((_, 0), _) => (all_eligible, all_counted),
+                ((eligible, counted), whole) => {
+                    let part = u128::from(whole) * u128::from(eligible) / u128::from(counted);
+                    (all_eligible + part as u64, all_counted + whole)
+                }
+            }
+        })
     }
 
     /// In what unit effective weights are whole numbers, in 1/100 of the configured ones: 100 while nobody's weight is
@@ -259,6 +288,11 @@ impl Default for Standing {
 }
 
 impl Standing {
+    /// Weights of what is eligible, unknown, allowed.
+    fn parts(&self) -> [u64; 3] {
+        [&self.eligible, &self.unknown, &self.allowed].map(|candidates| candidates.weight)
+    }
+
     /// What the next judgement must know of this one.
     #[must_use]
     pub fn before(&self) -> Before {
@@ -344,7 +378,7 @@ mod tests {
     }
 
     fn all(instances: &[InstanceId]) -> Members<'_> {
-        Members { instances, regions: &[] }
+        Members { instances, regions: &[], shares: &[] }
     }
 
     /// `i0:3 i1:1 / i0:3 +`: eligible with their weights, allowed, available.

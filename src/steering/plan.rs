@@ -223,7 +223,8 @@ impl Steering {
             slot += groups.len() as u32;
             if steered.manner.balance == Balance::RoundRobin {
                 (steered.turns, steered.running) = (room.turns as u32, room.running as u32);
-                room.turns += 2 * groups.len();
+                let pool = layouts[steered.layout.0 as usize].pool;
+                room.turns += 2 * groups.len() * fleet.pool(pool).shares.len().max(1);
                 room.running += 2 * groups.iter().map(|group| group.members.len()).sum::<usize>();
             }
         }

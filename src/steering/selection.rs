@@ -16,9 +16,10 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::balance::round_robin;
+use super::hash;
 use super::plan::LayoutId;
 use super::service::ServiceId;
-use crate::fleet::{Family, InstanceId};
+use crate::fleet::{Family, Fleet, InstanceId, PoolId};
 use crate::health::Standing;
 use crate::health::group::{Before, Candidates};
 use crate::health::presence::{ALL, Presence};
@@ -219,10 +220,14 @@ pub struct Selection {
 /// What freezing rosters goes by.
 #[derive(Clone, Copy)]
 pub struct Needs<'a> {
+    /// Whose instances are picked.
+    pub fleet: &'a Fleet,
     /// Frozen hash of each instance's path, by [`InstanceId`].
     pub hashes: &'a [u32],
     /// Whether some service takes turns over them.
     pub rotates: bool,
+    /// Where several pools share the clients: which, and the share of each (SPEC 5.5).
+    pub shares: &'a [(PoolId, u32)],
 }
 
 impl Selection {
@@ -303,6 +308,20 @@ struct Extra {
     cycle: SmallVec<[u16; 12]>,
     classes: Box<[Class]>,
     addresses: Box<[IpAddr]>,
+    parts: Box<[Part]>,
+}
+
+/// Those entries of a roster that belong to one of several pools; none is empty.
+#[derive(Debug, PartialEq)]
+pub struct Part {
+    /// Frozen hash of the pool's name.
+    pub hash: u32,
+    /// Its share of the clients, above 0.
+    pub share: u32,
+    /// Entries of the parts before.
+    pub from: usize,
+    /// Its own.
+    pub roster: Roster,
 }
 
 /// Entries of the same weight.
@@ -345,8 +364,9 @@ impl Roster {
         let cycle: SmallVec<[u16; 12]> =
             if needs.rotates { round_robin::cycle(&weights).unwrap_or_default().into() } else { SmallVec::new() };
         let classes = if entries.len() > CLASSES_FROM { classes(&entries) } else { Box::default() };
-        let is_plain = cycle.is_empty() && classes.is_empty() && further.is_empty();
-        let extra = || Arc::new(Extra { cycle, classes, addresses: further.into() });
+        let parts = parts(candidates, needs);
+        let is_plain = cycle.is_empty() && classes.is_empty() && further.is_empty() && parts.is_empty();
+        let extra = || Arc::new(Extra { cycle, classes, addresses: further.into(), parts });
         Roster { entries, weight: candidates.weight, extra: (!is_plain).then(extra) }
     }
 
@@ -402,6 +422,12 @@ impl Roster {
         self.extra.as_ref().map_or(&[], |extra| &extra.classes)
     }
 
+    /// What each pool has of it; empty where it is of one pool.
+    #[must_use]
+    pub fn parts(&self) -> &[Part] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.parts)
+    }
+
     fn holds(&self, candidates: &Candidates) -> bool {
         self.weight == candidates.weight
             && self.entries.len() == candidates.list.len()
@@ -411,6 +437,25 @@ impl Roster {
                     && self.addresses_of(entry).eq(candidates.addresses_of(candidate).iter().copied())
             })
     }
+}
+
+fn parts(candidates: &Candidates, needs: Needs<'_>) -> Box<[Part]> {
+    let mut parts = Vec::new();
+    let mut from = 0;
+    for &(pool, share) in needs.shares {
+        let mut own = Candidates::default();
+        for one in candidates.list.iter().filter(|one| needs.fleet.instance(one.instance).pool == pool) {
+            own.push(one.instance, one.weight, candidates.addresses_of(one).iter().copied());
+        }
+        let roster = Roster::freeze(&own, Needs { shares: &[], ..needs });
+        if !roster.is_empty() {
+            let hash = hash::of_name(&needs.fleet.pool(pool).name) as u32;
+            let entries = roster.entries.len();
+            parts.push(Part { hash, share, from, roster });
+            from += entries;
+        }
+    }
+    parts.into()
 }
 
 /// Scales 64 random bits to an index below `count`, and 32 bits that are random within it. The bias is below
@@ -465,7 +510,7 @@ pub(super) mod tests {
         for (at, &weight) in weights.iter().enumerate() {
             candidates.push(InstanceId(at as u32), weight, std::iter::once(IpAddr::from((at as u32).to_be_bytes())));
         }
-        Roster::freeze(&candidates, Needs { hashes: &hashes, rotates })
+        Roster::freeze(&candidates, Needs { fleet: &Fleet::default(), hashes: &hashes, rotates, shares: &[] })
     }
 
     /// The share of each entry, added up over the whole table, is its weight's.
@@ -522,7 +567,7 @@ pub(super) mod tests {
         };
         let standing =
             |eligible: &[u32]| Standing { eligible: list(eligible), allowed: list(&[1, 2]), ..Standing::default() };
-        let needs = Needs { hashes: &[5, 6], rotates: false };
+        let needs = Needs { fleet: &Fleet::default(), hashes: &[5, 6], rotates: false, shares: &[] };
         let all = Selection::freeze(&standing(&[1, 2]), needs, None, 1);
         assert!(Arc::ptr_eq(&all.eligible.entries, &all.allowed.entries));
         let fewer = Selection::freeze(&standing(&[1]), needs, Some(&all), 2);

@@ -10,9 +10,10 @@ mod sticky;
 use std::net::IpAddr;
 
 use super::client::Client;
+use super::hash;
 use super::local::Local;
 use super::plan::{Steered, Steering};
-use super::selection::Roster;
+use super::selection::{Part, Roster};
 use super::service::Balance;
 use super::trace::Trace;
 use crate::fleet::{Family, InstanceId};
@@ -41,6 +42,10 @@ pub fn pick<T: Trace>(
     trace: &mut T,
     mut emit: impl FnMut(InstanceId, IpAddr),
 ) -> u8 {
+    let (choice, part) = match choice.roster.parts() {
+        [] => (choice, (0, 0)),
+        parts => of_part(parts, steering, steered, choice, client, local, trace),
+    };
     let roster = choice.roster;
     let most = most_addresses(steered.manner.answers, roster);
     let count = most.min(roster.entries.len());
@@ -49,7 +54,7 @@ pub fn pick<T: Trace>(
     match steered.manner.balance {
         Balance::Weighted => draw::by_weight(roster, count, local),
         Balance::Random => draw::alike(roster, count, local),
-        Balance::RoundRobin => round_robin::rank(steering, steered, choice, count, local),
+        Balance::RoundRobin => round_robin::rank(steering, steered, choice, part, count, local),
         Balance::Sticky => {
             scope = client.key_bits(steered.manner.sticky);
             sticky::rank(client.key(steered.hash, steered.manner.sticky), roster, count, local);
@@ -64,6 +69,39 @@ pub fn pick<T: Trace>(
     });
     hand_out(roster, &local.chosen, most, &mut emit);
     scope
+}
+
+/// The pool that answers, of those that share the clients; its number, and that of the entries before: by the client's key where that is to keep its
+/// instance, else by a draw (SPEC 5.5).
+fn of_part<'a, T: Trace>(
+    parts: &'a [Part],
+    steering: &Steering,
+    steered: &Steered,
+    choice: Choice<'a>,
+    client: &Client,
+    local: &mut Local,
+    trace: &mut T,
+) -> (Choice<'a>, (usize, usize)) {
+    let at = if steered.manner.balance == Balance::Sticky {
+        let key = client.key(steered.hash, steered.manner.sticky);
+        let rank = |part: &Part| hash::rank(hash::score(key, part.hash), u64::from(part.share));
+        (0..parts.len()).min_by(|&a, &b| rank(&parts[a]).total_cmp(&rank(&parts[b])))
+    } else {
+        let mut draw = local.random.below(parts.iter().map(|part| u64::from(part.share)).sum());
+        parts.iter().position(|part| {
+            let is_hit = draw < u64::from(part.share);
+            draw = draw.saturating_sub(u64::from(part.share));
+            is_hit
+        })
+    };
+    let at = at.unwrap_or(0);
+    trace.note("pool", || {
+        let all: u64 = parts.iter().map(|part| u64::from(part.share)).sum();
+        let first = parts[at].roster.entries[0].instance;
+        let pool = &steering.fleet.pool(steering.fleet.instance(first).pool).name;
+        format!("{pool} (share {} of {all} of those that have an instance here)", parts[at].share)
+    });
+    (Choice { roster: &parts[at].roster, ..choice }, (at, parts[at].from))
 }
 
 /// Chooses the `count` lowest of `local.ranked`, in order. Of equal ranks the one configured first is the lower.

@@ -35,18 +35,27 @@ pub(in crate::steering) fn cycle(weights: &[u32]) -> Option<Vec<u16>> {
     Some((0..turns).map(|_| step(&weights, turns, &mut running) as u16).collect())
 }
 
-/// Chooses the `count` next, and steps the rotation once.
-pub(super) fn rank(steering: &Steering, steered: &Steered, choice: Choice<'_>, count: usize, local: &mut Local) {
+/// Chooses the `count` next, and steps the rotation once. `part` is the number of the pool and of the entries before it,
+/// where several share the clients: each has a rotation of its own.
+pub(super) fn rank(
+    steering: &Steering,
+    steered: &Steered,
+    choice: Choice<'_>,
+    (part, from): (usize, usize),
+    count: usize,
+    local: &mut Local,
+) {
     let roster = choice.roster;
     let Local { turns, running, chosen, .. } = local;
-    let turn = &mut turns[steered.turn(choice.group, choice.family)];
+    let of_part = if part == 0 { 0 } else { part * 2 * steering.layout(steered.layout).groups.len() };
+    let turn = &mut turns[steered.turn(choice.group, choice.family) + of_part];
     let is_new = turn.version != choice.version;
     if is_new {
         *turn = Turn { version: choice.version, place: 0 };
     }
     match roster.cycle() {
         [] => {
-            let running = &mut running[running_of(steering, steered, choice)][..roster.entries.len()];
+            let running = &mut running[running_of(steering, steered, choice)][from..][..roster.entries.len()];
             if is_new {
                 running.fill(0);
             }
