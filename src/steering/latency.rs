@@ -143,3 +143,105 @@ impl<'a> Ways<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::geo::{Code, Data, Network};
+    use crate::latency::{Book, ENOUGH, Measured, Policy, Sample};
+    use crate::steering::fence::names;
+    use crate::steering::testing::{map, world};
+    use crate::steering::trace::Silent;
+    use crate::time::Tick;
+
+    fn germany() -> Place {
+        Place { country: Code::parse("DE"), as_number: Some(64500), ..Place::default() }
+    }
+
+    fn atlas() -> Atlas {
+        let network = |prefix: &str, place| Network { prefix: prefix.parse().expect("a prefix"), place };
+        let france = Place { country: Code::parse("FR"), ..Place::default() };
+        let networks = vec![network("10.0.0.0/8", germany()), network("11.0.0.0/8", france)];
+        Atlas::compile(&Data { networks, ..Data::default() })
+    }
+
+    /// By client, region of the test world, milliseconds.
+    fn view(fleet: &Fleet, samples: &[(&str, usize, f64)]) -> View {
+        let mut book = Book::new(Policy::default());
+        for &(client, region, ms) in samples {
+            let region = book.region(&fleet.regions[region].name);
+            let Place { as_number, country, .. } = germany();
+            let client = client.parse().expect("a prefix");
+            let sample = Sample { client, as_number, country, region, rtt: Rtt::from_ms(ms) };
+            (0..ENOUGH).for_each(|_| book.take(&sample, Tick::START));
+        }
+        View::of(Arc::new(book.freeze(&Measured::default())), fleet, 0)
+    }
+
+    #[test]
+    fn groups_are_sorted_by_what_is_measured() {
+        let (fleet, atlas) = (world(), atlas());
+        let view = view(
+            &fleet,
+            &[("10.0.0.0/24", 2, 80.0), ("10.0.0.0/24", 1, 31.0), ("10.0.0.0/24", 0, 35.0), ("10.9.0.0/24", 3, 200.0)],
+        );
+        for (address, groups, tolerance, sorted, equals, scope) in [
+            // By the prefix, and by its system, for there is one way that it did not measure.
+            ("10.0.0.7", &[0, 1, 2, 3, 4][..], 0, &[1, 0, 2, 3, 4][..], 1, 24),
+            ("10.0.0.7", &[0, 1, 2], 40, &[1, 0, 2], 2, 24),
+            ("10.0.0.7", &[0, 1, 2], 39, &[1, 0, 2], 1, 24),
+            ("10.0.0.7", &[0, 1, 2], 10_000, &[1, 0, 2], 3, 24),
+            // A region of which nobody measured the way stays behind, and asks for no wider look.
+            ("10.0.0.7", &[4, 5, 2], 0, &[2, 4, 5], 1, 24),
+            ("10.200.0.7", &[0, 1, 2, 3], 0, &[1, 0, 2, 3], 1, 9),
+            ("10.200.0.7", &[4, 5], 0, &[4, 5], 0, 9),
+            ("11.0.0.7", &[2, 1, 0, 3], 0, &[2, 1, 0, 3], 0, 8),
+            ("12.0.0.7", &[2, 1, 0, 3], 100, &[2, 1, 0, 3], 0, 6),
+            ("10.0.0.7", &[], 0, &[], 0, 24),
+        ] {
+            let mut groups = groups.to_vec();
+            let address = address.parse().expect("an address");
+            let mut ways = Ways::new(&view, &atlas, address);
+            let region = |group| RegionId(group as u16);
+            assert_eq!(ways.sort(&mut groups, tolerance, region, &mut Vec::new()), equals, "{address}");
+            assert_eq!((&groups[..], ways.scope), (sorted, scope), "{address} {tolerance}");
+            assert_eq!(ways.equals(&groups, tolerance, region), equals, "{address}");
+        }
+    }
+
+    #[test]
+    fn it_says_whose_measurement_decides() {
+        let (fleet, atlas) = (world(), atlas());
+        let view = view(&fleet, &[("10.0.0.0/24", 2, 80.0), ("10.1.0.0/24", 1, 31.0)]);
+        for (address, region, said) in [
+            ("10.0.0.7", 2, "80 ms by 10.0.0.0/24, 3 samples"),
+            ("10.0.0.7", 1, "31 ms by AS 64500, 3 samples"),
+            ("10.0.0.7", 0, "not measured"),
+            ("11.0.0.7", 2, "not measured"),
+        ] {
+            let ways = Ways::new(&view, &atlas, address.parse().expect("an address"));
+            assert_eq!(ways.tell(RegionId(region)), said, "{address} {region}");
+        }
+    }
+
+    #[test]
+    fn without_measurements_it_is_distance_or_what_is_configured() {
+        let fleet = world();
+        let all: Vec<RegionId> = (0..fleet.regions.len() as u16).map(RegionId).collect();
+        let default = map(&fleet, "ap-south us-east", &[]);
+        let singapore = Place { country: Code::parse("SG"), ..Place::default() };
+        for (map, place, expected) in [
+            (None, &singapore, "ap-south, eu-central, eu-west, us-east, nowhere"),
+            (Some(&default), &singapore, "ap-south, eu-central, eu-west, us-east, nowhere"),
+            (Some(&default), &Place::default(), "ap-south, us-east"),
+            (None, &Place::default(), "eu-west, eu-central, us-east, ap-south, nowhere"),
+        ] {
+            let order = order(map, 100, place, &fleet, &all, &mut Silent);
+            assert_eq!(names(&fleet, &order.regions), expected);
+            let run = &order.runs[0];
+            assert_eq!((run.from, run.to as usize, order.runs.len()), (0, order.regions.len(), 1));
+        }
+    }
+}
