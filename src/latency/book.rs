@@ -582,7 +582,7 @@ mod tests {
             }
         }
         let (row, scope) = frozen.of_prefix("203.0.113.200".parse().expect("an address"));
-        assert_eq!((ms_of(row, 0), ms_of(row, 1), scope), (Some(55.5), None, 24));
+        assert_eq!((ms_of(row, 0), ms_of(row, 1), scope), (Some(62.7), None, 24));
         assert_eq!(ms_of(frozen.of_system(64500), 1), Some(90.0));
         assert_eq!(ms_of(frozen.of_country(Code(*b"DE")), 1), Some(90.0));
         assert!(frozen.of_system(64501).is_empty() && frozen.of_country(Code(*b"FR")).is_empty());
