@@ -252,8 +252,8 @@ fn printed_output_is_what_comes() {
         for session in text.split("$ ").skip(1) {
             let (command, expected) = session.split_once('\n').expect("a line");
             let mut words = command.split_whitespace();
-            let is_offline =
-                words.next() == Some("waymark") && ["check", "explain"].contains(&words.clone().next().unwrap_or(""));
+            let is_offline = words.next() == Some("waymark")
+                && ["check", "explain", "geo"].contains(&words.clone().next().unwrap_or(""));
             if !is_offline || expected.trim().is_empty() || command.contains("--config") {
                 continue;
             }

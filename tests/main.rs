@@ -1,6 +1,7 @@
 //! Tests on the library and the real binary, as one program. One module for each subject.
 
 mod admin;
+mod agree;
 mod architecture;
 mod blind;
 mod demo;
@@ -18,6 +19,7 @@ mod last_good;
 mod latency;
 mod lookup;
 mod memory;
+mod nearest;
 mod no_allocation;
 mod overrides;
 mod passes;
@@ -27,6 +29,7 @@ mod resolvers;
 mod returns;
 mod round_trips;
 mod scenarios;
+mod shared_cache;
 mod shares;
 mod simulation;
 mod subnets;

@@ -1,83 +1,14 @@
 //! Programs that are not ours in front of the server: resolvers (unbound, BIND) that recurse to it, and `dig`, `kdig`,
 //! `drill`.
 
-use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
-
-use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
-use tempfile::TempDir;
 
 use crate::support::backend::Backends;
+use crate::support::resolver::Resolver;
 use crate::support::server::Server;
 use crate::support::site::Site;
-use crate::support::{client, has, ports, say, until, until_so};
-
-/// A resolver that runs, and sends what is below `gslb.example.com` to a server.
-struct Resolver {
-    child: Child,
-    folder: TempDir,
-    address: SocketAddr,
-}
-
-impl Resolver {
-    /// Writes `configuration`, in which `PORT` is where to listen, `UPSTREAM` the server's port and `FOLDER` a scratch
-    /// folder, and runs `program` with these arguments and the path of the configuration behind them.
-    #[track_caller]
-    fn start(program: &str, arguments: &[&str], configuration: &str, server: &Server) -> Resolver {
-        let folder = tempfile::tempdir().expect("a scratch folder");
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()));
-        let text = configuration
-            .replace("PORT", &address.port().to_string())
-            .replace("UPSTREAM", &server.dns.port().to_string())
-            .replace("FOLDER", &folder.path().to_string_lossy());
-        let path = folder.path().join("resolver.conf");
-        fs::write(&path, text).expect("written");
-        let log = File::create(folder.path().join("log")).expect("a file");
-        let path_variable = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-        let child = Command::new(program)
-            .args(arguments)
-            .arg(&path)
-            .env("PATH", path_variable)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("it starts");
-        let mut resolver = Resolver { child, folder, address };
-        until(&format!("{program} answers"), || {
-            let ended = resolver.child.try_wait().expect("a child");
-            assert!(ended.is_none(), "{program} ended: {ended:?}");
-            client::try_udp(address, &recursive("static.gslb.example.com", RecordType::A, ""))
-                .filter(|answer| answer.response_code == ResponseCode::NoError)
-        });
-        resolver
-    }
-
-    #[track_caller]
-    fn ask(&self, name: &str, rtype: RecordType, subnet: &str) -> Message {
-        client::udp(self.address, &recursive(name, rtype, subnet))
-    }
-}
-
-/// A query as a stub resolver sends it.
-fn recursive(name: &str, rtype: RecordType, subnet: &str) -> Message {
-    let mut query = client::query(name, rtype, subnet);
-    query.metadata.recursion_desired = true;
-    query
-}
-
-impl Drop for Resolver {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            say(&format!("---- log of the resolver ----\n{log}"));
-        }
-    }
-}
+use crate::support::{client, has, say, until_so};
 
 const UNBOUND: &str = r#"
 server:
@@ -128,11 +59,11 @@ zone "gslb.example.com" { type static-stub; server-addresses { 127.0.0.1; }; };
 
 fn unbound(server: &Server, modules: &str) -> Resolver {
     let configuration = UNBOUND.replace("MODULES", modules);
-    Resolver::start("unbound", &["-d", "-c"], &configuration, server)
+    Resolver::start("unbound", &["-d", "-c", "FOLDER/recursor.conf"], &configuration, server)
 }
 
 fn bind(server: &Server) -> Resolver {
-    Resolver::start("named", &["-g", "-n", "1", "-c"], BIND, server)
+    Resolver::start("named", &["-g", "-n", "1", "-c", "FOLDER/recursor.conf"], BIND, server)
 }
 
 /// The example with a service at a wildcard, on live backends.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::kind::Kind;
 use crate::peer::Peer;
@@ -77,6 +77,28 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Only turn datagrams round: what `echo` is in the table
     Echo(echo::Options),
+    /// Hold steering against gdnsd's: regions and scopes of random client subnets, by one data base of full size
+    Agree(Agree),
+}
+
+/// What `agree` takes.
+#[derive(Args)]
+pub(crate) struct Agree {
+    /// Client subnets, asked of each of two services
+    #[arg(long, default_value_t = 100_000, value_parser = within::<10_000_000>)]
+    pub(crate) prefixes: usize,
+
+    /// Another seed makes another world and other clients
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// A small data base instead of some six million networks
+    #[arg(long)]
+    pub(crate) small: bool,
+
+    /// Cargo gives it to every bench
+    #[arg(long, hide = true)]
+    bench: bool,
 }
 
 impl Arguments {

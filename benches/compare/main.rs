@@ -4,18 +4,23 @@
 //! cargo bench --bench compare                                             # everything that is installed: minutes
 //! cargo bench --bench compare -- --kinds geo --peers echo,waymark,gdnsd
 //! cargo bench --bench compare -- --other ../before/target/release/waymark # before and after, in one run
+//! cargo bench --bench compare -- agree                                    # who is steered where, beside gdnsd
 //! ```
 //! All servers get the same data and run on one core, one after the other in each round; the load comes from another
 //! core. Before that their answers are looked at, and must be the same. The floor, `echo`, sends as many octets.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use arguments::{Arguments, Command};
+use arguments::{Agree, Arguments, Command};
 use contest::say;
+use peer::Peer;
+use support::agree;
+use support::world::Size;
 
 mod arguments;
 mod contest;
@@ -30,6 +35,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Some(Command::Echo(options)) => support::echo::serve(options).map_err(|error| format!("echo: {error}")),
+        Some(Command::Agree(options)) => agree(&options),
         None => compare(&arguments),
     };
     match outcome {
@@ -47,6 +53,24 @@ fn compare(arguments: &Arguments) -> Result<(), String> {
     let entries = contest::run(arguments)?;
     println!("{}", if arguments.json { table::json(&entries) } else { table::text(&entries) });
     Ok(())
+}
+
+/// Fails where a bound does not hold.
+#[allow(clippy::print_stdout)]
+fn agree(options: &Agree) -> Result<(), String> {
+    let scratch = tempfile::tempdir().map_err(|error| format!("cannot make a scratch folder: {error}"))?;
+    let agreements = agree::run(&agree::Options {
+        size: if options.small { Size::SMALL } else { Size::FULL },
+        prefixes: options.prefixes,
+        seed: options.seed,
+        waymark: Path::new(env!("CARGO_BIN_EXE_waymark")),
+        gdnsd: &Peer::Gdnsd.program(None).ok_or("gdnsd is not installed")?,
+        ports: [running::free_port()?, running::free_port()?, running::free_port()?],
+        folder: scratch.path(),
+    })?;
+    agreements.iter().for_each(|agreement| println!("{agreement}"));
+    let failed = agreements.iter().filter(|agreement| !agreement.holds()).count();
+    if failed > 0 { Err(format!("{failed} of {} services fail", agreements.len())) } else { Ok(()) }
 }
 
 /// Ends with exit code 2 where the cores asked for are the same, or one is not there.

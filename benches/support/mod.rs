@@ -7,13 +7,15 @@
 //! | `echo` | the floor of every figure: a server that only turns datagrams round |
 //! | `cpu` | processor time that a process has used |
 //! | `system` | system calls that the standard library does not offer |
-//! | `mmdb` | writes data base files, as for the tests |
+//! | `mmdb`, `world`, `agree` | data base files, a world in one, gdnsd beside Waymark in it; those of the tests |
 //! | `networks` | where clients are: one table, for Waymark and for its peers |
 //! | `query` | queries octet by octet, with client subnets that vary |
 
 // Each bench uses a part of it.
 #![allow(dead_code)]
 
+#[path = "../../tests/support/agree.rs"]
+pub(crate) mod agree;
 pub(crate) mod cpu;
 pub(crate) mod echo;
 pub(crate) mod fixture;
@@ -23,3 +25,5 @@ pub(crate) mod mmdb;
 pub(crate) mod networks;
 pub(crate) mod query;
 pub(crate) mod system;
+#[path = "../../tests/support/world.rs"]
+pub(crate) mod world;

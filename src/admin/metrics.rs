@@ -96,6 +96,7 @@ impl Collector for Scrape {
         self.health(&mut encoder)?;
         self.overrides(&mut encoder)?;
         self.latency(&mut encoder)?;
+        self.geo(&mut encoder)?;
         self.node(&mut encoder)
     }
 }
@@ -257,6 +258,31 @@ impl Scrape {
         total(counter(encoder, "latency_evicted", says)?, read(&totals.evicted))?;
         let says = "Tables of round-trip times that answers went by";
         total(counter(encoder, "latency_published", says)?, read(&totals.published))
+    }
+
+    fn geo(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let now = unix_seconds();
+        let mut age = gauge(encoder, "geo_age_seconds", "How long ago a publisher made the data base that is served")?;
+        for file in &self.status.geo {
+            if let Some(built) = file.built_at {
+                level(&mut age, &[("file", &file.file)], now.saturating_sub(built) as f64)?;
+            }
+        }
+        let mut loaded =
+            gauge(encoder, "geo_loaded_seconds", "When what is served of a geo file was read, since the Unix epoch")?;
+        for file in &self.status.geo {
+            level(&mut loaded, &[("file", &file.file)], file.loaded_at as f64)?;
+        }
+        let mut networks = gauge(encoder, "geo_networks", "Networks in what is served of a geo file")?;
+        for file in &self.status.geo {
+            level(&mut networks, &[("file", &file.file)], file.networks as f64)?;
+        }
+        let mut refused = gauge(encoder, "geo_refused", "1 while what stands in a geo file is not served")?;
+        for file in &self.status.geo {
+            level(&mut refused, &[("file", &file.file)], f64::from(u8::from(file.refused.is_some())))?;
+        }
+        let reloads = counter(encoder, "geo_reloads", "Geo files taken without a reload")?;
+        total(reloads, self.status.geo_reloads)
     }
 
     /// What each region can do for each service and family, with the labels that say so.

@@ -3,12 +3,14 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::{ConfigArg, End, load, output};
-use crate::config::Configuration;
+use super::{ConfigArg, End, output, refuse};
+use crate::config::{self, Configuration, Loaded};
 use crate::control::{World, explain};
-use crate::problem::Severity;
+use crate::geo::Atlas;
+use crate::problem::{Problem, Severity};
 
-/// Load the configuration with all its files, report every problem, and run its tests
+/// Load the configuration with all its files, report every problem, and run its tests; warns of selectors of maps that no
+/// client can ever reach
 #[derive(Args, Debug)]
 pub(super) struct Check {
     #[command(flatten)]
@@ -44,11 +46,13 @@ impl Check {
         if self.json {
             return as_json(&path);
         }
-        let configuration = match load(&path) {
-            Ok(configuration) => configuration,
-            Err(end) => return end,
-        };
-        let (report, end) = report(configuration, Vec::new());
+        let Loaded { configuration, mut problems, sources } = config::load_to_serve(&path);
+        let compiled = configuration.map(|configuration| with_atlas(configuration, &mut problems));
+        output::problems(&problems, &sources);
+        // The texts of all files may be a lot, and compiling takes memory too.
+        drop(sources);
+        let Some((configuration, atlas)) = compiled else { return refuse(&path, &problems) };
+        let (report, end) = report(configuration, atlas, Vec::new());
         for failed in &report.failed_tests {
             output::error(failed);
         }
@@ -66,13 +70,21 @@ impl Check {
     }
 }
 
+/// The configuration with its places compiled; warns of selectors that none of these reaches.
+fn with_atlas(configuration: Configuration, problems: &mut Vec<Problem>) -> (Configuration, Atlas) {
+    let atlas = Atlas::compile(&configuration.geo);
+    problems.extend(config::unreached(&configuration, &atlas));
+    (configuration, atlas)
+}
+
 fn as_json(path: &std::path::Path) -> End {
-    let crate::config::Loaded { configuration, problems, sources } = crate::config::load_to_serve(path);
+    let Loaded { configuration, mut problems, sources } = config::load_to_serve(path);
+    let compiled = configuration.map(|configuration| with_atlas(configuration, &mut problems));
     let problems: Vec<ProblemReport> = problems.iter().map(|problem| problem_report(problem, &sources)).collect();
     // The texts of all files may be a lot, and compiling takes memory too.
     drop(sources);
-    let (report, end) = match configuration {
-        Some(configuration) => report(configuration, problems),
+    let (report, end) = match compiled {
+        Some((configuration, atlas)) => report(configuration, atlas, problems),
         None => (
             Report { ok: false, problems, tests: 0, failed_tests: Vec::new(), zones: 0, services: 0, instances: 0 },
             End::Wrong,
@@ -82,9 +94,9 @@ fn as_json(path: &std::path::Path) -> End {
     end
 }
 
-fn report(configuration: Configuration, problems: Vec<ProblemReport>) -> (Report, End) {
+fn report(configuration: Configuration, atlas: Atlas, problems: Vec<ProblemReport>) -> (Report, End) {
     let zones = configuration.zones.len();
-    let world = World::compile(configuration);
+    let world = World::compile_over(configuration, atlas);
     let failed_tests = explain::failed_tests(&world);
     let end = if failed_tests.is_empty() { End::Done } else { End::Failed };
     let report = Report {

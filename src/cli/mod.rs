@@ -5,6 +5,7 @@
 mod check;
 mod demo;
 mod explain;
+mod geo;
 mod history;
 mod latency;
 mod output;
@@ -21,7 +22,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::admin::client::Failure;
 use crate::config::{self, Configuration};
 use crate::control::Action;
-use crate::problem::Severity;
+use crate::problem::{Problem, Severity};
 
 /// Authoritative DNS server for global server load balancing: answers with the service instances that work, in the
 /// region that suits the client.
@@ -38,6 +39,7 @@ enum Command {
     Demo(demo::Demo),
     Check(check::Check),
     Explain(explain::Explain),
+    Geo(geo::Geo),
     Status(status::Status),
     /// Take instances out: they get no clients, whatever their checks say
     Drain(overrides::Order),
@@ -157,6 +159,7 @@ pub fn main() -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Geo(geo) => geo.run(),
         Command::Status(status) => status.run(),
         Command::Drain(order) => order.run(Action::Drain),
         Command::Enable(order) => order.run(Action::Enable),
@@ -180,10 +183,13 @@ fn load(path: &Path) -> Result<Configuration, End> {
     output::problems(&problems, &sources);
     match configuration {
         Some(configuration) => Ok(configuration),
-        None => {
-            let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-            output::error(&format!("{}: {}", path.display(), output::count(errors, "error")));
-            Err(End::Wrong)
-        }
+        None => Err(refuse(path, &problems)),
     }
+}
+
+/// Says how many errors there are.
+fn refuse(path: &Path, problems: &[Problem]) -> End {
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    output::error(&format!("{}: {}", path.display(), output::count(errors, "error")));
+    End::Wrong
 }

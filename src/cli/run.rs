@@ -22,11 +22,12 @@ use tracing_subscriber::EnvFilter;
 
 use super::{ConfigArg, End, load, output};
 use crate::admin::{self, Api};
-use crate::config::{self, Admin, Configuration, Server};
+use crate::config::{self, Admin, Configuration, Server, Stamp};
 use crate::control::journal::{self, Journal, Kind, Record};
 use crate::control::last_good::{self, Clock, Keeper, LastGood};
 use crate::control::latency::Gauge;
-use crate::control::{self, Change, Changes, State, Store, Succession, World, explain};
+use crate::control::renewal::{self, Look, POLL, Watch};
+use crate::control::{self, Change, Changes, GeoNews, GeoRefusal, State, Store, Succession, World, explain};
 use crate::idle;
 use crate::metrics::Registry;
 use crate::probe::{self, Prober};
@@ -218,7 +219,9 @@ impl Node {
         if running.is_some() {
             journal.note(|| started(&server.node));
         }
-        let reloader = Reloader { path: path.to_path_buf(), served: world, server, admin: settings, changes, registry };
+        let geo = GeoWatch::new(&world);
+        let reloader =
+            Reloader { path: path.to_path_buf(), served: world, server, admin: settings, changes, registry, geo };
         Ok(Node { reloader, ready, hangup, ending, running, keeper, journal, gauge, lock })
     }
 
@@ -227,16 +230,23 @@ impl Node {
         self.reloader.changes.clone()
     }
 
-    /// Reloads on SIGHUP until SIGTERM or SIGINT comes.
+    /// Reloads on SIGHUP, and takes geo files that are replaced, one after the other, until SIGTERM or SIGINT comes.
     pub(super) async fn until_ended(&mut self) {
         loop {
+            let due = tokio::select! {
+                () = self.ending.signalled() => return,
+                _ = self.hangup.recv() => None,
+                look = self.reloader.geo.changed() => Some(look),
+            };
+            let work = async {
+                match due {
+                    None => self.reloader.reload().await,
+                    Some(look) => self.reloader.renew(look).await,
+                }
+            };
             tokio::select! {
                 () = self.ending.signalled() => return,
-                _ = self.hangup.recv() => {}
-            }
-            tokio::select! {
-                () = self.ending.signalled() => return,
-                () = self.reloader.reload() => {}
+                () = work => {}
             }
         }
     }
@@ -268,6 +278,40 @@ struct Reloader {
     admin: Admin,
     changes: Changes,
     registry: Arc<Registry>,
+    geo: GeoWatch,
+}
+
+/// Looks after the geo files of what is served.
+struct GeoWatch {
+    watch: Watch,
+    /// Those whose newest version is not served.
+    refused: Vec<GeoRefusal>,
+}
+
+impl GeoWatch {
+    fn new(served: &World) -> GeoWatch {
+        GeoWatch { watch: Watch::new(&served.geo_files), refused: Vec::new() }
+    }
+
+    /// Waits until there is something to do. Given up on, it has lost nothing.
+    async fn changed(&mut self) -> Look {
+        loop {
+            tokio::time::sleep(POLL).await;
+            let paths = self.watch.paths();
+            // A file system may keep whoever asks waiting.
+            let found = tokio::task::spawn_blocking(move || paths.iter().map(|path| Stamp::at(path)).collect()).await;
+            let look = found.map(|found| self.watch.look(found)).unwrap_or_default();
+            if look != Look::default() {
+                return look;
+            }
+        }
+    }
+
+    /// Forgets what was said of files that were taken or refused again.
+    fn note(&mut self, taken: &[String], refused: Vec<GeoRefusal>) {
+        self.refused.retain(|old| !taken.contains(&old.file) && refused.iter().all(|new| new.file != old.file));
+        self.refused.extend(refused);
+    }
 }
 
 impl Reloader {
@@ -286,6 +330,7 @@ impl Reloader {
         };
         self.warn_of_restart(change.world());
         self.served = Arc::clone(change.world());
+        self.geo = GeoWatch::new(&self.served);
         let (done, accepted) = oneshot::channel();
         let sent = self.changes.send(Change::Reload(Box::new(change), done)).await;
         if sent.is_ok() && accepted.await.is_ok() {
@@ -295,39 +340,60 @@ impl Reloader {
         }
     }
 
-    /// Compiles the configuration in a thread that yields to those that answer. Where they leave it no time, it is
-    /// compiled once more in a thread like theirs: whoever reloads may do so just because they are that busy.
-    async fn load(&self) -> Result<Succession, Vec<String>> {
-        match tokio::time::timeout(RELOAD_PATIENCE, self.load_by(idle::spawn)).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                tracing::warn!("no time to reload in {RELOAD_PATIENCE:?}; loading at the priority of answering");
-                self.load_by(|name, work| std::thread::Builder::new().name(name.into()).spawn(work)).await
+    /// Takes geo files that were replaced, if they are good: each that is, by itself.
+    async fn renew(&mut self, look: Look) {
+        for gone in &look.gone {
+            tracing::warn!("[geo] {}: {}; what was read before is still served", gone.file, gone.reason);
+        }
+        let (served, registry) = (Arc::clone(&self.served), Arc::clone(&self.registry));
+        let due = look.due;
+        let work = move || {
+            registry.tallies.retire();
+            let mut renewed = renewal::renew(&served, &due);
+            let next = renewed.world.take().map(|world| succeed(world, &served, &registry));
+            (next, renewed)
+        };
+        let (next, renewed) = match in_background(work).await {
+            Ok(done) => done,
+            Err(problem) => {
+                self.geo.watch.give_up();
+                return tracing::error!("[geo]: {problem}");
             }
+        };
+        renewed.read.iter().for_each(|&(number, stamp)| self.geo.watch.was_read(number, stamp));
+        for GeoRefusal { file, reason } in &renewed.refused {
+            tracing::error!("[geo] {file}: not taken, what was read before is still served: {}", reason.trim_end());
+        }
+        self.geo.note(&renewed.taken, look.gone.into_iter().chain(renewed.refused).collect());
+        let refused = self.geo.refused.clone();
+        let Some(next) = next else {
+            let _ = self.changes.send(Change::GeoRefused(refused)).await;
+            return;
+        };
+        self.served = Arc::clone(next.world());
+        let files = renewed.taken.join(", ");
+        let (done, accepted) = oneshot::channel();
+        let news = GeoNews { taken: renewed.taken, refused };
+        let sent = self.changes.send(Change::Geo(Box::new(next), news, done)).await;
+        if sent.is_ok() && accepted.await.is_ok() {
+            tracing::info!("[geo] {files}: replaced, taken");
+        } else {
+            tracing::error!("[geo] {files}: not taken, the control loop has ended");
         }
     }
 
-    /// Compiles the configuration in the thread that `spawn` makes.
-    async fn load_by(
-        &self,
-        spawn: impl FnOnce(&str, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>,
-    ) -> Result<Succession, Vec<String>> {
+    /// Compiles the configuration.
+    async fn load(&self) -> Result<Succession, Vec<String>> {
         let (path, served, registry) = (self.path.clone(), Arc::clone(&self.served), Arc::clone(&self.registry));
-        let (done, loaded) = oneshot::channel();
         let work = move || {
             registry.tallies.retire();
-            let next = reloaded(&path).map(|mut world| {
-                world.count_for(registry.threads());
-                world.tallies.iter().for_each(|tally| registry.tallies.add(tally));
-                Succession::new(Arc::new(world), &served)
-            });
-            // Whoever waits may be gone: the server ends, or it took too long.
-            let _ = done.send(next);
+            let world = reloaded(&path)?;
+            for doubt in renewal::doubts(&served, &world) {
+                tracing::warn!("[geo] {}: taken, as this is a reload: {}", doubt.file, doubt.reason);
+            }
+            Ok(succeed(world, &served, &registry))
         };
-        if let Err(error) = spawn("reload", Box::new(work)) {
-            return Err(vec![format!("no thread to load the configuration in: {error}")]);
-        }
-        loaded.await.unwrap_or_else(|_| Err(vec!["loading failed inside: its thread panicked".into()]))
+        in_background(work).await.unwrap_or_else(|problem| Err(vec![problem]))
     }
 
     /// Says which settings a reload cannot change.
@@ -345,6 +411,37 @@ impl Reloader {
             tracing::warn!("{key} takes effect at the next start");
         }
     }
+}
+
+/// Does work in a thread that yields to those that answer. Where they leave it no time, it is done once more in a thread
+/// like theirs: whoever reloads may do so just because they are that busy.
+async fn in_background<T: Send + 'static>(work: impl Fn() -> T + Clone + Send + 'static) -> Result<T, String> {
+    match tokio::time::timeout(RELOAD_PATIENCE, done_by(idle::spawn, work.clone())).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            tracing::warn!("no time to reload in {RELOAD_PATIENCE:?}; loading at the priority of answering");
+            done_by(|name, work| std::thread::Builder::new().name(name.into()).spawn(work), work).await
+        }
+    }
+}
+
+/// Does work in the thread that `spawn` makes.
+async fn done_by<T: Send + 'static>(
+    spawn: impl FnOnce(&str, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let (done, outcome) = oneshot::channel();
+    // Whoever waits may be gone: the server ends, or it took too long.
+    let work = Box::new(move || drop(done.send(work())));
+    spawn("reload", work).map_err(|error| format!("no thread to load the configuration in: {error}"))?;
+    outcome.await.map_err(|_| "loading failed inside: its thread panicked".into())
+}
+
+/// A world that is to follow the one that is served, with counters for all threads.
+fn succeed(mut world: World, served: &World, registry: &Registry) -> Succession {
+    world.count_for(registry.threads());
+    world.tallies.iter().for_each(|tally| registry.tallies.add(tally));
+    Succession::new(Arc::new(world), served)
 }
 
 /// Takes over the health that an earlier process left in `state_dir`, and keeps it there from now on.

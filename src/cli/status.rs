@@ -77,6 +77,9 @@ fn print(status: &Shown) {
     if !status.canaries.is_empty() {
         output::line(&format!("\n{}", canaries(status)));
     }
+    if !status.geo.is_empty() {
+        output::line(&format!("\n{}", geo(status, now)));
+    }
     if !status.overrides.is_empty() {
         output::line(&format!("\n{}", overrides::list(&status.overrides)));
     }
@@ -195,6 +198,23 @@ fn canaries(status: &Shown) -> Table {
             canary.target.clone(),
             if canary.passes { "yes" } else { "no" }.into(),
             format!("{} ({:.1} ms)", canary.reason, canary.took_ms),
+        ]);
+    }
+    table
+}
+
+fn geo(status: &Shown, now: u64) -> Table {
+    let mut table = table(&["GEO FILE", "TYPE", "NETWORKS", "BUILT", "READ", ""]);
+    for file in &status.geo {
+        let ago = |at: u64| format!("{} ago", span(now.saturating_sub(at)));
+        let note = file.refused.as_ref().map(|reason| format!("NOT TAKEN as it is now: {}", reason.trim_end()));
+        table.add_row([
+            file.file.clone(),
+            file.kind.clone(),
+            file.networks.to_string(),
+            file.built_at.map_or("-".into(), ago),
+            ago(file.loaded_at),
+            note.unwrap_or_default(),
         ]);
     }
     table

@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::LazyLock;
 
 use super::findings::Findings;
+use super::geo_files::Stamp;
 use super::keys::{self, DEFAULTS, EMPTY, PERSONAL, Shape, TOP};
 use super::kinds;
 use super::text;
@@ -135,7 +136,12 @@ pub(super) fn unreadable(span: Span, path: &Path, error: &io::Error) -> Problem 
 
 /// Reads a text file.
 pub(super) fn read_text(path: &Path) -> io::Result<String> {
-    String::from_utf8(read_octets(path)?).map_err(|error| {
+    text(read_octets(path)?)
+}
+
+/// Octets as text.
+pub(super) fn text(octets: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(octets).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..at].iter().filter(|octet| **octet == b'\n').count() + 1;
         io::Error::new(io::ErrorKind::InvalidData, format!("not UTF-8 text (line {line})"))
@@ -143,16 +149,23 @@ pub(super) fn read_text(path: &Path) -> io::Result<String> {
 }
 
 /// Reads a file of bounded size.
-pub(super) fn read_octets(path: &Path) -> io::Result<Vec<u8>> {
+pub fn read_octets(path: &Path) -> io::Result<Vec<u8>> {
+    read_stamped(path).map(|(octets, _)| octets)
+}
+
+/// Reads a file of bounded size, and says which version of it that was.
+pub(super) fn read_stamped(path: &Path) -> io::Result<(Vec<u8>, Stamp)> {
     let file = File::open(path)?;
+    let metadata = file.metadata()?;
     // What else reads as a file (a pipe, a folder) says no length.
-    let length = file.metadata().map_or(0, |metadata| metadata.len().min(MAX_FILE));
+    let length = metadata.len().min(MAX_FILE);
     let mut octets = Vec::with_capacity(length as usize + 1);
     file.take(MAX_FILE + 1).read_to_end(&mut octets)?;
     if octets.len() as u64 > MAX_FILE {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {MAX_FILE} octets")));
     }
-    Ok(octets)
+    // As it was before it was read: what was written meanwhile is another version.
+    Ok((octets, Stamp::of(&metadata)))
 }
 
 /// A path named in file `source`.

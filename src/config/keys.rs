@@ -304,7 +304,10 @@ pub(super) static REGION: Section = section(
     &[
         key(
             "location",
-            Kind::Custom { describe: "`{ latitude = …, longitude = … }`", check: regions::check_location },
+            Kind::Custom {
+                describe: "`{ latitude = …, longitude = … }`, or a region of a cloud: `\"aws:eu-west-1\"`",
+                check: regions::check_location,
+            },
             Words("none: never nearest, last in `\"*\"`"),
             "Where it is.",
         ),

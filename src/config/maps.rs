@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::SelectorSpans;
 use super::fields::{Fields, Index, entries};
 use super::files::Document;
 use super::findings::Findings;
@@ -24,6 +25,14 @@ pub(super) struct Placed {
     pub(super) entries: Vec<Span>,
     /// Places of the fences' keys.
     pub(super) fences: Vec<Span>,
+}
+
+impl Placed {
+    /// The map, and where its parts stand.
+    pub(super) fn apart(self) -> (Map, SelectorSpans) {
+        let Placed { map, name, entries, fences, .. } = self;
+        (map, SelectorSpans { name, entries, fences })
+    }
 }
 
 /// Compiles all maps, in configured order.

@@ -5,8 +5,8 @@
 //! | files to one document of values with places, `include` | `files`, `syntax`, `value`, `packed` |
 //! | keys and values one by one, against the table of all keys | `keys`, `kinds`, `text`, `selectors` |
 //! | what is given, inherited or default | `fields` |
-//! | each section, names turned into numbers | `server` `zones` `networks` `regions` `checks` `identity` `pools` `canaries` `maps` `services` `expectations` |
-//! | whether they fit each other | `fit` |
+//! | each section, names turned into numbers | `server` `zones` `networks` `geo_files` `regions` `checks` `identity` `pools` `canaries` `maps` `services` `expectations` |
+//! | whether they fit each other | `fit`, and for `check` alone `reach` |
 //!
 //! Nothing stops at the first problem: every step goes on with what is in order, and a configuration comes out only when
 //! no problem was an error.
@@ -18,6 +18,7 @@ mod fields;
 mod files;
 mod findings;
 mod fit;
+mod geo_files;
 mod identity;
 mod keys;
 mod kinds;
@@ -25,6 +26,7 @@ mod maps;
 mod networks;
 mod packed;
 mod pools;
+mod reach;
 mod reference;
 mod regions;
 mod selectors;
@@ -38,6 +40,9 @@ mod zones;
 #[cfg(test)]
 mod tests;
 
+pub use files::read_octets;
+pub use geo_files::{GeoFile, GeoFiles, NetworksFile, Stamp, Unread};
+pub use reach::unreached;
 pub use reference::reference;
 pub use text::duration;
 pub use text::show_duration;
@@ -51,7 +56,7 @@ use ipnet::IpNet;
 use crate::dns::{Name, RecordType};
 use crate::fleet::Fleet;
 use crate::probe::Check;
-use crate::problem::{Problem, Severity, Sources};
+use crate::problem::{Problem, Severity, Sources, Span};
 use crate::steering::{Map, Service};
 use crate::zone::Records;
 
@@ -78,8 +83,23 @@ pub struct Configuration {
     pub zones: Vec<Zone>,
     /// `[geo]`: networks and data bases, read into memory.
     pub geo: crate::geo::Data,
+    /// The files that these came from.
+    pub geo_files: GeoFiles,
+    /// Where the selectors of maps stand, by `MapId`.
+    pub selectors: Vec<SelectorSpans>,
     /// `[[tests]]`.
     pub tests: Vec<Test>,
+}
+
+/// Where the keys of a map stand.
+#[derive(Clone, Debug)]
+pub struct SelectorSpans {
+    /// The map's name.
+    pub name: Span,
+    /// Of its entries.
+    pub entries: Vec<Span>,
+    /// Of its fences.
+    pub fences: Vec<Span>,
 }
 
 /// `[server]`.
@@ -231,6 +251,7 @@ fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut 
     fit::check(&mut services, &fit::Surroundings { fleet: &fleet, places: &places, maps: &maps }, findings);
     fit::check_long_prefixes(&ecs, &networks, &maps, &services, findings);
     let tests = expectations::compile(&document, sources, &fleet, &services, findings);
+    let (maps, selectors) = maps.into_iter().map(maps::Placed::apart).unzip();
     Configuration {
         server,
         admin,
@@ -238,10 +259,12 @@ fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut 
         latency,
         checks: checks.into_iter().map(|placed| placed.check).collect(),
         fleet,
-        maps: maps.into_iter().map(|placed| placed.map).collect(),
+        maps,
         services: services.into_iter().map(|placed| placed.service).collect(),
         zones,
         geo: networks.data,
+        geo_files: networks.files,
+        selectors,
         tests,
     }
 }

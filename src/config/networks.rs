@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::fields::Fields;
 use super::files::{self, Document};
 use super::findings::Findings;
+use super::geo_files::{GeoFile, GeoFiles};
 use super::keys;
 use super::kinds;
 use super::selectors;
@@ -16,37 +17,43 @@ use crate::geo::{Coordinates, Data, Database, Network, Place};
 use crate::problem::{Problem, SourceId, Sources, Span};
 
 /// Networks, and where each stands.
+#[derive(Default)]
 pub(super) struct Placed {
     pub(super) data: Data,
     pub(super) networks: Vec<Span>,
+    /// Which files were read.
+    pub(super) files: GeoFiles,
 }
 
 /// Reads all that says where clients are.
 pub(super) fn compile(document: &Document, sources: &mut Sources, findings: &mut Findings) -> Placed {
     let span = Span::new(SourceId(0), 0..0);
     let fields = Fields::alone(&keys::GEO, span, document.single("geo"));
-    let mut placed = Placed { data: Data::default(), networks: Vec::new() };
+    let mut placed = Placed::default();
     if let (Some(value), Some(named)) = (fields.own("networks"), fields.text("networks")) {
         read_networks(value, &named, sources, findings, &mut placed);
     }
     for value in fields.own("databases").map(Value::elements).unwrap_or_default() {
-        placed.data.databases.extend(database(value, sources, findings));
+        if let Some((file, database)) = database(value, sources, findings) {
+            placed.files.databases.push(file);
+            placed.data.databases.push(database);
+        }
     }
     placed
 }
 
-fn database(value: &Value, sources: &Sources, findings: &mut Findings) -> Option<Database> {
+fn database(value: &Value, sources: &Sources, findings: &mut Findings) -> Option<(GeoFile, Database)> {
     let named = kinds::text(value).ok()?;
     let path = files::resolve(sources, value.span.source, named);
-    let octets = match files::read_octets(&path) {
-        Ok(octets) => octets,
+    let (octets, stamp) = match files::read_stamped(&path) {
+        Ok(read) => read,
         Err(error) => {
             findings.local.push(files::unreadable(value.span, &path, &error));
             return None;
         }
     };
     match Database::parse(named.to_string(), octets) {
-        Ok(database) => Some(database),
+        Ok(database) => Some((GeoFile::new(named, &path, stamp), database)),
         Err(message) => {
             findings.local.push(Problem::error(value.span, format!("{}: {message}", path.display())));
             None
@@ -56,14 +63,21 @@ fn database(value: &Value, sources: &Sources, findings: &mut Findings) -> Option
 
 fn read_networks(value: &Value, named: &str, sources: &mut Sources, findings: &mut Findings, placed: &mut Placed) {
     let path = files::resolve(sources, value.span.source, named);
-    let text = match files::read_text(&path) {
-        Ok(text) => text,
+    let read = files::read_stamped(&path).and_then(|(octets, stamp)| Ok((files::text(octets)?, stamp)));
+    let (text, stamp) = match read {
+        Ok(read) => read,
         Err(error) => {
             findings.local.push(files::unreadable(value.span, &path, &error));
             return;
         }
     };
+    placed.files.networks = Some(GeoFile::new(named, &path, stamp));
     let source = sources.add(&path, text);
+    parse(source, sources, findings, placed);
+}
+
+/// Takes all networks of a file.
+pub(super) fn parse(source: SourceId, sources: &Sources, findings: &mut Findings, placed: &mut Placed) {
     let mut first: HashMap<IpNet, Span> = HashMap::new();
     let mut found = Findings::default();
     // One entry after the other: there may be a million of them.

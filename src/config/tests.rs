@@ -91,6 +91,36 @@ fn the_examples_map_and_services() {
     assert_eq!(test.expect_region.as_deref(), Some("us-east"));
 }
 
+/// What a map does not say itself it takes from the one it extends: `default`, entries, fences, words.
+#[test]
+fn maps_extend_maps() {
+    let text = std::fs::read_to_string("tests/example/waymark.toml").expect("the example");
+    let more = r#"
+[maps.narrow]
+extends = "world"
+"country:TR" = ["us-east"]
+"country:FR" = ["eu-west"]
+[maps.narrow.fences]
+"country:FR" = ["eu-west"]
+[maps.narrower]
+extends = "narrow"
+default = ["ap-south"]
+within = "listed"
+"#;
+    let loaded = load_text(&format!("{text}{more}"));
+    let configuration = loaded.configuration.expect("a configuration");
+    let [world, narrow, narrower] = &configuration.maps[..] else { panic!("three maps") };
+    let texts = |map: &Map| map.entries.iter().map(|entry| entry.text.clone()).collect::<Vec<_>>().join(" ");
+    assert_eq!(texts(narrow), "country:TR country:FR continent:EU continent:AS 198.51.100.0/24");
+    assert_eq!(texts(narrower), texts(narrow));
+    assert_eq!(narrow.entries[0].value, [Element::Region(RegionId(1))], "its own, not the inherited one");
+    assert_eq!((&narrow.default, narrow.within), (&world.default, Within::Nearest));
+    assert_eq!((narrower.default.len(), narrower.within), (1, Within::Listed));
+    let fences = |map: &Map| map.fences.iter().map(|fence| fence.text.clone()).collect::<Vec<_>>().join(" ");
+    assert_eq!(fences(narrow), format!("country:FR {}", fences(world)));
+    assert_eq!(fences(narrower), fences(narrow));
+}
+
 /// Each `tests/config/NAME.toml` has its problems beside it in `NAME.txt`; none means that it loads.
 #[test]
 fn problems_read_as_their_golden_files_say() {

@@ -83,6 +83,8 @@ pub enum Kind {
     Reload,
     /// A configuration was refused.
     ReloadRefused,
+    /// A geo file was replaced.
+    Geo,
     /// The server answers.
     Start,
     /// The server was told to end.
@@ -111,6 +113,7 @@ impl Kind {
             Kind::Verdict => "verdict",
             Kind::Reload => "reload",
             Kind::ReloadRefused => "reload-refused",
+            Kind::Geo => "geo",
             Kind::Start => "start",
             Kind::Stop => "stop",
             Kind::FailOpen => "fail-open",
@@ -166,6 +169,11 @@ impl Record {
         Record { new, reason, names, ..Record::new(Kind::Failback, format!("service/{service} region/{region}")) }
     }
 
+    /// A geo file that was replaced, and what became of it.
+    pub(super) fn geo(file: &str, new: &str, reason: &str) -> Record {
+        Record { new: new.into(), reason: short(reason), ..Record::new(Kind::Geo, format!("geo/{file}")) }
+    }
+
     /// A reload that was refused.
     pub(super) fn refused(problems: &[String]) -> Record {
         let first = problems.first().map(|problem| problem.split_whitespace().collect::<Vec<_>>().join(" "));
@@ -216,7 +224,9 @@ fn short(text: &str) -> String {
     text[..text.floor_char_boundary(LONGEST_REASON)].into()
 }
 
-fn rfc_3339(unix_ms: u64) -> String {
+/// `2026-01-02T03:04:05.678Z`, of milliseconds since the Unix epoch.
+#[must_use]
+pub fn rfc_3339(unix_ms: u64) -> String {
     let Ok(at) = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000) else {
         return String::new();
     };

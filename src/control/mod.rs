@@ -3,6 +3,7 @@
 //! ```text
 //!  probe tasks ── Report ──┐
 //!  SIGHUP ─────── Reload ──┼─► run ─► State ─► judge what was touched ─► publish, at most 100 times a second
+//!  geo files ──── Geo ─────┤
 //!  API, status ── Status ──┤
 //!  operator ───── Override ┤
 //!  agents ─────── Push ─────┤
@@ -23,6 +24,7 @@ pub mod latency;
 mod log;
 mod lookout;
 pub mod overrides;
+pub mod renewal;
 mod retired;
 mod sight;
 mod state;
@@ -43,6 +45,7 @@ use crate::probe::Report;
 use crate::time;
 pub use desk::{Applied, Order, Refusal, RefusalCode, What};
 pub use overrides::{Action, Override, ShownOverride, Wish};
+pub use renewal::GeoRefusal;
 pub use state::{Push, Pushed, State};
 pub use status::Status;
 pub use store::Store;
@@ -64,6 +67,10 @@ pub enum Change {
     Reload(Box<Succession>, oneshot::Sender<()>),
     /// Loading failed: the running configuration stays, the problems are shown in the status.
     ReloadFailed(Vec<String>),
+    /// The same configuration over geo files that were replaced; answered when it is served.
+    Geo(Box<Succession>, GeoNews, oneshot::Sender<()>),
+    /// Geo files were replaced, and none was taken.
+    GeoRefused(Vec<GeoRefusal>),
     /// Somebody wants to know; changes nothing.
     Status(oneshot::Sender<Status>),
     /// The operator overrides what checks say, or ends that; answered when it is on the disk and served.
@@ -76,6 +83,15 @@ pub enum Change {
     Latency(Box<latency::Ask>),
     /// What is measured of round-trip times, to be gone by from now on.
     Measured(Arc<Measured>),
+}
+
+/// What became of geo files that were replaced.
+#[derive(Debug)]
+pub struct GeoNews {
+    /// Names of those that were taken.
+    pub taken: Vec<String>,
+    /// All whose newest version is not served.
+    pub refused: Vec<GeoRefusal>,
 }
 
 /// Where changes go.

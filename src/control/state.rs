@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Change;
 use super::agenda::Agenda;
 use super::desk::Desk;
 use super::doubt::Doubts;
@@ -31,6 +30,7 @@ use super::sight::Sight;
 use super::status::{self, Status};
 use super::succession::{Origin, Succession};
 use super::world::{Health, World};
+use super::{Change, GeoNews, GeoRefusal};
 use crate::fleet::{Family, InstanceId, TargetId};
 use crate::health::group::{Before, STEADY};
 use crate::health::{Machine, Memory, Outcome, Presence, Transition, Verdict};
@@ -103,6 +103,9 @@ pub struct State {
     loaded_at: u64,
     reloads: u64,
     reload_problems: Vec<String>,
+    /// Geo files whose newest version is not served.
+    geo_refused: Vec<GeoRefusal>,
+    geo_reloads: u64,
 }
 
 impl State {
@@ -142,6 +145,8 @@ impl State {
             loaded_at: unix_seconds(),
             reloads: 0,
             reload_problems: Vec::new(),
+            geo_refused: Vec::new(),
+            geo_reloads: 0,
             world: Arc::clone(&world),
         };
         let mut first = Succession::first(world);
@@ -322,6 +327,12 @@ impl State {
                 self.journal.note(|| Record::refused(&problems));
                 self.reload_problems = problems;
             }
+            Change::Geo(next, news, done) => {
+                self.renew_geo(*next, news, now);
+                // Whoever asked may be gone.
+                let _ = done.send(());
+            }
+            Change::GeoRefused(refused) => self.refuse_geo(refused),
             Change::Status(reply) => {
                 let _ = reply.send(self.status(now));
             }
@@ -574,7 +585,31 @@ impl State {
     }
 
     /// Serves another configuration. Targets that stay keep their health.
-    fn reload(&mut self, mut next: Succession, now: Tick) {
+    fn reload(&mut self, next: Succession, now: Tick) {
+        self.loaded_at = unix_seconds();
+        self.reloads += 1;
+        self.reload_problems.clear();
+        self.geo_refused.clear();
+        let record = Record::reload(&next.world);
+        self.follow(next, vec![record], now);
+    }
+
+    /// Serves the same configuration over other geo data: what was said of reloads still holds.
+    fn renew_geo(&mut self, next: Succession, news: GeoNews, now: Tick) {
+        self.refuse_geo(news.refused);
+        self.geo_reloads += 1;
+        self.follow(next, news.taken.iter().map(|file| Record::geo(file, "taken", "")).collect(), now);
+    }
+
+    /// Notes which geo files are not served as they are now; what is new among it goes to the journal.
+    fn refuse_geo(&mut self, refused: Vec<GeoRefusal>) {
+        for refusal in refused.iter().filter(|refusal| !self.geo_refused.contains(refusal)) {
+            self.journal.note(|| Record::geo(&refusal.file, "refused", &refusal.reason));
+        }
+        self.geo_refused = refused;
+    }
+
+    fn follow(&mut self, mut next: Succession, records: Vec<Record>, now: Tick) {
         self.forget_unseen(None, now);
         let probed_as: Vec<Option<TargetId>> = next.targets.iter().map(|origin| origin.probed_as()).collect();
         self.prober.update(&next.world.fleet().targets, &next.world.checks, &probed_as);
@@ -587,10 +622,7 @@ impl State {
         if let Some(notes) = &self.last_good {
             notes.reloaded(&self.world, self.memories(now));
         }
-        self.journal.note(|| Record::reload(&self.world));
-        self.loaded_at = unix_seconds();
-        self.reloads += 1;
-        self.reload_problems.clear();
+        records.into_iter().for_each(|record| self.journal.note(|| record));
         self.publish(now);
         self.retired.put_away(old);
     }
@@ -690,6 +722,8 @@ impl State {
             loaded_at: self.loaded_at,
             reloads: self.reloads,
             problems: self.reload_problems.clone(),
+            geo_reloads: self.geo_reloads,
+            geo: status::geo(&self.world, &self.geo_refused),
             last_good_at: self.last_good.as_ref().and_then(|notes| notes.written_ms()).map(|ms| ms / 1000),
             ..status::status(view)
         }

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::doubt::Doubts;
 use super::latches::Latches;
 use super::overrides::{Compiled, Override, ShownOverride};
+use super::renewal::GeoRefusal;
 use super::sight::Sight;
 use super::world::World;
+use crate::config::GeoFile;
 use crate::fleet::{Address, CheckId, Family, InstanceId, TargetId};
 use crate::health::group::Judge;
 use crate::health::presence::{ALL, Presence};
@@ -34,6 +36,12 @@ pub struct Status {
     pub reloads: u64,
     /// Why the last reload was refused; empty when it was not.
     pub problems: Vec<String>,
+    /// How often geo files that were replaced were taken without a reload.
+    #[serde(default)]
+    pub geo_reloads: u64,
+    /// Geo files, the networks first.
+    #[serde(default)]
+    pub geo: Vec<GeoFileStatus>,
     /// Checks that are not believed now: everything they look at fails at once.
     pub suspects: Vec<SuspectStatus>,
     /// Address families over which this node cannot see the world: their verdicts are frozen.
@@ -51,6 +59,24 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// In configured order.
     pub pools: Vec<PoolStatus>,
+}
+
+/// A geo file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GeoFileStatus {
+    /// As configured.
+    pub file: String,
+    /// `networks`, or what the publisher calls the data base: `GeoLite2-City`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// When the publisher made it, seconds since the Unix epoch; `None` = the file does not say.
+    pub built_at: Option<u64>,
+    /// When what is served was read, seconds since the Unix epoch.
+    pub loaded_at: u64,
+    /// How many networks it has.
+    pub networks: usize,
+    /// Why what stands there now is not served; `None` = it is.
+    pub refused: Option<String>,
 }
 
 /// A check that is not believed: verdicts stay as they were.
@@ -258,6 +284,22 @@ pub(super) fn describe_target(world: &World, id: TargetId) -> String {
 
 fn place(address: IpAddr, port: u16) -> String {
     if port == 0 { address.to_string() } else { std::net::SocketAddr::new(address, port).to_string() }
+}
+
+/// The geo files of a world.
+pub(super) fn geo(world: &World, refused: &[GeoRefusal]) -> Vec<GeoFileStatus> {
+    let shown = |file: &GeoFile, kind: &str, built: u64, networks: usize| GeoFileStatus {
+        file: file.name.clone(),
+        kind: kind.into(),
+        built_at: Some(built).filter(|&built| built > 0),
+        loaded_at: file.loaded_at,
+        networks,
+        refused: refused.iter().find(|one| one.file == file.name).map(|one| one.reason.clone()),
+    };
+    let networks = world.geo_files.networks.iter().map(|file| shown(file, "networks", 0, world.geo.networks.len()));
+    let databases = world.geo_files.databases.iter().zip(&world.geo.databases);
+    let databases = databases.map(|(file, one)| shown(file, one.kind(), one.built(), one.networks().into_iter().sum()));
+    networks.chain(databases).collect()
 }
 
 fn suspects(view: &View<'_>) -> Vec<SuspectStatus> {

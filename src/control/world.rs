@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::index::Index;
-use crate::config::{Admin, Configuration, Latency, Server, Test};
+use crate::config::{Admin, Configuration, GeoFiles, Latency, Server, Test};
 use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, Pool, PoolId, TargetId};
 use crate::geo;
 use crate::health::group::{Before, Judge, Members, Others, Rule, Standing};
@@ -36,6 +36,8 @@ pub struct World {
     pub tests: Vec<Test>,
     /// Networks and data bases, for explanations.
     pub geo: geo::Data,
+    /// The files that these came from.
+    pub geo_files: GeoFiles,
     /// Services, maps, places, the fleet.
     pub steering: Arc<Steering>,
     /// Static names.
@@ -108,11 +110,28 @@ impl World {
     /// Compiles a configuration.
     #[must_use]
     pub fn compile(configuration: Configuration) -> World {
-        static COMPILED: AtomicU64 = AtomicU64::new(0);
-        let epoch = COMPILED.fetch_add(1, Ordering::Relaxed);
-        let Configuration { server, admin, ecs, latency, checks, fleet, maps, services, zones, geo, tests } =
-            configuration;
-        let check_count = checks.len();
+        let atlas = geo::Atlas::compile(&configuration.geo);
+        World::compile_over(configuration, atlas)
+    }
+
+    /// Compiles a configuration whose geo data are compiled to `atlas` already.
+    #[must_use]
+    pub fn compile_over(configuration: Configuration, atlas: geo::Atlas) -> World {
+        let Configuration {
+            server,
+            admin,
+            ecs,
+            latency,
+            checks,
+            fleet,
+            maps,
+            services,
+            zones,
+            geo,
+            geo_files,
+            selectors: _,
+            tests,
+        } = configuration;
         let names = services.iter().enumerate().flat_map(|(tag, service)| {
             std::iter::once(&service.name).chain(&service.aliases).map(move |name| (name, tag as u32))
         });
@@ -123,31 +142,29 @@ impl World {
             node: server.node.clone(),
             identity: server.identity,
         };
-        let atlas = geo::Atlas::compile(&geo);
-        let steering = Arc::new(Steering::compile(epoch, fleet, maps, atlas, services));
-        let mut world = World {
-            server,
-            admin,
-            checks,
-            latency,
-            tests,
+        let (authority, settings) = (Arc::new(authority), Arc::new(settings));
+        let steering = Steering::compile(next_epoch(), fleet, maps, atlas, services);
+        Parts { server, admin, latency, checks, tests, geo, geo_files, authority, settings }.over(steering)
+    }
+
+    /// The same configuration over other geo data.
+    #[must_use]
+    pub fn with_geo(&self, geo: geo::Data, geo_files: GeoFiles) -> World {
+        let services = self.steering.services.iter().map(|one| one.configured.service.clone()).collect();
+        let (fleet, maps) = (self.fleet().clone(), self.steering.maps.clone());
+        let steering = Steering::compile(next_epoch(), fleet, maps, geo::Atlas::compile(&geo), services);
+        let parts = Parts {
+            server: self.server.clone(),
+            admin: self.admin.clone(),
+            latency: self.latency,
+            checks: self.checks.clone(),
+            tests: self.tests.clone(),
             geo,
-            authority: Arc::new(authority),
-            settings: Arc::new(settings),
-            tallies: Arc::default(),
-            unmeasured: View::of(Arc::default(), &steering.fleet, latency.explore),
-            services_of: services_of(&steering),
-            layouts_of: layouts_of(&steering),
-            owners_of: owners_of(&steering.fleet),
-            targets_of_check: targets_of_check(check_count, &steering.fleet),
-            watched: Vec::new(),
-            hashes: hashes(&steering.fleet),
-            base: Table::default(),
-            steering,
+            geo_files,
+            authority: Arc::clone(&self.authority),
+            settings: Arc::clone(&self.settings),
         };
-        world.watched = world.all_layouts().filter(|&id| world.is_watched(world.steering.layout(id))).collect();
-        world.base = world.all_layouts().map(|layout| world.judge(layout, Health::NONE, None)).collect();
-        world
+        parts.over(steering)
     }
 
     /// Makes counters of answers for `threads` threads, so that none has to when it meets this world.
@@ -354,6 +371,55 @@ impl World {
         let of_pools = self.all_layouts().filter(is_of).filter(|_| !pools.is_empty());
         self.watched.iter().copied().chain(of_pools).collect()
     }
+}
+
+/// A world but for what steers, and what follows from that.
+struct Parts {
+    server: Server,
+    admin: Admin,
+    latency: Latency,
+    checks: Vec<Check>,
+    tests: Vec<Test>,
+    geo: geo::Data,
+    geo_files: GeoFiles,
+    authority: Arc<Authority>,
+    settings: Arc<Settings>,
+}
+
+impl Parts {
+    fn over(self, steering: Steering) -> World {
+        let Parts { server, admin, latency, checks, tests, geo, geo_files, authority, settings } = self;
+        let mut world = World {
+            unmeasured: View::of(Arc::default(), &steering.fleet, latency.explore),
+            server,
+            admin,
+            latency,
+            tests,
+            geo,
+            geo_files,
+            authority,
+            settings,
+            tallies: Arc::default(),
+            services_of: services_of(&steering),
+            layouts_of: layouts_of(&steering),
+            owners_of: owners_of(&steering.fleet),
+            targets_of_check: targets_of_check(checks.len(), &steering.fleet),
+            checks,
+            watched: Vec::new(),
+            hashes: hashes(&steering.fleet),
+            base: Table::default(),
+            steering: Arc::new(steering),
+        };
+        world.watched = world.all_layouts().filter(|&id| world.is_watched(world.steering.layout(id))).collect();
+        world.base = world.all_layouts().map(|layout| world.judge(layout, Health::NONE, None)).collect();
+        world
+    }
+}
+
+/// A number for each compilation.
+fn next_epoch() -> u64 {
+    static COMPILED: AtomicU64 = AtomicU64::new(0);
+    COMPILED.fetch_add(1, Ordering::Relaxed)
 }
 
 fn services_of(steering: &Steering) -> Index {

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::places::{Interner, NumberMap, Places};
-use super::{Database, Place, PlaceId, RangeMap};
+use super::{Database, Known, Place, PlaceId, RangeMap};
 
 /// Where every address is.
 #[derive(Clone, Debug)]
@@ -49,6 +49,11 @@ impl Atlas {
         &self.map
     }
 
+    /// All that is known, to be measured.
+    pub fn known(&self) -> Known<'_> {
+        Known { map: &self.map, places: self.places() }
+    }
+
     fn of_networks(networks: &[Network]) -> Atlas {
         let mut interner = Interner::new();
         let places = networks.iter().map(|network| interner.intern(network.place.clone().with_continent()));
@@ -82,7 +87,7 @@ impl Default for Atlas {
 }
 
 /// All that says where clients are: networks first, then the data bases in order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Data {
     /// `[geo] networks`.
     pub networks: Vec<Network>,

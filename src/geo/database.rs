@@ -19,11 +19,18 @@ use maxminddb::{MaxMindDbError, Reader};
 
 use super::places::{Interner, NumberMap, Places};
 use super::range_map::{Bits, Builder};
-use super::record::{Names, Record};
-use super::{Place, PlaceId, RangeMap};
+use super::record::{Paths, Record};
+use super::{Known, Place, PlaceId, RangeMap};
 
 /// How many names the message about a useless file gives.
 const NAMES_IN_MESSAGE: usize = 12;
+/// Most records that are looked at to tell what there is in them.
+const EXAMPLES: usize = 10_000;
+/// Most things that records are said to have.
+const MAX_FIELDS: usize = 100;
+
+/// How many nodes down the IPv4 networks begin in a version 6 tree.
+const IPV4_DEPTH: u32 = 96;
 
 /// A geo data base; cheap to copy.
 #[derive(Clone, Debug)]
@@ -31,8 +38,31 @@ pub struct Database {
     name: String,
     kind: String,
     built: u64,
+    networks: [usize; 2],
     map: RangeMap<PlaceId>,
     pub(super) places: Places,
+}
+
+/// A data base, and how its file is made.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// What it says.
+    pub database: Database,
+    /// 4, or 6 for both families.
+    pub ip_version: u16,
+    /// Bits of a record of its search tree: 24, 28 or 32.
+    pub record_size: u16,
+    /// What its records have, in order of first appearance; of large files the first of them were looked at.
+    pub fields: Vec<Field>,
+}
+
+/// Something that records have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// `country.iso_code`.
+    pub path: String,
+    /// Whether Waymark reads it.
+    pub is_read: bool,
 }
 
 impl Database {
@@ -42,13 +72,19 @@ impl Database {
     /// In words, without the name, when it is not a data base, is damaged, or says nothing that is understood.
     pub fn parse(name: String, octets: Vec<u8>) -> Result<Database, String> {
         let reader = Reader::from_source(octets.as_slice()).map_err(|error| not_a_database(&octets, &error))?;
-        let mut survey = Survey::new(&reader, &octets);
-        survey.tree.check_end()?;
-        let map = survey.map()?;
-        survey.check_use()?;
+        Survey::new(&reader, &octets).database(name).map(|(database, _)| database)
+    }
+
+    /// [`Database::parse`], and how the file is made.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn describe(name: String, octets: Vec<u8>) -> Result<Described, String> {
+        let reader = Reader::from_source(octets.as_slice()).map_err(|error| not_a_database(&octets, &error))?;
+        let (database, examples) = Survey::new(&reader, &octets).database(name)?;
+        let fields = fields(&reader, examples);
         let metadata = reader.metadata();
-        let (kind, built) = (metadata.database_type.clone(), metadata.build_epoch);
-        Ok(Database { name, kind, built, map, places: survey.interner.finish() })
+        Ok(Described { database, ip_version: metadata.ip_version, record_size: metadata.record_size, fields })
     }
 
     /// As given to [`Database::parse`].
@@ -64,6 +100,16 @@ impl Database {
     /// When it was made, in seconds since 1970.
     pub fn built(&self) -> u64 {
         self.built
+    }
+
+    /// How many networks its file has, IPv4 and IPv6: neighbours that say the same are apart there.
+    pub fn networks(&self) -> [usize; 2] {
+        self.networks
+    }
+
+    /// All it says, to be measured.
+    pub fn known(&self) -> Known<'_> {
+        Known { map: &self.map, places: self.places() }
     }
 
     /// What it says of every address.
@@ -94,6 +140,10 @@ struct Survey<'a> {
     /// Steps that are left: a sound tree has as many as it has records; one whose nodes are reached over and over would
     /// take for ever.
     steps: usize,
+    /// Networks that were met, by family.
+    networks: [usize; 2],
+    /// An address of each of the first records.
+    examples: Vec<IpAddr>,
 }
 
 impl<'a> Survey<'a> {
@@ -106,7 +156,25 @@ impl<'a> Survey<'a> {
             version: metadata.ip_version,
         };
         let steps = 4 * metadata.node_count as usize + 256;
-        Survey { reader, tree, interner: Interner::new(), decoded: NumberMap::default(), steps }
+        Survey {
+            reader,
+            tree,
+            interner: Interner::new(),
+            decoded: NumberMap::default(),
+            steps,
+            networks: [0; 2],
+            examples: Vec::new(),
+        }
+    }
+
+    /// The data base, and addresses of records that tell what it has.
+    fn database(mut self, name: String) -> Result<(Database, Vec<IpAddr>), String> {
+        self.tree.check_end()?;
+        let map = self.map()?;
+        self.check_use()?;
+        let metadata = self.reader.metadata();
+        let (kind, built, networks) = (metadata.database_type.clone(), metadata.build_epoch, self.networks);
+        Ok((Database { name, kind, built, networks, map, places: self.interner.finish() }, self.examples))
     }
 
     fn map(&mut self) -> Result<RangeMap<PlaceId>, String> {
@@ -132,7 +200,8 @@ impl<'a> Survey<'a> {
         while let Some((node, first, depth)) = open.pop() {
             self.steps =
                 self.steps.checked_sub(1).ok_or("damaged: its search tree leads to the same nodes again and again")?;
-            if except == Some(node) {
+            // One record may speak for all of IPv4, and is not for the IPv6 addresses where it lies either.
+            if except == Some(node) || (depth == IPV4_DEPTH && first == A::ZERO) {
                 runs.push(first, PlaceId::UNKNOWN);
             } else if node >= self.tree.node_count {
                 runs.push(first, self.place(node, first.into())?);
@@ -150,8 +219,12 @@ impl<'a> Survey<'a> {
         if leaf == self.tree.node_count {
             return Ok(PlaceId::UNKNOWN);
         }
+        self.networks[usize::from(address.0.is_ipv6())] += 1;
         if let Some(&id) = self.decoded.get(&leaf.into()) {
             return Ok(id);
+        }
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(address.0);
         }
         let record = self.reader.lookup(address.0).and_then(|found| found.decode::<Record<'_>>()).map_err(damaged)?;
         let id = self.interner.intern(record.unwrap_or_default().place());
@@ -167,21 +240,24 @@ impl<'a> Survey<'a> {
         if self.decoded.is_empty() {
             return Err("holds no networks".into());
         }
-        let names = self.names();
+        let fields = fields(self.reader, self.examples.iter().copied());
+        let names: Vec<&str> = fields.iter().take(NAMES_IN_MESSAGE).map(|field| &*field.path).collect();
         Err(format!("says nothing of where addresses are that is understood; its records have: {}", names.join(", ")))
     }
+}
 
-    fn names(&self) -> Vec<&'a str> {
-        let networks = self.reader.networks(maxminddb::WithinOptions::default()).into_iter().flatten().flatten();
-        let records = networks.filter_map(|found| found.decode::<Names<'a>>().ok().flatten());
-        let mut names = Vec::new();
-        for name in records.take(1000).flat_map(|record| record.0) {
-            if !names.contains(&name) && names.len() < NAMES_IN_MESSAGE {
-                names.push(name);
+/// What the records of these addresses have.
+fn fields(reader: &Reader<&[u8]>, examples: impl IntoIterator<Item = IpAddr>) -> Vec<Field> {
+    let mut fields: Vec<Field> = Vec::new();
+    for address in examples {
+        let Ok(Some(paths)) = reader.lookup(address).and_then(|found| found.decode::<Paths>()) else { continue };
+        for (path, is_read) in paths.0 {
+            if fields.len() < MAX_FIELDS && fields.iter().all(|field| field.path != path) {
+                fields.push(Field { path, is_read });
             }
         }
-        names
     }
+    fields
 }
 
 /// The search tree of a file whose metadata is sound and whose length fits it.
@@ -214,7 +290,7 @@ impl Tree<'_> {
 
     /// What `::/96` leads to: the IPv4 networks, or a leaf.
     fn ipv4_start(&self) -> u32 {
-        (0..96).fold(0, |node, _| if node < self.node_count { self.below(node, 0) } else { node })
+        (0..IPV4_DEPTH).fold(0, |node, _| if node < self.node_count { self.below(node, 0) } else { node })
     }
 }
 
@@ -337,6 +413,13 @@ mod tests {
     }
 
     #[test]
+    fn one_record_of_all_ipv4_is_for_no_ipv6() {
+        let database = parse(&Writer::new([("0.0.0.0/0", country("US")), ("2a00::/16", country("DE"))]));
+        assert_eq!(at(&database, "192.0.2.1"), is("US", 0));
+        assert_eq!(at(&database, "::5"), is("-", 3));
+    }
+
+    #[test]
     fn the_whole_space_in_one_record() {
         for (ip_version, prefix) in [(4, "0.0.0.0/0"), (6, "::/0")] {
             let database = parse(&Writer { ip_version, aliases: false, ..Writer::new([(prefix, country("US"))]) });
@@ -385,6 +468,43 @@ mod tests {
         for missing in [1, 100, whole.len() / 2] {
             assert!(Database::parse("x".into(), whole[missing..].to_vec()).is_err(), "without the first {missing}");
         }
+    }
+
+    /// The octet behind a name of the metadata is of the value's kind and length, then comes the value.
+    #[test]
+    fn metadata_that_cannot_be_are_refused() {
+        let whole = sample().write();
+        let position = |name: &str| whole.windows(name.len()).rposition(|octets| octets == name.as_bytes()).unwrap();
+        for (name, value) in
+            [("record_size", 26), ("record_size", 0), ("ip_version", 5), ("binary_format_major_version", 3)]
+        {
+            let mut odd = whole.clone();
+            odd[position(name) + name.len() + 1] = value;
+            let error = Database::parse("x".into(), odd).unwrap_err();
+            assert!(error.contains("is no MaxMind DB file"), "{name} {value}: {error}");
+        }
+        for name in ["node_count", "record_size", "ip_version"] {
+            let mut without = whole.clone();
+            without[position(name)] = b'_';
+            assert!(Database::parse("x".into(), without).is_err(), "without {name}");
+        }
+        // A tree of fewer nodes than there are, and of more.
+        for value in [1, 255] {
+            let mut odd = whole.clone();
+            let at = position("node_count") + "node_count".len();
+            let length = usize::from(odd[at] & 0x1f);
+            odd[at + length] = value;
+            assert!(Database::parse("x".into(), odd).is_err(), "a node count that ends in {value}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_a_file_is_described() {
+        let Described { database, ip_version, record_size, fields } =
+            Database::describe("x".into(), sample().write()).unwrap();
+        assert_eq!((ip_version, record_size, database.networks()), (6, 28, [3, 17]));
+        let paths: Vec<(&str, bool)> = fields.iter().map(|field| (&*field.path, field.is_read)).collect();
+        assert_eq!(paths, [("country.iso_code", true), ("country.names", false)]);
     }
 
     /// All records of a node lead back to the root, or to nodes shared by all others.

@@ -5,22 +5,26 @@
 //! where equal neighbours merge and so widen the ECS scope (SPEC 7.5). No file is opened here.
 
 mod atlas;
+mod clouds;
 mod countries;
 mod database;
 mod distance;
+mod extent;
 mod place;
 mod places;
 mod range_map;
 mod record;
 
 pub use atlas::{Atlas, Data, Network, Source};
+pub use clouds::{PROVIDERS, Provider, cloud_region};
 pub use countries::{centroid_of, continent_of};
-pub use database::Database;
+pub use database::{Database, Described, Field};
 pub use distance::distance_km;
-pub use place::{Code, Coordinates, Place};
+pub use extent::{Extent, Known, doubt};
+pub use place::{Code, Coordinates, PARTS, Place};
 pub use places::PlaceId;
 pub use range_map::RangeMap;
 
 #[cfg(test)]
 #[path = "../../tests/support/mmdb.rs"]
-mod mmdb;
+pub(crate) mod mmdb;

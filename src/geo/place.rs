@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::countries;
+use super::{countries, distance_km};
 
 /// Degrees; latitude -90..=90, longitude -180..=180.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -110,17 +110,37 @@ impl Place {
 
     /// What it says, in the words of `networks.toml`: `continent`, `country`, …, `coordinates`.
     pub(super) fn parts(&self) -> Vec<&'static str> {
-        let given = [
-            ("continent", self.continent.is_some()),
-            ("country", self.country.is_some()),
-            ("subdivision", self.subdivision.is_some()),
-            ("city", self.city.is_some()),
-            ("as", self.as_number.is_some()),
-            ("coordinates", self.coordinates.is_some()),
-        ];
-        given.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
+        PARTS.into_iter().zip(self.given()).filter(|(_, given)| *given).map(|(name, _)| name).collect()
+    }
+
+    /// By [`PARTS`], whether it says that.
+    pub(super) fn given(&self) -> [bool; PARTS.len()] {
+        [
+            self.continent.is_some(),
+            self.country.is_some(),
+            self.subdivision.is_some(),
+            self.city.is_some(),
+            self.as_number.is_some(),
+            self.coordinates.is_some(),
+        ]
+    }
+
+    /// By [`PARTS`], whether both say that, and about the same: coordinates within `within_km`.
+    pub(super) fn agrees(&self, other: &Place, within_km: f64) -> [bool; PARTS.len()] {
+        let near = |(here, there)| distance_km(here, there) <= within_km;
+        [
+            self.continent.is_some() && self.continent == other.continent,
+            self.country.is_some() && self.country == other.country,
+            self.subdivision.is_some() && self.subdivision == other.subdivision,
+            self.city.is_some() && self.city == other.city,
+            self.as_number.is_some() && self.as_number == other.as_number,
+            self.coordinates.zip(other.coordinates).is_some_and(near),
+        ]
     }
 }
+
+/// All that can be said of a place, in the words of `networks.toml`.
+pub const PARTS: [&str; 6] = ["continent", "country", "subdivision", "city", "as", "coordinates"];
 
 fn differ(above: Option<Code>, below: Option<Code>) -> bool {
     above.zip(below).is_some_and(|(above, below)| above != below)

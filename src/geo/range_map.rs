@@ -12,7 +12,7 @@
 //! they lie in a cache line or two: of millions of runs each line is a miss, which costs more than all else.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -66,6 +66,18 @@ impl<V: Copy + Eq> RangeMap<V> {
         RangeMap::new(self.v4.map(&mut f), self.v6.map(&mut f))
     }
 
+    /// Calls `f` with first address, last address and both values of each stretch in which neither map changes: IPv4, then
+    /// IPv6, in ascending order.
+    pub fn each_stretch<B: Copy + Eq>(&self, other: &RangeMap<B>, mut f: impl FnMut(IpAddr, IpAddr, V, B)) {
+        self.v4.each_stretch(&other.v4, &mut |first, last, a, b| f(v4(first), v4(last), a, b));
+        self.v6.each_stretch(&other.v6, &mut |first, last, a, b| f(v6(first), v6(last), a, b));
+    }
+
+    /// Calls `f` with first address, last address and value of each run: IPv4, then IPv6, in ascending order.
+    pub fn each_run(&self, mut f: impl FnMut(IpAddr, IpAddr, V)) {
+        self.each_stretch(&RangeMap::uniform(()), |first, last, value, ()| f(first, last, value));
+    }
+
     /// The value at an address, and the length of the widest prefix around it in which every address has this value:
     /// 0 where its whole family has one value.
     #[inline]
@@ -97,6 +109,14 @@ impl<V> RangeMap<V> {
     fn new(v4: Runs<u32, V>, v6: Runs<u128, V>) -> RangeMap<V> {
         RangeMap { v4: Arc::new(v4), v6: Arc::new(v6) }
     }
+}
+
+fn v4(number: u32) -> IpAddr {
+    Ipv4Addr::from_bits(number).into()
+}
+
+fn v6(number: u128) -> IpAddr {
+    Ipv6Addr::from_bits(number).into()
 }
 
 /// Counts only: a city data base has millions of runs.
@@ -145,6 +165,22 @@ impl<A: Bits, V: Copy + Eq> Runs<A, V> {
             here += usize::from(self.starts.get(here + 1) == Some(&at));
             there += usize::from(other.starts.get(there + 1) == Some(&at));
             runs.push(at, f(self.values[here], other.values[there]));
+        }
+    }
+
+    fn each_stretch<B: Copy + Eq>(&self, other: &Runs<A, B>, f: &mut impl FnMut(A, A, V, B)) {
+        let (mut here, mut there, mut first) = (0, 0, A::ZERO);
+        loop {
+            let next = match (self.starts.get(here + 1), other.starts.get(there + 1)) {
+                (Some(&a), Some(&b)) => Some(a.min(b)),
+                (a, b) => a.or(b).copied(),
+            };
+            let last = next.and_then(A::predecessor).unwrap_or(A::LAST);
+            f(first, last, self.values[here], other.values[there]);
+            let Some(at) = next else { return };
+            here += usize::from(self.starts.get(here + 1) == Some(&at));
+            there += usize::from(other.starts.get(there + 1) == Some(&at));
+            first = at;
         }
     }
 
@@ -328,6 +364,7 @@ fn as_run(number: usize) -> u32 {
 /// An address as a number.
 pub(super) trait Bits: Copy + Ord {
     const ZERO: Self;
+    const LAST: Self;
     /// `count` bits after the first `skip` ones.
     fn slice(self, skip: u32, count: u32) -> usize;
     /// The first address whose first `count` bits are these.
@@ -344,6 +381,7 @@ macro_rules! bits {
     ($number:ty) => {
         impl Bits for $number {
             const ZERO: $number = 0;
+            const LAST: $number = <$number>::MAX;
             #[inline]
             fn slice(self, skip: u32, count: u32) -> usize {
                 ((self << skip) >> (<$number>::BITS - count)) as usize
@@ -373,8 +411,6 @@ bits!(u128);
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr};
-
     use proptest::prelude::*;
 
     use super::*;
@@ -482,6 +518,13 @@ mod tests {
                 let (a, b) = (a.lookup(address).0, b.lookup(address).0);
                 prop_assert_eq!(both.lookup(address).0, (a + b) % 3);
                 prop_assert_eq!(odd.lookup(address).0, a % 2);
+            }
+            let mut stretches = Vec::new();
+            a.each_stretch(&b, |first, last, a, b| stretches.push((first, last, a, b)));
+            for address in probes(&one).into_iter().chain(probes(&two)) {
+                let of = |(first, last, ..): &&(IpAddr, IpAddr, u8, u8)| *first <= address && address <= *last;
+                let around: Vec<_> = stretches.iter().filter(of).map(|&(_, _, a, b)| (a, b)).collect();
+                prop_assert_eq!(around, [(a.lookup(address).0, b.lookup(address).0)]);
             }
         }
     }

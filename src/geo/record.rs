@@ -253,32 +253,101 @@ impl<'de> Deserialize<'de> for Record<'de> {
     }
 }
 
-/// The names a record has at its top level, for messages.
+/// What a record has, `country.iso_code`, and whether that is read; what is below a name that is not understood is not
+/// looked at.
 #[derive(Debug, Default)]
-pub(super) struct Names<'a>(pub(super) Vec<&'a str>);
+pub(super) struct Paths(pub(super) Vec<(String, bool)>);
 
-impl<'de> Deserialize<'de> for Names<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Names<'de>, D::Error> {
-        deserializer.deserialize_map(NamesReader)
+impl<'de> Deserialize<'de> for Paths {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Paths, D::Error> {
+        let mut paths = Paths::default();
+        PathReader { paths: &mut paths, path: "", at: At::Root }.deserialize(deserializer)?;
+        Ok(paths)
     }
 }
 
-struct NamesReader;
+/// Notes what the value at a path has.
+struct PathReader<'r> {
+    paths: &'r mut Paths,
+    path: &'r str,
+    at: At,
+}
 
-impl<'de> Visitor<'de> for NamesReader {
-    type Value = Names<'de>;
+impl PathReader<'_> {
+    fn value(self) {
+        if self.at != At::Root {
+            self.paths.0.push((self.path.to_owned(), true));
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for PathReader<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for PathReader<'_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map")
+        f.write_str("any value")
     }
 
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Names<'de>, M::Error> {
-        let mut names = Vec::new();
-        while let Some(name) = map.next_key()? {
-            names.push(name);
-            map.next_value::<IgnoredAny>()?;
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
+        while let Some(name) = map.next_key::<&str>()? {
+            let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
+            match self.at.named(name) {
+                Some(at) => map.next_value_seed(PathReader { paths: &mut *self.paths, path: &path, at })?,
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                    self.paths.0.push((path, false));
+                }
+            }
         }
-        Ok(Names(names))
+        Ok(())
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<(), S::Error> {
+        if self.at == At::Subdivisions {
+            seq.next_element_seed(PathReader { at: At::Subdivision, ..self })?;
+        }
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _text: &str) -> Result<(), E> {
+        self.value();
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _number: f64) -> Result<(), E> {
+        self.value();
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _number: u64) -> Result<(), E> {
+        self.value();
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _number: i64) -> Result<(), E> {
+        self.value();
+        Ok(())
+    }
+
+    fn visit_u128<E>(self, _number: u128) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _yes: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bytes<E>(self, _octets: &[u8]) -> Result<(), E> {
+        Ok(())
     }
 }
 
@@ -323,6 +392,20 @@ mod tests {
         ] {
             assert_eq!(place(record), said, "{record}");
         }
+    }
+
+    #[test]
+    fn what_a_record_has() {
+        let record = r#"{"city":{"geoname_id":5,"names":{"en":"X"}},"country":{"iso_code":"US"},"is_anycast":true,
+            "location":{"latitude":1.5,"longitude":2},"subdivisions":[{"iso_code":"CA","geoname_id":7},{"iso_code":"Y"}],
+            "asn":"AS64500","region":"California"}"#;
+        let paths = serde_json::from_str::<Paths>(record).unwrap().0;
+        let of = |read: bool| paths.iter().filter(|(_, is)| *is == read).map(|(path, _)| &**path).collect::<Vec<_>>();
+        assert_eq!(
+            of(true).join(" "),
+            "city.geoname_id country.iso_code location.latitude location.longitude subdivisions.iso_code asn region"
+        );
+        assert_eq!(of(false).join(" "), "city.names is_anycast subdivisions.geoname_id");
     }
 
     #[test]

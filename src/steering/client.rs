@@ -128,30 +128,25 @@ impl Client {
         }
     }
 
-    /// The scope of what depends on [`Client::key`], in bits of [`Client::address`].
+    /// The scope of what depends on [`Client::key`], in bits of [`Client::address`]; 0 only where no client differs, for the
+    /// families are told apart under every mask.
     #[must_use]
     pub fn key_bits(&self, sticky: Sticky) -> u8 {
         match sticky.by {
-            StickyBy::Client => sticky.bits(self.address),
+            StickyBy::Client => sticky.bits(self.address).max(1),
             StickyBy::Label => 0,
         }
     }
 
-    /// The least scope, in bits of [`Client::address`], of whatever depends on the client: all of IPv4 is not all that the
-    /// query's family holds when the IPv4 address stood inside an IPv6 one.
-    #[must_use]
-    pub fn least_scope(&self) -> u8 {
-        u8::from(self.wrapped > 0)
-    }
-
-    /// What a scope found for [`Client::address`] is in the answer's ECS option; 0 stays 0.
+    /// What a scope found for [`Client::address`] is in the answer's ECS option. 0 stays 0, and nothing else becomes 0:
+    /// resolvers take that for all clients of both families.
     #[must_use]
     pub fn scope(&self, found: u8) -> u8 {
         match self.origin {
             Origin::Resolver => 0,
             Origin::SetAside(block) => block,
             Origin::Subnet if found == 0 => 0,
-            Origin::Subnet => (found + self.wrapped).min(self.longest).max(self.apart),
+            Origin::Subnet => (found + self.wrapped).min(self.longest).max(self.apart).max(1),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | whose address decides | `client` |
 //! | the order of regions for a place, compiled once | `plan`, `order`, with a policy each in `geo`, `nearest`, `latency`, `failover`, `weighted`, and `selector`, `fence` |
+//! | selectors of maps that nobody reaches | `reach` |
 //! | what each group can do, frozen for picking | `selection` |
 //! | the first group that can serve, by health | `walk` |
 //! | which of its instances | `balance` |
@@ -19,6 +20,7 @@ pub mod local;
 mod nearest;
 pub mod order;
 pub mod plan;
+pub mod reach;
 pub mod selection;
 mod selector;
 pub mod service;
@@ -30,6 +32,7 @@ mod weighted;
 
 pub use client::{Client, EcsPolicy};
 pub use local::Local;
+pub use nearest::biased_km;
 pub use plan::{LayoutId, Likely, Steered, Steering};
 pub use selection::{Standings, Table};
 pub use service::{

@@ -4,7 +4,7 @@ use super::geo;
 use super::order::{By, Ranking};
 use super::service::Map;
 use super::trace::Trace;
-use crate::fleet::{Fleet, RegionId};
+use crate::fleet::{Fleet, Region, RegionId};
 use crate::geo::{Coordinates, Place, distance_km};
 
 /// Where a client is: its coordinates, else the middle of its country.
@@ -51,7 +51,7 @@ pub(super) fn order<T: Trace>(
 
 /// Regions by biased distance from a point, with that distance; those without location last, in the order given.
 fn with_bias(fleet: &Fleet, regions: &[RegionId], client: Coordinates) -> Vec<(f64, RegionId)> {
-    let distance = |region: RegionId| biased(fleet, region, client).unwrap_or(f64::INFINITY);
+    let distance = |region: RegionId| biased_km(fleet.region(region), client).unwrap_or(f64::INFINITY);
     let mut order: Vec<(f64, RegionId)> = regions.iter().map(|&region| (distance(region), region)).collect();
     order.sort_by(|a, b| a.0.total_cmp(&b.0));
     order
@@ -76,8 +76,9 @@ pub(super) fn by_distance(fleet: &Fleet, regions: &[RegionId], from: Option<Coor
     order.into_iter().map(|(_, region)| region).collect()
 }
 
-fn biased(fleet: &Fleet, region: RegionId, client: Coordinates) -> Option<f64> {
-    let region = fleet.region(region);
+/// What the distance of a region counts as, by its bias; `None` without a location.
+#[must_use]
+pub fn biased_km(region: &Region, client: Coordinates) -> Option<f64> {
     let distance = distance_km(client, region.location?);
     let bias = f64::from(region.bias) / 100.0;
     Some(if bias >= 0.0 { distance * (1.0 - bias) } else { distance / (1.0 + bias) })

@@ -298,9 +298,9 @@ struct Compiler<'a> {
 }
 
 /// Prefix → which of a map's own networks hold it.
-struct Networks {
-    table: RangeMap<u32>,
-    sets: Vec<Vec<IpNet>>,
+pub(super) struct Networks {
+    pub(super) table: RangeMap<u32>,
+    pub(super) sets: Vec<Vec<IpNet>>,
 }
 
 impl Compiler<'_> {
@@ -438,7 +438,7 @@ impl Compiler<'_> {
 }
 
 impl Networks {
-    fn of(mut networks: Vec<IpNet>) -> Networks {
+    pub(super) fn of(mut networks: Vec<IpNet>) -> Networks {
         // Outer before inner.
         networks.sort_unstable_by_key(|network| (network.network(), network.prefix_len()));
         let mut sets = vec![Vec::new()];
@@ -478,7 +478,7 @@ impl Known {
 }
 
 /// All networks that the entries and fences of a map name, each once.
-fn networks_of(map: &Map) -> Vec<IpNet> {
+pub(super) fn networks_of(map: &Map) -> Vec<IpNet> {
     let entries = map.entries.iter().flat_map(|entry| entry.selector.networks());
     let fences = map.fences.iter().flat_map(|fence| fence.selector.networks());
     let mut networks: Vec<IpNet> = entries.chain(fences).collect();

@@ -183,7 +183,8 @@ impl<'a> Walk<'a, '_> {
             return Step::answer(Outcome::Nodata);
         }
         let (order, scope) = steered.orders.table.lookup(self.client.address);
-        let least = if steered.orders.orders.len() > 1 { self.client.least_scope() } else { 0 };
+        // Resolvers give an answer of scope 0 to clients of both families.
+        let least = u8::from(steered.orders.orders.len() > 1);
         self.scope = self.scope.max(scope).max(least);
         let order = &steered.orders.orders[order as usize];
         self.fences.add(order.fence.as_deref());
@@ -250,7 +251,8 @@ impl<'a> Walk<'a, '_> {
         let groups = &self.steering.layout(steered.layout).groups;
         let mut ways = Ways::new(view, &self.steering.atlas, self.client.address);
         let equals = ways.sort(run, tolerance, |group| groups[group as usize].regions[0], room);
-        self.scope = self.scope.max(ways.scope).max(self.client.least_scope());
+        // As with places: what is measured is that of one family.
+        self.scope = self.scope.max(ways.scope).max(u8::from(!view.measured.is_empty()));
         if equals > 1 || view.explorers > 0 {
             self.scope = self.scope.max(self.client.key_bits(steered.manner.sticky));
         }

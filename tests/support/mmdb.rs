@@ -54,6 +54,8 @@ pub struct Writer {
     pub ip_version: u16,
     /// Bits: 24, 28 or 32.
     pub record_size: u16,
+    /// What the publisher calls it: programs go by `City` and `Country` in it.
+    pub kind: &'static str,
     /// `2002::/16`, `2001::/32` and `::ffff:0:0/96` point to the IPv4 networks, as MaxMind has it.
     pub aliases: bool,
     /// Prefixes and what is said of them; the longest match counts.
@@ -64,13 +66,14 @@ impl Writer {
     /// For these networks, given as text, as a version 6 file with aliases.
     pub fn new(networks: impl IntoIterator<Item = (&'static str, Value)>) -> Writer {
         let networks = networks.into_iter().map(|(prefix, value)| (prefix.parse().expect("a prefix"), value));
-        Writer { ip_version: 6, record_size: 28, aliases: true, networks: networks.collect() }
+        let (kind, networks) = ("Waymark-Test", networks.collect());
+        Writer { ip_version: 6, record_size: 28, kind, aliases: true, networks }
     }
 
     /// The octets of the file.
     pub fn write(&self) -> Vec<u8> {
         let mut networks: Vec<(IpNet, &Value)> = self.networks.iter().map(|(prefix, value)| (*prefix, value)).collect();
-        networks.sort_by_key(|(prefix, _)| prefix.prefix_len());
+        networks.sort_by_key(|(prefix, _)| self.place(*prefix).1);
         self.write_all(networks)
     }
 
@@ -108,7 +111,7 @@ impl Writer {
             ("binary_format_major_version", Value::U16(2)),
             ("binary_format_minor_version", Value::U16(0)),
             ("build_epoch", Value::U64(1_767_225_600)),
-            ("database_type", text("Waymark-Test")),
+            ("database_type", text(self.kind)),
             ("description", map([("en", text("made for a test"))])),
             ("ip_version", Value::U16(self.ip_version)),
             ("languages", Value::Array(vec![text("en")])),

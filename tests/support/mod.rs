@@ -7,11 +7,14 @@
 //! | `client` | DNS over UDP and TCP, and HTTP, without the code under test |
 //! | `control` | requests over the control socket |
 //! | `disk` | a disk that fills up soon |
-//! | `mmdb` | writes geo data bases |
+//! | `mmdb`, `world` | writes geo data bases; a whole world in one |
+//! | `agree` | gdnsd beside the server, and who of them is right |
 //! | `net` | networks of its own, whose cables can be pulled |
+//! | `resolver` | resolvers that are not ours, in front of the server |
 //! | `ports` | ports that nobody else takes |
 //! | `node`, `query` | answering inside this process, and queries octet by octet |
 
+pub(crate) mod agree;
 pub(crate) mod backend;
 pub(crate) mod client;
 pub(crate) mod control;
@@ -21,10 +24,13 @@ pub(crate) mod net;
 pub(crate) mod node;
 pub(crate) mod ports;
 pub(crate) mod query;
+pub(crate) mod resolver;
 pub(crate) mod server;
 pub(crate) mod site;
+pub(crate) mod world;
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,24 +42,31 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Whether an outside program is there. When it is not, the test says `ignored: needs …` and is to return; where
 /// `WAYMARK_REQUIRE_TOOLS` is set (as in CI) a missing program is a failure.
-pub(crate) fn has(program: &str) -> bool {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let there = path
-        .split(':')
-        .chain(["/usr/sbin", "/sbin"])
-        .any(|folder| std::path::Path::new(folder).join(program).is_file());
+pub(crate) fn has(name: &str) -> bool {
+    let there = program(name).is_some();
     if !there {
-        assert!(std::env::var_os("WAYMARK_REQUIRE_TOOLS").is_none(), "{program} is not installed");
-        say(&format!("ignored: needs {program}"));
+        assert!(!is_strict(), "{name} is not installed");
+        say(&format!("ignored: needs {name}"));
     }
     there
+}
+
+/// Where an outside program is: in the PATH, or where servers are that a user's PATH leaves out.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let folders = path.split(':').chain(["/usr/sbin", "/sbin"]);
+    folders.map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
+}
+
+/// Whether this is CI, where nothing may be left out.
+pub(crate) fn is_strict() -> bool {
+    std::env::var_os("WAYMARK_REQUIRE_TOOLS").is_some()
 }
 
 /// Says that a test is ignored, as this user may not do what it needs. To root that must not happen in CI.
 pub(crate) fn needs_root(what: &str) {
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|of| std::os::unix::fs::MetadataExt::uid(&of) == 0);
-    let is_strict = is_root && std::env::var_os("WAYMARK_REQUIRE_TOOLS").is_some();
-    assert!(!is_strict, "root may not make {what}");
+    assert!(!(is_root && is_strict()), "root may not make {what}");
     say(&format!("ignored: needs root, for {what}"));
 }
 
