@@ -31,6 +31,7 @@ const LIMITS: [(&str, u64); KINDS.len()] = [
     ("cname_chain", 3_880),
     ("geo_weighted", 2_230),
     ("nearest", 2_230),
+    ("latency", 9_999),
     ("sticky_of_3", 2_320),
     ("sticky_of_30", 3_280),
     ("sticky_of_1000", 7_280),
@@ -46,6 +47,7 @@ const LIMITS: [(&str, u64); KINDS.len()] = [
 #[bench::cname_chain(args = ("cname_chain"), config = limit("cname_chain"))]
 #[bench::geo_weighted(args = ("geo_weighted"), config = limit("geo_weighted"))]
 #[bench::nearest(args = ("nearest"), config = limit("nearest"))]
+#[bench::latency(args = ("latency"), config = limit("latency"))]
 #[bench::sticky_of_3(args = ("sticky_of_3"), config = limit("sticky_of_3"))]
 #[bench::sticky_of_30(args = ("sticky_of_30"), config = limit("sticky_of_30"))]
 #[bench::sticky_of_1000(args = ("sticky_of_1000"), config = limit("sticky_of_1000"))]

@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod geo;
 pub mod health;
 pub mod idle;
+pub mod latency;
 pub mod metrics;
 pub mod prefetch;
 pub mod probe;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use waymark::latency::ENOUGH;
 
 use crate::support::node::Node;
 use crate::support::query::Ask;
@@ -28,10 +29,13 @@ const UNKNOWN: &str = "8.9.0.0/16";
 const SELECTORS: [&str; 7] =
     ["continent:EU", "country:DE", "country:FR", "as:64500", "as:64500,country:DE", "8.2.0.0/16", "8.3.128.0/17"];
 /// The services: how each steers, and what else it says.
-const SERVICES: [(&str, &str); 11] = [
+const SERVICES: [(&str, &str); 14] = [
     ("geo", "steer = \"geo\""),
     ("split", "steer = \"geo\""),
     ("near", "steer = \"nearest\"\ntolerance = \"100%\""),
+    ("fast", "steer = \"latency\""),
+    ("exact", "steer = \"latency\"\ntolerance = \"0s\"\nspill = 1.0"),
+    ("tiers", "steer = \"geo\""),
     ("order", "steer = \"failover\""),
     ("shares", "steer = \"weighted\"\nshares = { r0 = 3, r1 = 1, r2 = 1 }"),
     ("kept", "steer = \"weighted\"\nshares = { r0 = 3, r1 = 1, r3 = 1 }\nbalance = \"sticky\""),
@@ -100,8 +104,10 @@ impl Setting {
         text += "i90 = { region = [\"r0\", \"r3\"], address = [\"192.0.2.90\", \"2001:db8::90\"] }\n";
         text += &self.map("world", "default = [[\"r0\", \"r1\"], \"*\"]\n\"country:FR\" = [\"r3\", \"*\"]\n");
         text += &self.map("split", "default = [{ r0 = 50, r1 = 30, r2 = 20 }, \"*\"]\n");
+        text += &self.map("tiers", "within = \"latency\"\ndefault = [[\"r0\", \"r1\", \"r2\"], \"*\"]\n");
+        text += "[latency]\nexplore = \"10%\"\n";
         for (name, rest) in SERVICES {
-            let map = if name == "split" { "split" } else { "world" };
+            let map = if ["split", "tiers"].contains(&name) { name } else { "world" };
             text += &format!("[services.\"{name}.example\"]\npool = \"web\"\nmap = \"{map}\"\n{rest}\n");
         }
         text + "[services.\"free.example\"]\npool = \"web\"\nsteer = \"any\"\nanswers = 0\n"
@@ -143,6 +149,17 @@ fn networks() -> String {
         format!("\"{prefix}\" = {{ continent = \"{continent}\", country = \"{country}\"{system} }}\n")
     };
     NETWORKS.iter().map(row).collect()
+}
+
+/// Ways of every length, of every network but the last.
+fn measure(node: &mut Node) {
+    for (at, (network, ..)) in NETWORKS[..NETWORKS.len() - 1].iter().enumerate() {
+        for region in 0..REGIONS {
+            let (client, ms) = (network.parse().expect("a prefix"), 1 + (7 * at + 13 * region) % 40);
+            (0..ENOUGH).for_each(|_| node.measure(client, &format!("r{region}"), ms as f64));
+        }
+    }
+    node.go_by_measured();
 }
 
 fn happen(node: &mut Node, event: &Event) {
@@ -204,6 +221,7 @@ fn nothing_passes_a_fence() {
     let networks = networks();
     let outcome = runner.run(&setting(), |setting| {
         let mut node = Node::of(&[("waymark.toml", &setting.text()), ("networks", &networks), ("zone", ZONE)]);
+        measure(&mut node);
         holds(&setting, &mut node, &mut seen.borrow_mut())?;
         for event in &setting.events {
             happen(&mut node, event);

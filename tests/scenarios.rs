@@ -9,6 +9,7 @@
 //! | `up`, `down`, `unknown` `NAME [ipv4\|ipv6]` | sets what checks say: `instance/web/eu-1`, `region/*` |
 //! | `load NAME 345`, `agent NAME 75%\|drain\|100%` | an instance reports its load; its agent says what part of its weight it is to have |
 //! | `wait 61s`, `grace running`, `grace over` | time passes; `startup-grace` |
+//! | `measure PREFIX REGION MS` | clients measured that round trip, as often as counts; answers go by it |
 //! | `ask NAME [CLASS] TYPE …` | `subnet PREFIX` `from ADDRESS` `tcp` `plain` (no EDNS) `payload N` `nsid` `do` `cd` `norec` `flags HEX` `opcode N` `version N` `option CODE HEX` `qdcount N` `ancount N` `record HEX` (a further additional record) |
 //! | `send HEX` | these octets |
 //! | `expect silence` | no answer |
@@ -28,6 +29,7 @@ use waymark::answer::Transport;
 use waymark::dns::{Name, Rcode, RecordType};
 use waymark::fleet::Family;
 use waymark::health::Verdict;
+use waymark::latency::ENOUGH;
 
 use crate::support::node::{Node, folder};
 use crate::support::query::{Ask, NSID, scope};
@@ -114,6 +116,7 @@ fn steps(node: &mut Node, lines: &[Line<'_>]) -> Vec<String> {
                 };
                 assert!(node.agent_says(line.words[1], part, load) > 0, "{}: names nothing", line.place);
             }
+            "measure" => measure(node, line),
             "wait" => node.wait(seconds(line.words[1])),
             "grace" => node.set_grace_over(line.words[1] == "over"),
             "up" => set(node, line, Verdict::Up),
@@ -140,6 +143,13 @@ fn set(node: &mut Node, line: &Line<'_>, verdict: Verdict) {
         _ => &Family::BOTH,
     };
     assert!(node.set(line.words[1], families, verdict) > 0, "{}: names nothing", line.place);
+}
+
+fn measure(node: &mut Node, line: &Line<'_>) {
+    let client = line.words[1].parse().expect("a prefix");
+    let ms = line.words[3].parse().expect("milliseconds");
+    (0..ENOUGH).for_each(|_| node.measure(client, line.words[2], ms));
+    node.go_by_measured();
 }
 
 fn exchange(node: &mut Node, line: &Line<'_>) -> Exchange {

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use waymark::latency::ENOUGH;
 use waymark::steering::client::mask;
 
 use crate::support::mmdb::{Value, Writer, map, text};
@@ -69,6 +70,9 @@ struct Setting {
     fence_unknown: bool,
     within_listed: bool,
     down: Vec<usize>,
+    /// What clients measured: prefix, region, milliseconds.
+    samples: Vec<(IpNet, usize, u16)>,
+    explores: bool,
 }
 
 /// How clients are looked at.
@@ -146,14 +150,29 @@ fn setting() -> impl Strategy<Value = Setting> {
         any::<bool>(),
         any::<bool>(),
         prop::collection::vec(0..REGIONS.len(), 0..4),
+        prop::collection::vec((prefix(), 0..REGIONS.len(), 1u16..60), 0..24),
+        any::<bool>(),
     )
-        .prop_map(|((layers, mut looks), default, entries, fences, fence_unknown, within_listed, down)| {
-            // A fence of more bits than are looked at is refused.
-            if fences.keys().any(|selector: &String| selector.contains('/')) {
-                looks.bits = (32, 128);
-            }
-            Setting { layers, looks, default, entries, fences, fence_unknown, within_listed, down }
-        })
+        .prop_map(
+            |((layers, mut looks), default, entries, fences, fence_unknown, within_listed, down, samples, explores)| {
+                // A fence of more bits than are looked at is refused.
+                if fences.keys().any(|selector: &String| selector.contains('/')) {
+                    looks.bits = (32, 128);
+                }
+                Setting {
+                    layers,
+                    looks,
+                    default,
+                    entries,
+                    fences,
+                    fence_unknown,
+                    within_listed,
+                    down,
+                    samples,
+                    explores,
+                }
+            },
+        )
 }
 
 impl Setting {
@@ -172,6 +191,10 @@ impl Setting {
         for region in &self.down {
             node.down(&format!("region/r{region}"));
         }
+        for &(prefix, region, ms) in &self.samples {
+            (0..ENOUGH).for_each(|_| node.measure(prefix, &format!("r{region}"), ms.into()));
+        }
+        node.go_by_measured();
         if let Some((region, percent)) = self.looks.shed {
             node.weigh(&format!("r{region}"), percent);
         }
@@ -210,15 +233,19 @@ impl Setting {
             if self.fence_unknown { "nodata" } else { "default" },
             if self.within_listed { "listed" } else { "nearest" },
         );
-        text += &format!("[maps.world]\nwithin = \"{within}\"\nfence-unknown = \"{unknown}\"\n");
-        text += &format!("default = {}\n", list_text(&self.default));
-        for (selector, list) in &self.entries {
-            text += &format!("\"{selector}\" = {}\n", list_text(list));
+        for (map, within) in [("world", within), ("measured", "latency")] {
+            text += &format!("[maps.{map}]\nwithin = \"{within}\"\nfence-unknown = \"{unknown}\"\n");
+            text += &format!("default = {}\n", list_text(&self.default));
+            for (selector, list) in &self.entries {
+                text += &format!("\"{selector}\" = {}\n", list_text(list));
+            }
+            text += &format!("[maps.{map}.fences]\n");
+            for (selector, regions) in &self.fences {
+                let regions: Vec<String> = regions.iter().map(|region| format!("r{region}")).collect();
+                text += &format!("\"{selector}\" = {regions:?}\n");
+            }
         }
-        text += "[maps.world.fences]\n";
-        for (selector, regions) in &self.fences {
-            text += &format!("\"{selector}\" = {:?}\n", regions.iter().map(|r| format!("r{r}")).collect::<Vec<_>>());
-        }
+        text += &format!("[latency]\nexplore = \"{}\"\n", if self.explores { "10%" } else { "0%" });
         text
     }
 
@@ -535,6 +562,24 @@ pool = "web"
 steer = "nearest"
 balance = "sticky"
 sticky = STICKY
+[services."fast.gslb.example.com"]
+pool = "web"
+steer = "latency"
+map = "world"
+balance = "sticky"
+sticky = STICKY
+[services."fast-open.gslb.example.com"]
+pool = "web"
+steer = "latency"
+tolerance = "0s"
+balance = "sticky"
+sticky = { ipv4 = 20, ipv6 = 48 }
+[services."tiers.gslb.example.com"]
+pool = "web"
+steer = "geo"
+map = "measured"
+balance = "sticky"
+sticky = STICKY
 "#;
 
 /// Services that draw an instance at random.
@@ -644,7 +689,9 @@ fn others(client: IpAddr, scope: u8, noise: &[u64]) -> impl Iterator<Item = IpAd
 fn one_client(setting: &Setting, node: &mut Node, client: IpAddr, noise: &[u64]) -> Result<(), TestCaseError> {
     let looks = &setting.looks;
     let address = setting.address(client);
-    for name in ["geo", "geo-sticky", "near", "near-drawn", "any", "open", "alias", "down"] {
+    for name in
+        ["geo", "geo-sticky", "near", "near-drawn", "any", "open", "alias", "down", "fast", "fast-open", "tiers"]
+    {
         let answer = told(node, looks, name, whole(client));
         let (region, _, scope) = answer;
         for other in others(client, scope, noise) {
@@ -654,7 +701,7 @@ fn one_client(setting: &Setting, node: &mut Node, client: IpAddr, noise: &[u64])
             prop_assert!(scope == 0 || said.2 == scope, "{}: {} has {}, {} {}", name, client, scope, other, said.2);
         }
         fewer_bits(setting, node, name, client, noise)?;
-        if let (Some(fence), true) = (setting.fence(address), name != "open") {
+        if let (Some(fence), true) = (setting.fence(address), !name.ends_with("open")) {
             prop_assert!(region.is_none_or(|region| fence.contains(&region)), "{}: {} is fenced", name, client);
         }
         if looks.shed.is_some() {

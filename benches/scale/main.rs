@@ -2,7 +2,7 @@
 //! bases, ten thousand checks; and how soon what fails is out of the answers.
 //!
 //! ```sh
-//! cargo bench --bench scale -- all            # or: sizes flips reload geo checks deaths; --help says more
+//! cargo bench --bench scale -- all            # or: sizes flips reload geo latency checks deaths; --help says more
 //! ```
 //! Servers run on one core, the load (or what is checked) on another, on loopback; nothing else should run. The server is
 //! the program as users run it, but for `flips`, which is in this process, so that reports can be made without probes.
@@ -16,6 +16,7 @@ mod child;
 mod deaths;
 mod flips;
 mod geo;
+mod latency;
 mod reload;
 mod set;
 mod sizes;
@@ -84,6 +85,8 @@ enum What {
     Reload,
     /// Data bases of 500 000 and 6 million networks: compiling, memory, lookups
     Geo,
+    /// Round-trip times of 100 000 prefixes: memory, and what it costs to have answers go by those that changed
+    Latency,
     /// 10 000 targets at 5 s: processor time of checks, how late they begin, one of them hanging, all of them hanging
     Checks,
     /// From the death of an instance to the first answer without it
@@ -133,6 +136,9 @@ fn run(what: &What, arguments: &Arguments) -> io::Result<()> {
             let cost = geo::cost(folder.path(), networks, places)?;
             print(&cost, arguments.json, &format!("geo, {kind}, {networks} networks: {cost}"))?;
         }
+    }
+    if is(|what| matches!(what, What::Latency)) {
+        latency::run(arguments)?;
     }
     if is(|what| matches!(what, What::Checks)) {
         checks::run(arguments, folder.path())?;

@@ -5,11 +5,14 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use waymark::answer::{Transport, Worker, respond};
 use waymark::control::world::Health;
 use waymark::control::{Loads, World};
 use waymark::fleet::InstanceId;
+use waymark::geo::Code;
 use waymark::health::Operator;
+use waymark::latency::{Book, ENOUGH, Measured, Policy, Rtt, Sample, View};
 use waymark::snapshot::Snapshot;
 use waymark::steering::{LayoutId, Table};
 use waymark::time::Tick;
@@ -46,6 +49,9 @@ map = "world"
 [services."nearest.gslb.example.com"]
 pool = "p9"
 steer = "nearest"
+[services."latency.gslb.example.com"]
+pool = "p9"
+steer = "latency"
 [services."turns.gslb.example.com"]
 pool = "p30"
 balance = "round-robin"
@@ -84,13 +90,14 @@ const NOERROR: u8 = 0;
 const NXDOMAIN: u8 = 3;
 
 /// All kinds.
-pub(crate) const KINDS: [Kind; 12] = [
+pub(crate) const KINDS: [Kind; 13] = [
     Kind::plain("static_data", "static.gslb.example.com"),
     Kind { expected: (NXDOMAIN, 0), ..Kind::plain("nxdomain", "nope.gslb.example.com") },
     Kind { expected: (NOERROR, 0), qtype: Type::AAAA, ..Kind::plain("nodata", "static.gslb.example.com") },
     Kind { expected: (NOERROR, 3), ..Kind::plain("cname_chain", "chain.gslb.example.com") },
     Kind::steered("geo_weighted", "geo.gslb.example.com"),
     Kind::steered("nearest", "nearest.gslb.example.com"),
+    Kind::steered("latency", "latency.gslb.example.com"),
     Kind::steered("sticky_of_3", "sticky3.gslb.example.com"),
     Kind::steered("sticky_of_30", "sticky30.gslb.example.com"),
     Kind::steered("sticky_of_1000", "sticky1000.gslb.example.com"),
@@ -175,7 +182,26 @@ fn snapshot() -> Snapshot {
     };
     let layouts = (0..world.base().len() as u32).map(LayoutId);
     let table: Table = layouts.map(|layout| world.judge(layout, health, None)).collect();
-    world.freeze(table, 1)
+    let mut snapshot = world.freeze(table, 1);
+    snapshot.latency = View::of(Arc::new(measured()), world.fleet(), 0);
+    snapshot
+}
+
+/// Half of all clients measured the ways to all regions, the others go by their country.
+fn measured() -> Measured {
+    let mut book = Book::new(Policy::default());
+    let regions = ["eu", "us", "ap"].map(|name| book.region(name));
+    for at in 0..1u32 << 16 {
+        // A /16 of every two, and a /24 in it.
+        let address = IpAddr::V4((at >> 1 << 17 | (at & 1) << 8).into());
+        let client = IpNet::new(address, if at & 1 == 0 { 16 } else { 24 }).expect("a length of the family");
+        for (region, number) in regions.iter().zip(1..) {
+            let rtt = Rtt::from_ms(f64::from(at % 97 * number % 101 + 1));
+            let sample = Sample { client, as_number: None, country: Code::parse("DE"), region: *region, rtt };
+            (0..ENOUGH).for_each(|_| book.take(&sample, Tick::START));
+        }
+    }
+    book.freeze(&Measured::default())
 }
 
 /// A pool of `count` instances in three regions, with weights of 1 to 3 in each.

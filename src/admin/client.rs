@@ -7,12 +7,14 @@ use std::time::Duration;
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Url};
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use super::explain::WhyQuestion;
 use super::overrides::{Listed, Wanted};
 use super::push::Said;
 use super::{History, Question, load};
 use crate::control::explain::Explanation;
+use crate::control::latency::{Given, Looked, Summary, Taken};
 use crate::control::{Applied, LoadsTaken, Pushed, Refusal, RefusalCode, Status};
 
 /// Longest wait for an answer to a question.
@@ -186,6 +188,35 @@ pub fn report_load(socket: &Path, target: &str, load: f64) -> Result<LoadsTaken,
 /// When there is no answer, or the server refuses.
 pub fn report(socket: &Path, target: &str, said: &Said) -> Result<Pushed, Failure> {
     ask(socket, TIMEOUT, |client| client.put(path_of("health", target)).json(said))
+}
+
+/// Has samples of round-trip times taken in, at most [`crate::control::latency::MOST_SAMPLES`].
+///
+/// # Errors
+/// When there is no answer, or the server refuses.
+pub fn take_latency(socket: &Path, samples: &[&Given]) -> Result<Taken, Failure> {
+    let sample =
+        |given: &&Given| json!({"client": given.client.to_string(), "region": given.region, "rtt-ms": given.rtt_ms});
+    let samples: Vec<Value> = samples.iter().map(sample).collect();
+    ask(socket, ORDER_TIMEOUT, |client| client.post("http://localhost/v1/latency").json(&samples))
+}
+
+/// How much is known of round-trip times.
+///
+/// # Errors
+/// When there is no answer.
+pub fn latency(socket: &Path) -> Result<Summary, Failure> {
+    ask(socket, TIMEOUT, |client| client.get("http://localhost/v1/latency"))
+}
+
+/// What is known of the round-trip times of a client.
+///
+/// # Errors
+/// When there is no answer, or the client is none.
+pub fn latency_of(socket: &Path, client: &str) -> Result<Looked, Failure> {
+    let mut url = Url::parse("http://localhost/v1/latency").expect("a constant");
+    url.query_pairs_mut().append_pair("client", client);
+    ask(socket, TIMEOUT, |client| client.get(url))
 }
 
 /// `/v1/overrides/instance/web/eu-1`.

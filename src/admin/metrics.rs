@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
@@ -106,6 +106,7 @@ impl Collector for Scrape {
         self.health(&mut encoder)?;
         self.loads(&mut encoder)?;
         self.overrides(&mut encoder)?;
+        self.latency(&mut encoder)?;
         self.geo(&mut encoder)?;
         self.node(&mut encoder)
     }
@@ -283,6 +284,22 @@ impl Scrape {
             level(&mut overrides, &[("action", action)], count as f64)?;
         }
         Ok(())
+    }
+
+    fn latency(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let totals = &self.api.latency;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let says = "Samples of round-trip times, by what became of them";
+        let mut samples = counter(encoder, "latency_samples", says)?;
+        for (outcome, count) in [("taken", &totals.taken), ("refused", &totals.refused)] {
+            put(&mut samples, &[("outcome", outcome)], read(count))?;
+        }
+        let prefixes = gauge(encoder, "latency_prefixes", "Prefixes with round-trip times of their own")?;
+        value(prefixes, read(&totals.prefixes) as f64)?;
+        let says = "Prefixes that gave way to others, for there was no room";
+        total(counter(encoder, "latency_evicted", says)?, read(&totals.evicted))?;
+        let says = "Tables of round-trip times that answers went by";
+        total(counter(encoder, "latency_published", says)?, read(&totals.published))
     }
 
     fn geo(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -7,6 +7,7 @@
 //! | `PUT /v1/health/instance/POOL/NAME` | an instance reports of itself, over the control socket alone (`push`) |
 //! | `GET /v1/explain?name=&client=` … | why a client gets what it gets (`explain`) |
 //! | `PUT /v1/load/instance/POOL/NAME`, `PUT /v1/load` | instances report their load, over the control socket alone (`load`) |
+//! | `/v1/latency` | round-trip times that clients measured; written over the control socket alone (`latency`) |
 //! | `GET /v1/history?target=&since=&limit=` | what happened and why, from the journal |
 //! | `GET /metrics` | counters in the OpenMetrics text format |
 //! | `GET /healthz` | 200 while the process lives and its control loop answers |
@@ -18,6 +19,7 @@
 pub mod client;
 pub mod explain;
 mod history;
+pub mod latency;
 pub mod load;
 mod metrics;
 pub mod overrides;
@@ -35,7 +37,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use ipnet::IpNet;
 use tokio::net::{TcpListener, UnixListener};
@@ -61,6 +63,8 @@ pub struct Api {
     pub registry: Arc<Registry>,
     /// Counters of probes.
     pub probes: Arc<Totals>,
+    /// Counters of round-trip times.
+    pub latency: Arc<crate::control::latency::Totals>,
     /// Whether queries are answered.
     pub ready: Arc<AtomicBool>,
     /// Where the journal is.
@@ -84,7 +88,8 @@ pub async fn serve_tcp(api: Api, listener: TcpListener, hosts: Vec<String>) -> i
         .route("/v1/overrides/{*target}", delete(overrides::forbid))
         .route("/v1/health/{*target}", put(overrides::forbid))
         .route("/v1/load", put(overrides::forbid))
-        .route("/v1/load/{*target}", put(overrides::forbid));
+        .route("/v1/load/{*target}", put(overrides::forbid))
+        .route("/v1/latency", post(overrides::forbid));
     let router = router(api, writing).layer(middleware::from_fn_with_state(hosts, guard_host));
     axum::serve(listener, router).await
 }
@@ -106,15 +111,17 @@ pub async fn serve_control(api: Api, path: &Path) -> io::Result<()> {
         .route("/v1/health/{*target}", put(push::report))
         .route("/v1/load/{*target}", put(load::report))
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
-        .route("/v1/load", put(load::report_all).layer(DefaultBodyLimit::max(load::LONGEST_BODY)));
+        .route("/v1/load", put(load::report_all).layer(DefaultBodyLimit::max(load::LONGEST_BODY)))
+        .route("/v1/latency", post(latency::take).layer(DefaultBodyLimit::max(latency::LONGEST_BODY)));
     axum::serve(listener, router(api, writing).into_make_service_with_connect_info::<overrides::Peer>()).await
 }
 
 /// All that may be read, and what this listener makes of `writing`.
 fn router(api: Api, writing: Router<Api>) -> Router {
-    let paths = "/v1/status, /v1/explain, /v1/history, /v1/overrides, /metrics, /healthz, /readyz";
+    let paths = "/v1/status, /v1/explain, /v1/history, /v1/overrides, /v1/latency, /metrics, /healthz, /readyz";
     writing
         .route("/v1/overrides", get(overrides::list))
+        .route("/v1/latency", get(latency::look))
         .route("/v1/status", get(status))
         .route("/v1/explain", get(explain::explain))
         .route("/v1/history", get(history::history))

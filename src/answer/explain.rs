@@ -93,7 +93,7 @@ pub fn trace(snapshot: &Snapshot, asked: &Asked<'_>, local: &mut Local, trace: &
     trace.note("place", || place(snapshot, client.address));
     steering.describe(steered, client.address, trace);
     local.adopt(steering);
-    let decision = decide(steering, &snapshot.standings, service, &client, family, local, trace);
+    let decision = decide(steering, snapshot.situation(), service, &client, family, local, trace);
     let mut traced = Traced { ttl: Some(decision.ttl), ..Traced::default() };
     let mut found = decision.scope;
     match decision.outcome {

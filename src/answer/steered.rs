@@ -67,7 +67,7 @@ fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, asked: A
         reply.thread.counters.answering.ecs_set_aside.add(1);
     }
     let local = &mut *reply.thread.local;
-    let decision = decide(&snapshot.steering, &snapshot.standings, service, &client, family, local, &mut Silent);
+    let decision = decide(&snapshot.steering, snapshot.situation(), service, &client, family, local, &mut Silent);
     reply.scope = reply.scope.max(client.scope(decision.scope));
     let ttl = decision.ttl;
     if decision.all_down {

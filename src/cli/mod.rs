@@ -7,6 +7,7 @@ mod demo;
 mod explain;
 mod geo;
 mod history;
+mod latency;
 mod output;
 mod overrides;
 mod report;
@@ -58,6 +59,7 @@ enum Command {
     Overrides(overrides::Overrides),
     Report(report::Report),
     History(history::History),
+    Latency(latency::Latency),
 }
 
 /// Which configuration.
@@ -169,6 +171,7 @@ pub fn main() -> ExitCode {
         Command::Overrides(overrides) => overrides.run(),
         Command::Report(report) => report.run(),
         Command::History(history) => history.run(),
+        Command::Latency(latency) => latency.run(),
     };
     end.into()
 }

@@ -25,6 +25,7 @@ use crate::admin::{self, Api};
 use crate::config::{self, Admin, Configuration, Server, Stamp};
 use crate::control::journal::{self, Journal, Kind, Record};
 use crate::control::last_good::{self, Clock, Keeper, LastGood};
+use crate::control::latency::Gauge;
 use crate::control::renewal::{self, Look, POLL, Watch};
 use crate::control::{self, Change, Changes, GeoNews, GeoRefusal, State, Store, Succession, World, explain};
 use crate::idle;
@@ -155,6 +156,8 @@ pub(super) struct Node {
     /// Writes last-good health.
     keeper: Option<Keeper>,
     journal: Journal,
+    /// Has round-trip times.
+    gauge: Option<Gauge>,
     /// Held while the server runs.
     lock: Option<File>,
 }
@@ -189,6 +192,7 @@ impl Node {
         let mut state = State::new(Arc::clone(&world), Arc::clone(&published), prober, time::now());
         state.keep_overrides(Store::new(&server.state_dir), time::now());
         let keeper = keep_health(&mut state, &server.state_dir);
+        let gauge = measure_latency(&mut state, &world, changes.clone());
         let journal_path = journal::path(&server.state_dir);
         let journal = keep_journal(&mut state, &journal_path);
         let mut settled = state.settled();
@@ -198,6 +202,7 @@ impl Node {
             changes: changes.clone(),
             registry: Arc::clone(&registry),
             probes,
+            latency: gauge.as_ref().map(Gauge::totals).unwrap_or_default(),
             ready: Arc::clone(&ready),
             journal: journal_path,
         };
@@ -217,7 +222,7 @@ impl Node {
         let geo = GeoWatch::new(&world);
         let reloader =
             Reloader { path: path.to_path_buf(), served: world, server, admin: settings, changes, registry, geo };
-        Ok(Node { reloader, ready, hangup, ending, running, keeper, journal, lock })
+        Ok(Node { reloader, ready, hangup, ending, running, keeper, journal, gauge, lock })
     }
 
     /// Where changes to what is served go, and questions about it.
@@ -257,7 +262,7 @@ impl Node {
         let node = format!("node/{}", self.reloader.server.node);
         self.journal.note(|| Record { new: "ended".into(), reason, ..Record::new(Kind::Stop, node) });
         // It fails only when the runtime is ending already.
-        let _ = tokio::task::spawn_blocking(move || finish_files(self.keeper, &self.journal)).await;
+        let _ = tokio::task::spawn_blocking(move || finish_files(self.keeper, self.gauge, &self.journal)).await;
         let _ = fs::remove_file(admin::control_socket(&self.reloader.server.state_dir));
         drop(self.lock);
     }
@@ -470,16 +475,27 @@ fn keep_journal(state: &mut State, path: &Path) -> Journal {
     journal
 }
 
+/// Takes round-trip times in from now on, and goes by those that an earlier process left.
+fn measure_latency(state: &mut State, world: &Arc<World>, changes: Changes) -> Option<Gauge> {
+    let gauge = Gauge::start(world, &world.server.state_dir, changes);
+    let gauge = gauge.inspect_err(|error| tracing::error!("no thread to keep round-trip times: {error}")).ok()?;
+    state.measure_latency(gauge.inbox(), gauge.measured());
+    Some(gauge)
+}
+
 fn started(node: &str) -> Record {
     let reason = format!("waymark {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id());
     Record { new: "answering".into(), reason, ..Record::new(Kind::Start, format!("node/{node}")) }
 }
 
 /// Has everything written that is still to be; waits at most `DISK_PATIENCE` for the disk.
-fn finish_files(keeper: Option<Keeper>, journal: &Journal) {
+fn finish_files(keeper: Option<Keeper>, gauge: Option<Gauge>, journal: &Journal) {
     let began = std::time::Instant::now();
     if let Some(keeper) = keeper {
         keeper.finish(DISK_PATIENCE);
+    }
+    if let Some(gauge) = gauge {
+        gauge.finish(DISK_PATIENCE.saturating_sub(began.elapsed()));
     }
     journal.finish(DISK_PATIENCE.saturating_sub(began.elapsed()));
 }

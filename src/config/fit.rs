@@ -124,7 +124,8 @@ fn check_instances_have_regions(
 fn check_map(placed: &Placed, present: &BTreeSet<RegionId>, around: &Surroundings<'_>, findings: &mut Findings) {
     let Some(map) = placed.service.map.map(|id| &around.maps[id.0 as usize]) else { return };
     let is_geo = placed.service.steer == Steer::Geo;
-    if present.is_empty() || !(is_geo || matches!(placed.service.steer, Steer::Nearest { .. })) {
+    if present.is_empty() || !(is_geo || matches!(placed.service.steer, Steer::Nearest { .. } | Steer::Latency { .. }))
+    {
         return;
     }
     match map.default {

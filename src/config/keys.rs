@@ -101,6 +101,7 @@ pub(super) static TOP: &[(&str, Shape)] = &[
     ("zones", Shape::Named(&ZONE)),
     ("geo", Shape::Single(&GEO)),
     ("ecs", Shape::Single(&ECS)),
+    ("latency", Shape::Single(&LATENCY)),
     ("regions", Shape::Named(&REGION)),
     ("maps", Shape::Named(&MAP)),
     ("checks", Shape::Named(&CHECK)),
@@ -278,6 +279,39 @@ pub(super) static ECS: Section = section(
     ],
 );
 
+pub(super) static LATENCY: Section = section(
+    "[latency]",
+    "[latency]",
+    "Round-trip times that were measured, for `steer = \"latency\"`.",
+    &[
+        key(
+            "half-life",
+            Kind::Duration { min_ms: SECOND, max_ms: 24 * HOUR },
+            Is(r#""10m""#),
+            "After so long what was measured before counts half.",
+        ),
+        key(
+            "expire-after",
+            Kind::Duration { min_ms: MINUTE, max_ms: 720 * HOUR },
+            Is(r#""1d""#),
+            "An estimate without a sample for so long is forgotten; at least `half-life`.",
+        ),
+        key(
+            "prefixes",
+            Kind::Integer { min: 1, max: 1_000_000 },
+            Is("100000"),
+            "Most prefixes that have estimates of their own; those measured last stay. 100000 of them take 150 MB with 32 \
+             regions each.",
+        ),
+        key(
+            "explore",
+            Kind::Share { max: 1_000 },
+            Is(r#""0%""#),
+            "Share of the clients, by hash, that begin at the second best region, so that it is measured at all.",
+        ),
+    ],
+);
+
 pub(super) static REGION: Section = section(
     "[regions.NAME]",
     "a region",
@@ -326,7 +360,7 @@ pub(super) static MAP: Section = Section {
         key("extends", Kind::Reference("map"), Words("none"), "Takes what is not given from that map, entry by entry."),
         key(
             "within",
-            Kind::Choice { words: &["nearest", "listed"], later: &["latency"] },
+            Kind::Choice { words: &["nearest", "latency", "listed"], later: &[] },
             Is(r#""nearest""#),
             "Order inside a tier.",
         ),
@@ -633,7 +667,7 @@ pub(super) static SERVICE: Section = section(
         ),
         key(
             "steer",
-            Kind::Choice { words: &["geo", "nearest", "failover", "weighted", "any"], later: &["latency"] },
+            Kind::Choice { words: &["geo", "nearest", "latency", "failover", "weighted", "any"], later: &[] },
             Is(r#""any""#),
             "Which region.",
         ),
@@ -673,9 +707,9 @@ pub(super) static SERVICE: Section = section(
         ),
         key(
             "tolerance",
-            Kind::Custom { describe: "share, 0% to 100%", check: services::check_tolerance },
-            Words("`\"5%\"`"),
-            "For `nearest`: regions this much farther are equals.",
+            Kind::Custom { describe: "share, 0% to 100%, or duration, 0s to 1s", check: services::check_tolerance },
+            Words("`\"5%\"` for `nearest`, `\"10ms\"` for `latency`"),
+            "Regions this much farther, or slower, than the best are equals.",
         ),
         key(
             "spill",

@@ -63,6 +63,7 @@ fn map(fields: &Fields<'_>, name: &str, regions: &Index<'_>, findings: &mut Find
             name: name.to_string(),
             within: match fields.text("within").as_deref() {
                 Some("listed") => Within::Listed,
+                Some("latency") => Within::Latency,
                 _ => Within::Nearest,
             },
             fence_unknown: match fields.text("fence-unknown").as_deref() {

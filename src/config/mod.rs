@@ -69,6 +69,8 @@ pub struct Configuration {
     pub admin: Admin,
     /// `[ecs]`.
     pub ecs: Ecs,
+    /// `[latency]`.
+    pub latency: Latency,
     /// `[checks]`, numbered by `CheckId`.
     pub checks: Vec<Check>,
     /// Regions, pools, instances, targets.
@@ -145,6 +147,15 @@ pub struct Ecs {
     pub ipv6: u8,
     /// Packet sources whose ECS may name addresses that are not global unicast.
     pub trusted: Vec<IpNet>,
+}
+
+/// `[latency]`: round-trip times that were measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// How samples are kept.
+    pub policy: crate::latency::Policy,
+    /// Share of the clients that begin at the second best region, in 1/10 000; at most 1000.
+    pub explore: u16,
 }
 
 /// A zone and its static records.
@@ -229,6 +240,7 @@ fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut 
     let (server, whoami) = server::server(&document, sources, findings);
     let admin = server::admin(&document, findings);
     let ecs = server::ecs(&document);
+    let latency = server::latency(&document, findings);
     let regions = regions::compile(&document, findings);
     let checks = checks::compile(&document, sources, findings);
     let (mut fleet, places) = pools::compile(&document, regions, &checks, findings);
@@ -248,6 +260,7 @@ fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut 
         server,
         admin,
         ecs,
+        latency,
         checks: checks.into_iter().map(|placed| placed.check).collect(),
         fleet,
         maps,

@@ -1,4 +1,4 @@
-//! `[server]`, `[admin]` and `[ecs]`.
+//! `[server]`, `[admin]`, `[ecs]` and `[latency]`.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,9 @@ use super::files::{self, Document};
 use super::findings::Findings;
 use super::keys;
 use super::kinds;
-use super::{Admin, Ecs, Server};
+use super::text::show_duration;
+use super::{Admin, Ecs, Latency, Server};
+use crate::latency::Policy;
 use crate::problem::{Problem, SourceId, Sources, Span};
 
 /// Where sections that are not there would be: the beginning of the main file.
@@ -94,5 +96,25 @@ pub(super) fn ecs(document: &Document) -> Ecs {
         ipv4: fields.integer("ipv4").unwrap_or_default(),
         ipv6: fields.integer("ipv6").unwrap_or_default(),
         trusted: fields.each("trusted", kinds::prefix).iter().map(|(prefix, _)| *prefix).collect(),
+    }
+}
+
+/// Compiles `[latency]`.
+pub(super) fn latency(document: &Document, findings: &mut Findings) -> Latency {
+    let fields = Fields::alone(&keys::LATENCY, nowhere(), document.single("latency"));
+    let half_life = fields.duration("half-life").unwrap_or_default();
+    let expire_after = fields.duration("expire-after").unwrap_or_default();
+    if expire_after < half_life && !fields.is_wrong_duration("half-life") && !fields.is_wrong_duration("expire-after") {
+        let given = if fields.own("expire-after").is_some() { "expire-after" } else { "half-life" };
+        let problem = Problem::error(fields.at(given), "`expire-after` is less than `half-life`");
+        let (half_life, expire_after) = (show_duration(half_life), show_duration(expire_after));
+        findings.cross.push(problem.hint(format!(
+            "half-life is {half_life}, expire-after {expire_after}: estimates would be forgotten before they count half"
+        )));
+    }
+    let prefixes = fields.integer("prefixes").unwrap_or(1);
+    Latency {
+        policy: Policy { half_life, expire_after, prefixes },
+        explore: fields.share("explore").unwrap_or_default(),
     }
 }

@@ -14,13 +14,15 @@ use super::value::{Data, Entry, Value, quoted};
 use crate::dns::Name;
 use crate::fleet::{Fleet, PoolId, RegionId};
 use crate::problem::{Problem, Span};
-use crate::steering::service::Ttl;
+use crate::steering::service::{TOLERANCE, Ttl};
 use crate::steering::{Balance, Manner, MapId, Service, ServiceId, Steer, Sticky, StickyBy, StickyLevel, WhenAllDown};
 
 /// Longest TTL, in seconds.
 const MAX_TTL: u64 = 86_400;
 /// Largest `spill`.
 const MOST_SPILL: f64 = 100.0;
+/// Largest tolerance in time.
+const MOST_TOLERANCE_MS: u64 = 1_000;
 const WHEN_ALL_DOWN: &[&str] = &["serve-all", "nodata", "servfail"];
 
 /// A service, and where its parts stand.
@@ -169,8 +171,8 @@ fn steer(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findin
     let kind = fields.text("steer").unwrap_or_default();
     let with = format!("`steer = \"{kind}\"`");
     let is_known = fields.find("steer").is_none_or(|value| value.text() == Some(&kind));
-    for (key, of) in [("order", "failover"), ("shares", "weighted"), ("tolerance", "nearest")] {
-        if kind != of && is_known {
+    for (key, of) in [("order", &["failover"][..]), ("shares", &["weighted"]), ("tolerance", &["nearest", "latency"])] {
+        if !of.contains(&&*kind) && is_known {
             refuse_unused(fields, &[key], &with, findings);
         }
     }
@@ -178,11 +180,32 @@ fn steer(fields: &Fields<'_>, references: &References<'_>, findings: &mut Findin
         "geo" => (Steer::Geo, Vec::new()),
         "nearest" => {
             let tolerance = fields.custom("tolerance", |value| kinds::share(value, 10_000).ok()).unwrap_or(500);
+            refuse_tolerance(fields, is_time, "a share of the distance, \"5%\"", &with, findings);
             (Steer::Nearest { tolerance: u16::try_from(tolerance).unwrap_or_default() }, Vec::new())
+        }
+        "latency" => {
+            let tolerance = fields.custom("tolerance", |value| tenths(value).ok()).unwrap_or(TOLERANCE);
+            let is_share = |value: &Value| kinds::share(value, 10_000).is_ok();
+            refuse_tolerance(fields, is_share, "a time, \"10ms\"", &with, findings);
+            (Steer::Latency { tolerance }, Vec::new())
         }
         "failover" => order(fields, references, findings),
         "weighted" => shares(fields, references, findings),
         _ => (Steer::Any, Vec::new()),
+    }
+}
+
+/// Says that a service gives the tolerance of another policy; one that it takes from elsewhere is passed over.
+fn refuse_tolerance(
+    fields: &Fields<'_>,
+    is_other: impl Fn(&Value) -> bool,
+    allowed: &str,
+    with: &str,
+    findings: &mut Findings,
+) {
+    if let Some(value) = fields.own("tolerance").filter(|value| is_other(value)) {
+        let problem = Problem::error(value.span, format!("{} is no tolerance for {with}", value.shown()));
+        findings.cross.push(problem.allowed(allowed));
     }
 }
 
@@ -376,13 +399,23 @@ fn check_shares_of(value: &Value, form: &str, nobody: &str, problems: &mut Vec<P
 
 /// Checks `tolerance`.
 pub(super) fn check_tolerance(value: &Value, problems: &mut Vec<Problem>) {
-    let is_duration = value.text().is_some_and(|text| super::text::duration(text).is_some());
-    if is_duration {
-        let hint = "available: a share of the distance, \"5%\", for `steer = \"nearest\"`";
-        problems.push(*kinds::not_available(value, "a tolerance in time", hint));
-    } else {
-        kinds::check(&kinds::Kind::Share { max: 10_000 }, value, problems);
+    if is_time(value) {
+        kinds::report(tenths(value), value, problems);
+    } else if let Err(problem) = kinds::share(value, 10_000) {
+        let forms = "\"5%\" for `steer = \"nearest\"`, \"10ms\" for `steer = \"latency\"`";
+        let problem = if problem.allowed.is_some() { *problem } else { problem.allowed(forms) };
+        kinds::report::<()>(Err(Box::new(problem)), value, problems);
     }
+}
+
+fn is_time(value: &Value) -> bool {
+    value.text().is_some_and(|text| super::text::duration(text).is_some())
+}
+
+/// A tolerance in time, in tenths of a millisecond.
+fn tenths(value: &Value) -> Read<u16> {
+    let tolerance = kinds::duration(value, 0, MOST_TOLERANCE_MS)?;
+    Ok(u16::try_from(tolerance.as_millis() * 10).unwrap_or(u16::MAX))
 }
 
 /// Where only the region is kept, instances are balanced inside it by weight.

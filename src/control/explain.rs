@@ -101,6 +101,7 @@ pub fn explain(snapshot: &Snapshot, ask: &Ask, mut recorded: Recorded) -> Explan
             ecs: asked.policy(&snapshot.settings.ecs).into_owned(),
             ..Settings::clone(&snapshot.settings)
         }),
+        latency: snapshot.latency.clone(),
         tallies: Arc::default(),
     };
     answered(&open, ask, asked.source(), traced, recorded)

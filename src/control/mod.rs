@@ -6,7 +6,8 @@
 //!  geo files ──── Geo ─────┤
 //!  API, status ── Status ──┤
 //!  operator ───── Override ┤
-//!  agents ─ Push, Load ─────┘
+//!  agents ─── Push, Load ───┤
+//!  latency ────── Measured ─┘
 //! ```
 
 mod agenda;
@@ -19,6 +20,7 @@ mod index;
 pub mod journal;
 pub mod last_good;
 pub mod latches;
+pub mod latency;
 pub mod loads;
 mod log;
 mod lookout;
@@ -33,11 +35,13 @@ mod succession;
 pub mod world;
 
 use std::future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::latency::Measured;
 use crate::probe::Report;
 use crate::time;
 pub use desk::{Applied, Order, Refusal, RefusalCode, What};
@@ -81,6 +85,10 @@ pub enum Change {
     Overrides(oneshot::Sender<Vec<ShownOverride>>),
     /// What is known of a name, to explain an answer; changes nothing.
     Look(Box<explain::Look>),
+    /// Samples of round-trip times, or a question about them; answered by the thread that has them.
+    Latency(Box<latency::Ask>),
+    /// What is measured of round-trip times, to be gone by from now on.
+    Measured(Arc<Measured>),
 }
 
 /// What became of geo files that were replaced.

@@ -23,6 +23,7 @@ use super::desk::Desk;
 use super::doubt::Doubts;
 use super::journal::{Journal, Record};
 use super::last_good::{Clock, LastGood, Notes};
+use super::latency::Inbox;
 use super::loads::Loads;
 use super::log::Burst;
 use super::lookout::Lookout;
@@ -36,8 +37,9 @@ use super::{Change, GeoNews, GeoRefusal};
 use crate::fleet::{Family, InstanceId, TargetId};
 use crate::health::group::{Before, STEADY};
 use crate::health::{Machine, Memory, Outcome, Presence, Transition, Verdict};
+use crate::latency::{Measured, View};
 use crate::probe::{Prober, Report};
-use crate::snapshot::Published;
+use crate::snapshot::{Published, Snapshot};
 use crate::steering::selection::Selection;
 use crate::steering::{LayoutId, ServiceId, Standings, Table, walk};
 use crate::time::{Tick, unix_seconds};
@@ -88,6 +90,12 @@ pub struct State {
     /// Where changes are noted for the next start.
     last_good: Option<Arc<Notes>>,
     journal: Journal,
+    /// What is measured of round-trip times.
+    latency: View,
+    /// Whether that is to be published.
+    is_measured_anew: bool,
+    /// Where samples of round-trip times go, and questions about them.
+    gauge: Option<Arc<Inbox>>,
     burst: Burst,
     /// What instances and their agents report.
     loads: Loads,
@@ -133,6 +141,9 @@ impl State {
             goes_by_memory: false,
             last_good: None,
             journal: Journal::default(),
+            latency: View::default(),
+            is_measured_anew: false,
+            gauge: None,
             burst: Burst::default(),
             loads: Loads::new(now),
             desk: Desk::default(),
@@ -194,6 +205,17 @@ impl State {
     /// Has what happens noted from now on.
     pub fn keep_journal(&mut self, journal: Journal) {
         self.journal = journal;
+    }
+
+    /// Goes by round-trip times that are `measured`, and by those that `gauge` sends from now on.
+    pub fn measure_latency(&mut self, gauge: Arc<Inbox>, measured: Arc<Measured>) {
+        self.gauge = Some(gauge);
+        self.go_by(measured);
+    }
+
+    fn go_by(&mut self, measured: Arc<Measured>) {
+        self.latency = View::of(measured, self.world.fleet(), self.world.latency.explore);
+        self.is_measured_anew = true;
     }
 
     /// How long the first probes still have before last-good health is gone by; `None` when that is no question.
@@ -298,7 +320,7 @@ impl State {
     /// Whether there is something to publish.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        self.is_new || !self.touched.is_empty()
+        self.is_new || self.is_measured_anew || !self.touched.is_empty()
     }
 
     /// Takes a change in. What it touches is judged at the next [`State::publish`].
@@ -329,6 +351,13 @@ impl State {
                 let _ = reply.send(self.desk.shown());
             }
             Change::Look(look) => self.look(*look, now),
+            // Without a gauge the question is dropped, which answers it.
+            Change::Latency(ask) => {
+                if let Some(gauge) = &self.gauge {
+                    gauge.ask(*ask);
+                }
+            }
+            Change::Measured(measured) => self.go_by(measured),
         }
     }
 
@@ -460,7 +489,9 @@ impl State {
         }
         self.judge_apart(&touched, now);
         let is_new = std::mem::take(&mut self.is_new);
-        let snapshot = self.world.freeze(self.standings.clone(), self.serial);
+        self.is_measured_anew = false;
+        let latency = self.latency.clone();
+        let snapshot = Snapshot { latency, ..self.world.freeze(self.standings.clone(), self.serial) };
         self.retired.push(self.published.swap(Arc::new(snapshot)));
         if let Some(notes) = &self.last_good {
             notes.judged(&self.standings);
@@ -656,6 +687,10 @@ impl State {
         self.failing_open = next.services.iter().map(|before| fails_open(before).unwrap_or_default()).collect();
         let world = std::mem::replace(&mut self.world, Arc::clone(&next.world));
         let standings = std::mem::replace(&mut self.standings, std::mem::take(&mut next.standings));
+        self.go_by(Arc::clone(&self.latency.measured));
+        if let Some(gauge) = &self.gauge {
+            gauge.reloaded(&self.world);
+        }
         self.follow_sight();
         self.desk.recompile(&self.world);
         self.frozen = self.freeze();

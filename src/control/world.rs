@@ -6,12 +6,13 @@ use std::sync::{Arc, OnceLock};
 
 use super::index::Index;
 use crate::answer::whoami;
-use crate::config::{Admin, Configuration, GeoFiles, Server, Test};
+use crate::config::{Admin, Configuration, GeoFiles, Latency, Server, Test};
 use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, Pool, PoolId, TargetId, Word};
 use crate::geo;
 use crate::health::group::{Before, Judge, Members, Others, Rule, Standing};
 use crate::health::presence::Return;
 use crate::health::{Operator, Reported, Said, Verdict};
+use crate::latency::View;
 use crate::metrics::Tally;
 use crate::probe::{Check, Kind};
 use crate::snapshot::{Settings, Snapshot};
@@ -30,6 +31,8 @@ pub struct World {
     pub admin: Admin,
     /// By `CheckId`.
     pub checks: Vec<Check>,
+    /// `[latency]`.
+    pub latency: Latency,
     /// `[[tests]]`.
     pub tests: Vec<Test>,
     /// The files that say where clients are.
@@ -42,6 +45,8 @@ pub struct World {
     pub settings: Arc<Settings>,
     /// Counters of answers, for each thread that will answer.
     pub tallies: Arc<[Arc<Tally>]>,
+    /// What is known of round-trip times while nothing is measured.
+    unmeasured: View,
     /// Layout → services.
     services_of: Index,
     /// Target → layouts that its verdict touches.
@@ -122,6 +127,7 @@ impl World {
             server,
             admin,
             ecs,
+            latency,
             checks,
             fleet,
             maps,
@@ -148,7 +154,7 @@ impl World {
         };
         let (authority, settings) = (Arc::new(authority), Arc::new(settings));
         let steering = Steering::compile(next_epoch(), fleet, maps, atlas, services);
-        Parts { server, admin, checks, tests, geo_files, authority, settings }.over(steering)
+        Parts { server, admin, latency, checks, tests, geo_files, authority, settings }.over(steering)
     }
 
     /// The same configuration over other geo data.
@@ -160,6 +166,7 @@ impl World {
         let parts = Parts {
             server: self.server.clone(),
             admin: self.admin.clone(),
+            latency: self.latency,
             checks: self.checks.clone(),
             tests: self.tests.clone(),
             geo_files,
@@ -348,6 +355,7 @@ impl World {
             authority: Arc::clone(&self.authority),
             steering: Arc::clone(&self.steering),
             standings,
+            latency: self.unmeasured.clone(),
             settings: Arc::clone(&self.settings),
             tallies: Arc::clone(&self.tallies),
         }
@@ -407,6 +415,7 @@ impl World {
 struct Parts {
     server: Server,
     admin: Admin,
+    latency: Latency,
     checks: Vec<Check>,
     tests: Vec<Test>,
     geo_files: GeoFiles,
@@ -416,10 +425,12 @@ struct Parts {
 
 impl Parts {
     fn over(self, steering: Steering) -> World {
-        let Parts { server, admin, checks, tests, geo_files, authority, settings } = self;
+        let Parts { server, admin, latency, checks, tests, geo_files, authority, settings } = self;
         let mut world = World {
+            unmeasured: View::of(Arc::default(), &steering.fleet, latency.explore),
             server,
             admin,
+            latency,
             tests,
             geo_files,
             authority,

@@ -8,8 +8,9 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
 use crate::geo;
+use crate::latency::View;
 use crate::metrics::Tally;
-use crate::steering::{EcsPolicy, Steering, Table};
+use crate::steering::{EcsPolicy, Situation, Steering, Table};
 use crate::zone::Authority;
 
 /// All that the data plane knows at one moment; never changed, only replaced.
@@ -23,10 +24,20 @@ pub struct Snapshot {
     pub steering: Arc<Steering>,
     /// What each group can do now, by layout.
     pub standings: Table,
+    /// How long the ways from clients to regions are.
+    pub latency: View,
     /// Settings that shape answers.
     pub settings: Arc<Settings>,
     /// Counters of answers for each thread that answers, made ahead; may be fewer than there are threads.
     pub tallies: Arc<[Arc<Tally>]>,
+}
+
+impl Snapshot {
+    /// What decisions go by beside what is configured.
+    #[must_use]
+    pub fn situation(&self) -> Situation<'_> {
+        Situation { standings: &self.standings, latency: &self.latency }
+    }
 }
 
 /// What of `[server]` and `[ecs]` shapes answers.

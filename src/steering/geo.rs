@@ -3,7 +3,7 @@
 use super::nearest::{by_distance, distances, position};
 use super::order::Ranking;
 use super::selector::{Whereabouts, most_specific};
-use super::service::{Element, List, Map, Within};
+use super::service::{Element, List, Map, TOLERANCE, Within};
 use super::trace::Trace;
 use crate::fleet::{Fleet, RegionId};
 use crate::geo::Coordinates;
@@ -50,6 +50,9 @@ pub(super) fn resolve(
         match element {
             Element::Region(region) => order.extend(here(&[*region])),
             Element::Tier(tier) if within == Within::Listed => order.extend(here(tier)),
+            Element::Tier(tier) if within == Within::Latency => {
+                order.push_measured(by_distance(fleet, &here(tier), from), TOLERANCE);
+            }
             Element::Tier(tier) => order.extend(by_distance(fleet, &here(tier), from)),
             Element::Split(split) => {
                 order.push_split(split.iter().copied().filter(|(region, _)| present.contains(region)));

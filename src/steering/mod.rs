@@ -3,7 +3,7 @@
 //! | step | file |
 //! |---|---|
 //! | whose address decides | `client` |
-//! | the order of regions for a place, compiled once | `plan`, `order`, with a policy each in `geo`, `nearest`, `failover`, `weighted`, and `selector`, `fence` |
+//! | the order of regions for a place, compiled once | `plan`, `order`, with a policy each in `geo`, `nearest`, `latency`, `failover`, `weighted`, and `selector`, `fence` |
 //! | selectors of maps that nobody reaches | `reach` |
 //! | what each group can do, frozen for picking | `selection` |
 //! | the first group that can serve, by health | `walk` |
@@ -15,6 +15,7 @@ mod failover;
 mod fence;
 mod geo;
 pub mod hash;
+mod latency;
 pub mod local;
 mod nearest;
 pub mod order;
@@ -38,4 +39,4 @@ pub use service::{
     Balance, Element, FenceUnknown, List, Manner, Map, MapEntry, MapId, Part, Selector, Service, ServiceId, Steer,
     Sticky, StickyBy, StickyLevel, WhenAllDown, Within,
 };
-pub use walk::{Decision, Outcome, decide};
+pub use walk::{Decision, Outcome, Situation, decide};

@@ -31,9 +31,7 @@ pub(super) fn order<T: Trace>(
         trace.note("order", || format!("place unknown, {which}: {}", super::fence::names(fleet, &order.regions)));
         return order;
     };
-    let distance = |region: &RegionId| biased_km(fleet.region(*region), client).unwrap_or(f64::INFINITY);
-    let mut order: Vec<(f64, RegionId)> = open.iter().map(|region| (distance(region), *region)).collect();
-    order.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let order = with_bias(fleet, &open, client);
     let nearest = order.first().map_or(0.0, |first| first.0);
     let limit = nearest * (1.0 + f64::from(tolerance) / 10_000.0);
     // Regions without a location are never near, not even equals of each other.
@@ -66,6 +64,20 @@ pub(super) fn distances(fleet: &Fleet, regions: &[RegionId], from: Option<Coordi
     let distance = |region: RegionId| fleet.region(region).location.map_or(f64::INFINITY, |at| distance_km(from, at));
     let shown: Vec<String> = regions.iter().map(|&region| with_distance(fleet, region, distance(region))).collect();
     if shown.is_empty() { "none".into() } else { shown.join(", ") }
+}
+
+/// Regions by biased distance from a point, with that distance; those without location last, in the order given.
+fn with_bias(fleet: &Fleet, regions: &[RegionId], client: Coordinates) -> Vec<(f64, RegionId)> {
+    let distance = |region: RegionId| biased_km(fleet.region(region), client).unwrap_or(f64::INFINITY);
+    let mut order: Vec<(f64, RegionId)> = regions.iter().map(|&region| (distance(region), region)).collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0));
+    order
+}
+
+/// The same without the distance.
+#[must_use]
+pub(super) fn by_bias(fleet: &Fleet, regions: &[RegionId], client: Coordinates) -> Vec<RegionId> {
+    with_bias(fleet, regions, client).into_iter().map(|(_, region)| region).collect()
 }
 
 /// Regions by distance from a point, those without location last, in the order given among equals.

@@ -41,6 +41,12 @@ pub enum By {
     Shares(Box<[u32]>),
     /// A draw for each query.
     Draw(Box<[u32]>),
+    /// What was measured of the client's ways to the regions; those about as near as the best by the client's key, as
+    /// `Weights`, and those that are not measured last, as they stand.
+    Latency {
+        /// How much farther is about as near, in tenths of a millisecond.
+        tolerance: u16,
+    },
 }
 
 impl Order {
@@ -87,6 +93,16 @@ impl Ranking {
         }
     }
 
+    /// [`Ranking::extend`], with those that are added in the order that was measured.
+    pub(super) fn push_measured(&mut self, regions: Vec<RegionId>, tolerance: u16) {
+        let from = self.regions.len() as u32;
+        self.extend(regions);
+        let to = self.regions.len() as u32;
+        if to - from > 1 {
+            self.runs.push(Run { from, to, by: By::Latency { tolerance } });
+        }
+    }
+
     /// Adds regions that are not there yet by their shares.
     pub(super) fn push_split(&mut self, split: impl IntoIterator<Item = (RegionId, u32)>) {
         let from = self.regions.len() as u32;
@@ -117,7 +133,7 @@ impl Run {
         let of_kept =
             |shares: &[u32]| shares.iter().zip(kept).filter(|(_, kept)| **kept).map(|(share, _)| *share).collect();
         match &mut self.by {
-            By::Weights => {}
+            By::Weights | By::Latency { .. } => {}
             By::Shares(shares) | By::Draw(shares) => *shares = of_kept(shares),
         }
     }

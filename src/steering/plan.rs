@@ -21,7 +21,7 @@ use super::order::{Order, Ranking};
 use super::selector::Whereabouts;
 use super::service::{Balance, Manner, Map, MapId, Service, ServiceId, Steer, WhenAllDown};
 use super::trace::{Silent, Trace};
-use super::{failover, fence, geo, hash, nearest, weighted};
+use super::{failover, fence, geo, hash, latency, nearest, weighted};
 use crate::fleet::{Family, Fleet, InstanceId, PoolId, RegionId};
 use crate::geo::{Atlas, PlaceId, RangeMap};
 use crate::metrics::Labels;
@@ -417,7 +417,7 @@ impl Compiler<'_> {
         let mut collected = Collected::default();
         let fleet = self.fleet;
         let follows_place = match service.steer {
-            Steer::Geo | Steer::Nearest { .. } => true,
+            Steer::Geo | Steer::Nearest { .. } | Steer::Latency { .. } => true,
             Steer::Failover { .. } | Steer::Weighted { .. } | Steer::Any => {
                 map.is_some_and(|map| !map.fences.is_empty())
             }
@@ -579,6 +579,7 @@ fn policy<T: Trace>(
         // A configuration without a map for `geo` is refused at load.
         (Steer::Geo, None) => Ranking::default(),
         (Steer::Nearest { tolerance }, map) => nearest::order(map, *tolerance, client.place, fleet, present, trace),
+        (Steer::Latency { tolerance }, map) => latency::order(map, *tolerance, client.place, fleet, present, trace),
         (Steer::Failover { order }, _) => {
             let regions = failover::order(order, present);
             trace.note("order", || format!("failover: {}", fence::names(fleet, &regions)));

@@ -84,6 +84,9 @@ impl Ttl {
     }
 }
 
+/// Regions that take so much longer than the best are equals unless a service says otherwise, in tenths of a millisecond.
+pub const TOLERANCE: u16 = 100;
+
 /// How the regions are ordered for a client.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Steer {
@@ -92,6 +95,11 @@ pub enum Steer {
     /// By distance; regions within this share (1/10 000) of the nearest are equals.
     Nearest {
         /// In 1/10 000 of the nearest distance.
+        tolerance: u16,
+    },
+    /// By measured round-trip time; regions within this time of the best are equals.
+    Latency {
+        /// In tenths of a millisecond.
         tolerance: u16,
     },
     /// In this order.
@@ -256,6 +264,8 @@ pub enum Element {
 pub enum Within {
     /// Nearest to the client first.
     Nearest,
+    /// By measured round-trip time; those without come after, nearest first.
+    Latency,
     /// As listed.
     Listed,
 }

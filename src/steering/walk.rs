@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use super::client::{Client, mask};
 use super::hash;
+use super::latency::{EXPLORER, Ways};
 use super::local::Local;
-use super::order::{self, By, Order};
+use super::order::{self, By, Order, Run};
 use super::plan::{Group, Steered, Steering};
 use super::selection::{Roster, Selection, Standings, Table};
 use super::service::{ServiceId, WhenAllDown};
@@ -22,6 +23,7 @@ use crate::fleet::{Family, InstanceId, RegionId};
 use crate::health::Remark;
 use crate::health::group::STEADY;
 use crate::health::presence::{ALL, Presence};
+use crate::latency::View;
 
 /// Losses within this time of each other count as equal.
 const SAME_LOSS: Duration = Duration::from_secs(60);
@@ -68,17 +70,28 @@ pub struct Decision<'a> {
     pub as_if_up: bool,
 }
 
+/// What is known now, beside what is configured.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// What each group can do.
+    pub standings: &'a Table,
+    /// How long the ways from clients to regions are.
+    pub latency: &'a View,
+}
+
 /// Decides for `client` asking `service` for addresses of `family`.
 pub fn decide<'a, T: Trace>(
     steering: &'a Steering,
-    standings: &'a Table,
+    situation: Situation<'a>,
     service: ServiceId,
     client: &Client,
     family: Family,
     local: &mut Local,
     trace: &mut T,
 ) -> Decision<'a> {
-    let mut walk = Walk { steering, standings, client, family, fences: Fences::default(), scope: 0 };
+    let Situation { standings, latency } = situation;
+    let latency = Some(latency);
+    let mut walk = Walk { steering, standings, latency, client, family, fences: Fences::default(), scope: 0 };
     let ttl = steering.service(service).manner.ttl;
     let mut asked = service;
     let mut all_down = false;
@@ -108,6 +121,8 @@ pub fn decide<'a, T: Trace>(
 struct Walk<'a, 'c> {
     steering: &'a Steering,
     standings: &'a Table,
+    /// `None` where the order of groups is no question.
+    latency: Option<&'a View>,
     client: &'c Client,
     family: Family,
     fences: Fences<'a>,
@@ -191,14 +206,14 @@ impl<'a> Walk<'a, '_> {
             });
         }
         if order.is_fixed() {
-            return self.passes(steered, standings, &order.groups, trace);
+            return self.passes(steered, standings, order, &order.groups, trace);
         }
         self.sequence(id, order, local, trace);
-        self.passes(steered, standings, &local.order, trace)
+        self.passes(steered, standings, order, &local.order, trace)
     }
 
     /// The groups in the order for this very query, in `local.order`.
-    fn sequence<T: Trace>(&self, id: ServiceId, order: &Order, local: &mut Local, trace: &mut T) {
+    fn sequence<T: Trace>(&mut self, id: ServiceId, order: &Order, local: &mut Local, trace: &mut T) {
         let steered = self.steering.service(id);
         let Local { order: sequence, shares: room, ranked, random, .. } = local;
         sequence.clear();
@@ -209,14 +224,20 @@ impl<'a> Walk<'a, '_> {
         for run in &order.runs {
             let stretch = &mut sequence[run.from as usize..run.to as usize];
             let hash = |group: u32| groups[group as usize].hash;
+            let weight = |group: u32| standings.weight(group as usize);
             match &run.by {
                 By::Draw(shares) => order::draw(stretch, shares, room, random),
                 By::Shares(shares) => {
                     order::by_key(stretch, key, ranked, |place, group| (hash(group), u64::from(shares[place])));
                 }
-                By::Weights => {
-                    let weight = |group: u32| standings.weight(group as usize);
-                    order::by_key(stretch, key, ranked, |_, group| (hash(group), weight(group)));
+                By::Weights => order::by_key(stretch, key, ranked, |_, group| (hash(group), weight(group))),
+                By::Latency { tolerance } => {
+                    let equals = self.sort_by_latency(steered, stretch, *tolerance, ranked);
+                    if equals > 1 {
+                        let equals = &mut stretch[..equals];
+                        order::by_key(equals, key, ranked, |_, group| (hash(group), weight(group)));
+                    }
+                    self.tell_of_latency(steered, stretch, equals, trace);
                 }
             }
             trace.note("order", || {
@@ -224,16 +245,89 @@ impl<'a> Walk<'a, '_> {
                     By::Draw(_) => "drawn by shares".into(),
                     By::Shares(_) => format!("split by {}", self.client.describe_key(steered.manner.sticky)),
                     By::Weights => format!("equals ranked by {}", self.client.describe_key(steered.manner.sticky)),
+                    By::Latency { .. } => "by latency".into(),
                 };
                 format!("{how}: {}", self.names(steered, sequence))
             });
         }
     }
 
+    /// Sorts a run by what is measured for this client; how many of its first are equals.
+    fn sort_by_latency(
+        &mut self,
+        steered: &Steered,
+        run: &mut [u32],
+        tolerance: u16,
+        room: &mut Vec<(f64, u32)>,
+    ) -> usize {
+        let Some(view) = self.latency.filter(|view| !view.measured.is_empty() || view.explorers > 0) else { return 0 };
+        let groups = &self.steering.layout(steered.layout).groups;
+        let mut ways = Ways::new(view, &self.steering.atlas, self.client.address);
+        let equals = ways.sort(run, tolerance, |group| groups[group as usize].regions[0], room);
+        // As with places: what is measured is that of one family.
+        self.scope = self.scope.max(ways.scope).max(u8::from(!view.measured.is_empty()));
+        if equals > 1 || view.explorers > 0 {
+            self.scope = self.scope.max(self.client.key_bits(steered.manner.sticky));
+        }
+        equals
+    }
+
+    fn tell_of_latency<T: Trace>(&self, steered: &Steered, run: &[u32], equals: usize, trace: &mut T) {
+        let Some(view) = self.latency else { return };
+        trace.note("latency", || {
+            let groups = &self.steering.layout(steered.layout).groups;
+            let ways = Ways::new(view, &self.steering.atlas, self.client.address);
+            let told = |&group: &u32| {
+                format!("{} ({})", self.name(steered, group as usize), ways.tell(groups[group as usize].regions[0]))
+            };
+            let told: Vec<String> = run.iter().map(told).collect();
+            let equals = match equals {
+                0 => "nothing is measured, as compiled".into(),
+                1 => "the first is the best".into(),
+                _ => format!("the first {equals} are equals, by the client's key"),
+            };
+            format!("{}; {equals}", told.join(", "))
+        });
+    }
+
+    /// The group where a client that explores begins instead of `best`: the next behind the equals of the run, so that the
+    /// way to it is measured. It is no client's turn where nobody explores, and no group's that cannot serve.
+    fn explored<T: Trace>(
+        &self,
+        steered: &Steered,
+        standings: &'a Standings,
+        order: &Order,
+        sequence: &[u32],
+        best: Serving<'a>,
+        trace: &mut T,
+    ) -> Option<Serving<'a>> {
+        let view = self.latency.filter(|view| view.explorers > 0)?;
+        let at = sequence.iter().position(|&group| group as usize == best.group)?;
+        let holds = |run: &&Run| (run.from as usize..run.to as usize).contains(&at);
+        let run = order.runs.iter().find(holds)?;
+        let By::Latency { tolerance } = run.by else { return None };
+        let key = self.client.key(steered.hash, steered.manner.sticky);
+        if hash::score(key, EXPLORER) >= view.explorers {
+            return None;
+        }
+        let groups = &self.steering.layout(steered.layout).groups;
+        let mut ways = Ways::new(view, &self.steering.atlas, self.client.address);
+        let stretch = &sequence[run.from as usize..run.to as usize];
+        let equals = ways.equals(stretch, tolerance, |group| groups[group as usize].regions[0]);
+        let beyond = (run.from as usize + equals).max(at + 1);
+        let second = self.in_use(steered, standings, &sequence[beyond..run.to as usize], self.family)?;
+        trace.note("explore", || {
+            let (second, best) = (self.name(steered, second.group), self.name(steered, best.group));
+            format!("by its key this client begins at {second} instead of {best}, so that it is measured")
+        });
+        Some(second)
+    }
+
     fn passes<T: Trace>(
         &self,
         steered: &'a Steered,
         standings: &'a Standings,
+        order: &Order,
         sequence: &[u32],
         trace: &mut T,
     ) -> Step<'a> {
@@ -246,6 +340,8 @@ impl<'a> Walk<'a, '_> {
         };
         self.describe(steered, standings, sequence, trace);
         let first = self.in_use(steered, standings, sequence, self.family);
+        let explored = first.and_then(|best| self.explored(steered, standings, order, sequence, best, trace));
+        let first = explored.or(first);
         if let Some(serving) = first.or_else(|| self.next_best(steered, standings, sequence, self.family)) {
             trace.note("region", || format!("{} serves", self.name(steered, serving.group)));
             let selection = serving.selection;
@@ -527,7 +623,8 @@ pub fn takes_last(steering: &Steering, before: &Table, after: &Table, service: S
     let steered = steering.service(service);
     let client = Client::of_resolver(IpAddr::from([0, 0, 0, 0]));
     let of = |standings, order: &Order, is: fn(&Selection) -> bool| {
-        let mut walk = Walk { steering, standings, client: &client, family, fences: Fences::default(), scope: 0 };
+        let fences = Fences::default();
+        let mut walk = Walk { steering, standings, latency: None, client: &client, family, fences, scope: 0 };
         walk.fences.add(order.fence.as_deref());
         let mut open = walk.open(steered, standings.of(service, steered.layout), &order.groups, family);
         open.any(|serving| is(serving.selection))
@@ -545,7 +642,8 @@ pub fn is_all_down(steering: &Steering, standings: &Table, service: ServiceId, f
         return false;
     }
     let client = Client::of_resolver(IpAddr::from([0, 0, 0, 0]));
-    let walk = Walk { steering, standings, client: &client, family, fences: Fences::default(), scope: 0 };
+    let fences = Fences::default();
+    let walk = Walk { steering, standings, latency: None, client: &client, family, fences, scope: 0 };
     let standings = standings.of(service, steered.layout);
     steered.orders.orders.iter().any(|order| {
         let allowed = walk.open(steered, standings, &order.groups, family).any(|one| !one.selection.allowed.is_empty());

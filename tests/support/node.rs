@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::op::Message;
+use ipnet::IpNet;
 use waymark::answer::{Transport, Worker, respond};
 use waymark::control::world::Health;
 use waymark::control::{Loads, World};
 use waymark::fleet::{Family, InstanceId};
 use waymark::health::{Operator, Said, Verdict};
+use waymark::latency::{Book, Rtt, Sample, View};
 use waymark::probe::Heard;
 use waymark::snapshot::Snapshot;
 use waymark::steering::{LayoutId, Table};
@@ -35,6 +37,8 @@ pub(crate) struct Node {
     loads: Loads,
     /// What an operator says of regions.
     regions: Vec<Said>,
+    /// Round-trip times that were measured.
+    book: Book,
     grace_over: bool,
     now: Tick,
     serial: u64,
@@ -53,6 +57,7 @@ impl Node {
         let problems: Vec<&str> = loaded.problems.iter().map(|problem| problem.message.as_str()).collect();
         let configuration = loaded.configuration.unwrap_or_else(|| panic!("{}: {problems:#?}", path.display()));
         let world = World::compile(configuration);
+        let world_policy = world.latency.policy;
         let mut node = Node {
             verdicts: vec![Verdict::Up; world.fleet().targets.len()],
             recovered: vec![None; world.fleet().targets.len()],
@@ -62,6 +67,7 @@ impl Node {
             world,
             loads: Loads::new(Tick(1_000)),
             regions: Vec::new(),
+            book: Book::new(world_policy),
             grace_over: true,
             now: Tick(1_000),
             serial: 0,
@@ -145,6 +151,23 @@ impl Node {
         self.judge();
     }
 
+    /// Clients of a prefix measured the way to a region, in milliseconds, once; see [`Node::go_by_measured`].
+    pub(crate) fn measure(&mut self, client: IpNet, region: &str, ms: f64) {
+        let atlas = &self.world.steering.atlas;
+        let place = atlas.place(atlas.lookup(client.addr()).0);
+        let region = self.book.region(region);
+        let (as_number, country) = (place.as_number, place.country);
+        // The clock of a node begins before what a book can tell.
+        let now = Tick::START.plus(self.now.since(Tick(0)));
+        self.book.take(&Sample { client, as_number, country, region, rtt: Rtt::from_ms(ms) }, now);
+    }
+
+    /// Answers go by what was measured.
+    pub(crate) fn go_by_measured(&mut self) {
+        let measured = Arc::new(self.book.freeze(&self.snapshot.latency.measured));
+        self.snapshot.latency = View::of(measured, self.world.fleet(), self.world.latency.explore);
+    }
+
     /// Time passes.
     pub(crate) fn wait(&mut self, time: Duration) {
         self.now = self.now.plus(time);
@@ -177,7 +200,8 @@ impl Node {
         let layouts = (0..standings.len() as u32).map(LayoutId);
         let judged: Table =
             layouts.map(|layout| self.world.judge(layout, health, Some(standings.get(layout)))).collect();
-        self.snapshot = self.world.freeze(judged, self.serial);
+        let latency = self.snapshot.latency.clone();
+        self.snapshot = Snapshot { latency, ..self.world.freeze(judged, self.serial) };
         self.worker.adopt(&self.snapshot);
     }
 

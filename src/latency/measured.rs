@@ -1,0 +1,190 @@
+//! What answers read: published round-trip times, frozen.
+//!
+//! ```text
+//!  table     address ─► row of its prefix, and the widest prefix around it that has that row = ECS scope
+//!  rows      starts   0        3     3        5
+//!            entries  eu us ap       eu ap             by number of the region; a row may have none
+//! ```
+//! Systems and countries are rows as well, found by a search among their numbers.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::cell::Rtt;
+use crate::fleet::{Fleet, RegionId};
+use crate::geo::{Code, RangeMap};
+
+/// The way from some clients to a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Number of the region.
+    pub(super) region: u16,
+    /// What decisions go by.
+    pub rtt: Rtt,
+    /// Samples that it comes from; stops counting near 65 535.
+    pub samples: u16,
+}
+
+/// Published round-trip times.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// Names of regions by number.
+    pub(super) regions: Arc<[Box<str>]>,
+    /// One more than the number of a row; 0 = no prefix is around it.
+    pub(super) table: RangeMap<u32>,
+    pub(super) prefixes: Rows,
+    pub(super) systems: Rows,
+    pub(super) countries: Rows,
+}
+
+/// Nothing is measured.
+impl Default for Measured {
+    fn default() -> Measured {
+        Measured {
+            regions: Arc::default(),
+            table: RangeMap::uniform(0),
+            prefixes: Rows::default(),
+            systems: Rows::default(),
+            countries: Rows::default(),
+        }
+    }
+}
+
+impl Measured {
+    /// Whether nothing is measured.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.prefixes.entries.is_empty() && self.systems.entries.is_empty() && self.countries.entries.is_empty()
+    }
+
+    /// What is published for the prefix around an address, empty where there is none; and the length of the widest prefix
+    /// in which that holds.
+    #[must_use]
+    #[inline]
+    pub fn of_prefix(&self, address: IpAddr) -> (&[Entry], u8) {
+        let (row, scope) = self.table.lookup(address);
+        (row.checked_sub(1).map_or(&[], |row| self.prefixes.row(row as usize)), scope)
+    }
+
+    /// What is published for an autonomous system.
+    #[must_use]
+    pub fn of_system(&self, number: u32) -> &[Entry] {
+        self.systems.find(number)
+    }
+
+    /// What is published for a country.
+    #[must_use]
+    pub fn of_country(&self, code: Code) -> &[Entry] {
+        self.countries.find(super::book::key_of(code))
+    }
+
+    /// Octets that it takes, beside what it shares with the table before it.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        let rows = [&self.prefixes, &self.systems, &self.countries];
+        rows.iter().map(|rows| size_of_val(&rows.entries[..]) + 4 * (rows.starts.len() + rows.keys.len())).sum()
+    }
+}
+
+/// What a row says of a region, by its number.
+#[must_use]
+#[inline]
+pub fn find(row: &[Entry], region: u16) -> Option<&Entry> {
+    row.binary_search_by_key(&region, |entry| entry.region).ok().map(|at| &row[at])
+}
+
+/// Rows of entries, one after the other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rows {
+    /// By row; those of systems and countries are found by it.
+    keys: Vec<u32>,
+    /// Where each row begins, and where the last one ends; empty = no row.
+    starts: Vec<u32>,
+    entries: Vec<Entry>,
+}
+
+impl Rows {
+    /// How many.
+    pub(super) fn len(&self) -> usize {
+        self.starts.len().saturating_sub(1)
+    }
+
+    #[inline]
+    fn row(&self, at: usize) -> &[Entry] {
+        &self.entries[self.starts[at] as usize..self.starts[at + 1] as usize]
+    }
+
+    fn find(&self, key: u32) -> &[Entry] {
+        self.keys.binary_search(&key).map_or(&[], |at| self.row(at))
+    }
+
+    /// Rows anew: those that are not new are those of the same numbers here.
+    pub(super) fn renewed<'r, R: 'r>(
+        &self,
+        rows: impl ExactSizeIterator<Item = (bool, &'r R)>,
+        write: impl Fn(&R, &mut Vec<Entry>),
+    ) -> Rows {
+        let mut starts = Vec::with_capacity(rows.len() + 1);
+        let mut entries = Vec::with_capacity(self.entries.len() + self.entries.len() / 16);
+        for (at, (is_new, row)) in rows.enumerate() {
+            starts.push(entries.len() as u32);
+            if is_new || at >= self.len() {
+                write(row, &mut entries);
+            } else {
+                entries.extend_from_slice(self.row(at));
+            }
+        }
+        starts.push(entries.len() as u32);
+        Rows { keys: Vec::new(), starts, entries }
+    }
+
+    /// Rows with keys.
+    pub(super) fn keyed<K, R>(
+        rows: &HashMap<K, R>,
+        key: impl Fn(&K) -> u32,
+        write: impl Fn(&R, &mut Vec<Entry>),
+    ) -> Rows {
+        let mut sorted: Vec<(u32, &R)> = rows.iter().map(|(of, row)| (key(of), row)).collect();
+        sorted.sort_unstable_by_key(|(key, _)| *key);
+        let mut all = Rows { starts: vec![0], ..Rows::default() };
+        for (key, row) in sorted {
+            write(row, &mut all.entries);
+            all.keys.push(key);
+            all.starts.push(all.entries.len() as u32);
+        }
+        all
+    }
+}
+
+/// [`Measured`] as steering reads it: with the regions of a configuration, and which clients explore.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// What is measured.
+    pub measured: Arc<Measured>,
+    /// By `RegionId`: its number in `measured`.
+    numbers: Arc<[u16]>,
+    /// Clients whose score is below it begin at the second best region; 0 = nobody does.
+    pub explorers: u32,
+}
+
+impl View {
+    /// No region has this number.
+    const NONE: u16 = u16::MAX;
+
+    /// `explore` is a share in 1/10 000.
+    #[must_use]
+    pub fn of(measured: Arc<Measured>, fleet: &Fleet, explore: u16) -> View {
+        let numbers: HashMap<&str, u16> = measured.regions.iter().map(|name| &**name).zip(0..View::NONE).collect();
+        let number = |name: &str| numbers.get(name).copied().unwrap_or(View::NONE);
+        let numbers = fleet.regions.iter().map(|region| number(&region.name)).collect();
+        View { measured, numbers, explorers: (u64::from(u32::MAX) * u64::from(explore) / 10_000) as u32 }
+    }
+
+    /// The number of a region in rows; `None` when no way to it was ever measured.
+    #[must_use]
+    #[inline]
+    pub fn number(&self, region: RegionId) -> Option<u16> {
+        self.numbers.get(usize::from(region.0)).copied().filter(|&number| number != View::NONE)
+    }
+}

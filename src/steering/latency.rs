@@ -1,0 +1,247 @@
+//! `steer = "latency"`: by measured round-trip time; those within `tolerance` of the best are equals, those without come
+//! after, by distance (SPEC 4.5).
+//!
+//! What is compiled for a place is the order by distance, with all of it a run. What is measured is looked up for each
+//! query:
+//!
+//! ```text
+//!  run, as compiled     us-east  eu-west  ap-south  sa-east
+//!  measured             80 ms    31 ms    –         35 ms
+//!  for this client      [ eu-west  sa-east ]  us-east  ap-south        equals by the client's key
+//! ```
+
+use std::net::IpAddr;
+
+use super::nearest::{by_bias, position};
+use super::order::{By, Ranking};
+use super::service::Map;
+use super::trace::Trace;
+use super::{fence, geo};
+use crate::fleet::{Fleet, RegionId};
+use crate::geo::{Atlas, Place, PlaceId};
+use crate::latency::{Entry, Rtt, View, find};
+
+/// Clients explore by this number: another than any region's.
+pub(super) const EXPLORER: u32 = 0x6578_706c;
+
+/// The order of `present` regions for a client of whom nothing is measured, all of it a run.
+pub(super) fn order<T: Trace>(
+    map: Option<&Map>,
+    tolerance: u16,
+    place: &Place,
+    fleet: &Fleet,
+    present: &[RegionId],
+    trace: &mut T,
+) -> Ranking {
+    let open: Vec<RegionId> = present.iter().copied().filter(|&region| !fleet.region(region).only_named).collect();
+    let (how, regions) = match (position(place), map.filter(|map| !map.default.is_empty())) {
+        (Some(client), _) => ("by distance", by_bias(fleet, &open, client)),
+        (None, Some(map)) => {
+            ("place unknown, the map's default", geo::resolve(&map.default, map.within, None, fleet, present).regions)
+        }
+        (None, None) => ("place unknown, configured order", open),
+    };
+    trace.note("order", || format!("where nothing is measured, {how}: {}", fence::names(fleet, &regions)));
+    let count = regions.len();
+    Ranking::fixed(regions).with_run(count, By::Latency { tolerance })
+}
+
+/// What is measured of the ways from one client.
+pub(super) struct Ways<'a> {
+    view: &'a View,
+    atlas: &'a Atlas,
+    address: IpAddr,
+    own: &'a [Entry],
+    /// Those of its system and its country, once they are needed.
+    around: Option<[&'a [Entry]; 2]>,
+    /// The widest prefix in which all that was looked up is the same.
+    pub(super) scope: u8,
+}
+
+impl<'a> Ways<'a> {
+    pub(super) fn new(view: &'a View, atlas: &'a Atlas, address: IpAddr) -> Ways<'a> {
+        let (own, scope) = view.measured.of_prefix(address);
+        Ways { view, atlas, address, own, around: None, scope }
+    }
+
+    /// The way to a region: by the client's prefix, else its system, else its country.
+    #[inline]
+    fn to(&mut self, region: RegionId) -> Option<Rtt> {
+        let number = self.view.number(region)?;
+        if let Some(entry) = find(self.own, number) {
+            return Some(entry.rtt);
+        }
+        let around = self.around();
+        around.iter().find_map(|row| find(row, number)).map(|entry| entry.rtt)
+    }
+
+    fn around(&mut self) -> [&'a [Entry]; 2] {
+        if let Some(around) = self.around {
+            return around;
+        }
+        let (place, scope) = self.atlas.lookup(self.address);
+        self.scope = self.scope.max(scope);
+        *self.around.insert(self.of_place(place))
+    }
+
+    fn of_place(&self, place: PlaceId) -> [&'a [Entry]; 2] {
+        let (place, measured) = (self.atlas.place(place), &self.view.measured);
+        let system = place.as_number.map_or(&[][..], |number| measured.of_system(number));
+        [system, place.country.map_or(&[][..], |code| measured.of_country(code))]
+    }
+
+    /// Sorts groups by the way to their region, those without behind in the order they are in; `room` is for the ranks.
+    /// How many of the first are within `tolerance` of the best.
+    pub(super) fn sort(
+        &mut self,
+        groups: &mut [u32],
+        tolerance: u16,
+        region: impl Fn(u32) -> RegionId,
+        room: &mut Vec<(f64, u32)>,
+    ) -> usize {
+        /// Above all times.
+        const NONE: u32 = 1 << 16;
+        /// Ranks are times, and among equal ones places.
+        const PLACES: f64 = 4_294_967_296.0;
+        room.clear();
+        let (mut best, mut equals) = (NONE, 0);
+        for (place, &group) in groups.iter().enumerate() {
+            let time = self.to(region(group)).map_or(NONE, |rtt| rtt.0.into());
+            best = best.min(time);
+            room.push((f64::from(time) * PLACES + place as f64, group));
+        }
+        room.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        let limit = f64::from((best + u32::from(tolerance)).min(NONE - 1) + 1) * PLACES;
+        for (to, &(rank, group)) in groups.iter_mut().zip(room.iter()) {
+            *to = group;
+            equals += usize::from(rank < limit);
+        }
+        equals
+    }
+
+    /// How many of groups that are sorted are within `tolerance` of the best.
+    pub(super) fn equals(&mut self, groups: &[u32], tolerance: u16, region: impl Fn(u32) -> RegionId) -> usize {
+        let best = groups.iter().map_while(|&group| self.to(region(group))).min();
+        let Some(limit) = best.map(|best| u32::from(best.0) + u32::from(tolerance)) else { return 0 };
+        groups.iter().map_while(|&group| self.to(region(group))).filter(|time| u32::from(time.0) <= limit).count()
+    }
+
+    /// Whose measurement decides about a region, and what it says, in words.
+    pub(super) fn tell(&self, region: RegionId) -> String {
+        let Some(number) = self.view.number(region) else { return "not measured".into() };
+        let (place, _) = self.atlas.lookup(self.address);
+        let [system, country] = self.of_place(place);
+        let place = self.atlas.place(place);
+        let (_, length) = self.view.measured.of_prefix(self.address);
+        let prefix = format!("{}/{length}", super::client::mask(self.address, length));
+        let system_name = place.as_number.map_or(String::new(), |number| format!("AS {number}"));
+        let country_name = place.country.map_or(String::new(), |code| format!("country {code}"));
+        let rows = [(self.own, prefix), (system, system_name), (country, country_name)];
+        let known = rows.into_iter().find_map(|(row, whose)| Some((find(row, number)?, whose)));
+        known.map_or("not measured".into(), |(entry, whose)| {
+            format!("{} ms by {whose}, {} samples", entry.rtt.ms(), entry.samples)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::geo::{Code, Data, Network};
+    use crate::latency::{Book, ENOUGH, Measured, Policy, Sample};
+    use crate::steering::fence::names;
+    use crate::steering::testing::{map, world};
+    use crate::steering::trace::Silent;
+    use crate::time::Tick;
+
+    fn germany() -> Place {
+        Place { country: Code::parse("DE"), as_number: Some(64500), ..Place::default() }
+    }
+
+    fn atlas() -> Atlas {
+        let network = |prefix: &str, place| Network { prefix: prefix.parse().expect("a prefix"), place };
+        let france = Place { country: Code::parse("FR"), ..Place::default() };
+        let networks = vec![network("10.0.0.0/8", germany()), network("11.0.0.0/8", france)];
+        Atlas::compile(&Data { networks, ..Data::default() })
+    }
+
+    /// By client, region of the test world, milliseconds.
+    fn view(fleet: &Fleet, samples: &[(&str, usize, f64)]) -> View {
+        let mut book = Book::new(Policy::default());
+        for &(client, region, ms) in samples {
+            let region = book.region(&fleet.regions[region].name);
+            let Place { as_number, country, .. } = germany();
+            let client = client.parse().expect("a prefix");
+            let sample = Sample { client, as_number, country, region, rtt: Rtt::from_ms(ms) };
+            (0..ENOUGH).for_each(|_| book.take(&sample, Tick::START));
+        }
+        View::of(Arc::new(book.freeze(&Measured::default())), fleet, 0)
+    }
+
+    #[test]
+    fn groups_are_sorted_by_what_is_measured() {
+        let (fleet, atlas) = (world(), atlas());
+        let view = view(
+            &fleet,
+            &[("10.0.0.0/24", 2, 80.0), ("10.0.0.0/24", 1, 31.0), ("10.0.0.0/24", 0, 35.0), ("10.9.0.0/24", 3, 200.0)],
+        );
+        for (address, groups, tolerance, sorted, equals, scope) in [
+            // By the prefix, and by its system, for there is one way that it did not measure.
+            ("10.0.0.7", &[0, 1, 2, 3, 4][..], 0, &[1, 0, 2, 3, 4][..], 1, 24),
+            ("10.0.0.7", &[0, 1, 2], 40, &[1, 0, 2], 2, 24),
+            ("10.0.0.7", &[0, 1, 2], 39, &[1, 0, 2], 1, 24),
+            ("10.0.0.7", &[0, 1, 2], 10_000, &[1, 0, 2], 3, 24),
+            // A region of which nobody measured the way stays behind, and asks for no wider look.
+            ("10.0.0.7", &[4, 5, 2], 0, &[2, 4, 5], 1, 24),
+            ("10.200.0.7", &[0, 1, 2, 3], 0, &[1, 0, 2, 3], 1, 9),
+            ("10.200.0.7", &[4, 5], 0, &[4, 5], 0, 9),
+            ("11.0.0.7", &[2, 1, 0, 3], 0, &[2, 1, 0, 3], 0, 8),
+            ("12.0.0.7", &[2, 1, 0, 3], 100, &[2, 1, 0, 3], 0, 6),
+            ("10.0.0.7", &[], 0, &[], 0, 24),
+        ] {
+            let mut groups = groups.to_vec();
+            let address = address.parse().expect("an address");
+            let mut ways = Ways::new(&view, &atlas, address);
+            let region = |group| RegionId(group as u16);
+            assert_eq!(ways.sort(&mut groups, tolerance, region, &mut Vec::new()), equals, "{address}");
+            assert_eq!((&groups[..], ways.scope), (sorted, scope), "{address} {tolerance}");
+            assert_eq!(ways.equals(&groups, tolerance, region), equals, "{address}");
+        }
+    }
+
+    #[test]
+    fn it_says_whose_measurement_decides() {
+        let (fleet, atlas) = (world(), atlas());
+        let view = view(&fleet, &[("10.0.0.0/24", 2, 80.0), ("10.1.0.0/24", 1, 31.0)]);
+        for (address, region, said) in [
+            ("10.0.0.7", 2, "80 ms by 10.0.0.0/24, 3 samples"),
+            ("10.0.0.7", 1, "31 ms by AS 64500, 3 samples"),
+            ("10.0.0.7", 0, "not measured"),
+            ("11.0.0.7", 2, "not measured"),
+        ] {
+            let ways = Ways::new(&view, &atlas, address.parse().expect("an address"));
+            assert_eq!(ways.tell(RegionId(region)), said, "{address} {region}");
+        }
+    }
+
+    #[test]
+    fn without_measurements_it_is_distance_or_what_is_configured() {
+        let fleet = world();
+        let all: Vec<RegionId> = (0..fleet.regions.len() as u16).map(RegionId).collect();
+        let default = map(&fleet, "ap-south us-east", &[]);
+        let singapore = Place { country: Code::parse("SG"), ..Place::default() };
+        for (map, place, expected) in [
+            (None, &singapore, "ap-south, eu-central, eu-west, us-east, nowhere"),
+            (Some(&default), &singapore, "ap-south, eu-central, eu-west, us-east, nowhere"),
+            (Some(&default), &Place::default(), "ap-south, us-east"),
+            (None, &Place::default(), "eu-west, eu-central, us-east, ap-south, nowhere"),
+        ] {
+            let order = order(map, 100, place, &fleet, &all, &mut Silent);
+            assert_eq!(names(&fleet, &order.regions), expected);
+            let run = &order.runs[0];
+            assert_eq!((run.from, run.to as usize, order.runs.len()), (0, order.regions.len(), 1));
+        }
+    }
+}
