@@ -29,7 +29,7 @@ const UNKNOWN: &str = "8.9.0.0/16";
 const SELECTORS: [&str; 7] =
     ["continent:EU", "country:DE", "country:FR", "as:64500", "as:64500,country:DE", "8.2.0.0/16", "8.3.128.0/17"];
 /// The services: how each steers, and what else it says.
-const SERVICES: [(&str, &str); 14] = [
+const SERVICES: [(&str, &str); 15] = [
     ("geo", "steer = \"geo\""),
     ("split", "steer = \"geo\""),
     ("near", "steer = \"nearest\"\ntolerance = \"100%\""),
@@ -43,6 +43,7 @@ const SERVICES: [(&str, &str); 14] = [
     ("spills", "steer = \"failover\"\nspill = 1.0"),
     ("chain", "steer = \"nearest\"\nwhen-all-down = { service = \"geo.example\" }"),
     ("fixed", "steer = \"geo\"\nwhen-all-down = { address = [\"198.51.100.99\", \"2001:db8:ffff::1\"] }"),
+    ("mix", "steer = \"nearest\"\nspill = 1.0\nbalance = \"sticky\""),
     ("other", "steer = \"failover\"\nwhen-all-down = { service = \"free.example\" }"),
 ];
 
@@ -102,13 +103,16 @@ impl Setting {
         }
         // One that is in two regions at once.
         text += "i90 = { region = [\"r0\", \"r3\"], address = [\"192.0.2.90\", \"2001:db8::90\"] }\n";
+        text += "[pools.canary]\ncheck = \"web\"\n[pools.canary.instances]\n\
+                 c32 = { region = \"r3\", address = [\"192.0.2.32\", \"2001:db8::32\"] }\n";
         text += &self.map("world", "default = [[\"r0\", \"r1\"], \"*\"]\n\"country:FR\" = [\"r3\", \"*\"]\n");
         text += &self.map("split", "default = [{ r0 = 50, r1 = 30, r2 = 20 }, \"*\"]\n");
         text += &self.map("tiers", "within = \"latency\"\ndefault = [[\"r0\", \"r1\", \"r2\"], \"*\"]\n");
         text += "[latency]\nexplore = \"10%\"\n";
         for (name, rest) in SERVICES {
             let map = if ["split", "tiers"].contains(&name) { name } else { "world" };
-            text += &format!("[services.\"{name}.example\"]\npool = \"web\"\nmap = \"{map}\"\n{rest}\n");
+            let pool = if name == "mix" { "{ web = 60, canary = 40 }" } else { "\"web\"" };
+            text += &format!("[services.\"{name}.example\"]\npool = {pool}\nmap = \"{map}\"\n{rest}\n");
         }
         text + "[services.\"free.example\"]\npool = \"web\"\nsteer = \"any\"\nanswers = 0\n"
     }

@@ -60,7 +60,7 @@ fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, asked: A
     let steered = snapshot.steering.service(service);
     let subnet = reply.query.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref());
     let mut client = snapshot.settings.ecs.client(reply.source, subnet, steered.manner.ecs);
-    if steered.manner.sticky.by == StickyBy::Label {
+    if steered.manner.sticky.by == StickyBy::Label || steered.has_stand_in {
         client.label = hash::of_label(asked.label);
     }
     if matches!(client.origin, Origin::SetAside(_)) {

@@ -14,7 +14,7 @@ use super::{Ecs, Zone};
 use crate::dns::Name;
 use crate::fleet::{Fleet, InstanceId, RegionId};
 use crate::problem::{Problem, Span};
-use crate::steering::{Element, List, Steer, WhenAllDown};
+use crate::steering::{Element, List, Steer, StickyBy, WhenAllDown};
 
 /// All that services are held against.
 pub(super) struct Surroundings<'c> {
@@ -206,6 +206,7 @@ fn warn_of_empty_fences(
 
 /// Fallbacks end somewhere. Each circle is told once, at its first service.
 fn check_fallbacks(services: &[Placed], findings: &mut Findings) {
+    services.iter().for_each(|service| refuse_labels_of_others(service, services, findings));
     let mut circles = circles(services);
     circles.sort();
     for circle in circles {
@@ -217,6 +218,17 @@ fn check_fallbacks(services: &[Placed], findings: &mut Findings) {
             problem = problem.also(services[at].when_all_down, "and from here");
         }
         findings.cross.push(problem);
+    }
+}
+
+/// A service that is sticky by label stands in for wildcards alone: of other names all clients have the same label.
+fn refuse_labels_of_others(service: &Placed, services: &[Placed], findings: &mut Findings) {
+    let Some(stand_in) = fallback(service).map(|at| &services[at]) else { return };
+    let is_by_label = stand_in.service.manner.sticky.by == StickyBy::Label;
+    if is_by_label && !service.names().all(|(name, _)| name.is_wildcard()) {
+        let message = format!("{} is sticky by label, and the names here have none", stand_in.service.name.to_plain());
+        let problem = Problem::error(service.when_all_down, message).hint("name a service that is sticky by client");
+        findings.cross.push(problem.also(stand_in.name, "the service that would stand in"));
     }
 }
 

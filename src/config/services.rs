@@ -68,6 +68,9 @@ impl<'d> References<'d> {
     }
 }
 
+/// The mixes of pools so far, by shares: equal ones are one.
+type Mixes = HashMap<Box<[(PoolId, u32)]>, PoolId>;
+
 /// Compiles all services, in configured order.
 pub(super) fn compile(document: &Document, fleet: &mut Fleet, findings: &mut Findings) -> Vec<Placed> {
     let entries = document.named("services");
@@ -75,10 +78,11 @@ pub(super) fn compile(document: &Document, fleet: &mut Fleet, findings: &mut Fin
     let names: Vec<Name> = entries.iter().map(name_of).collect();
     let references = References::of(document, &names);
     let mut services = Vec::with_capacity(entries.len());
+    let mut mixes = Mixes::new();
     for (entry, name) in entries.iter().zip(names) {
         let fields = Fields::of(document, "services", "service", &keys::SERVICE, entry, findings);
         fields.require(findings);
-        let pool = fields.find("pool").and_then(|value| pool(value, &references, fleet, findings));
+        let pool = fields.find("pool").and_then(|value| pool(value, &references, fleet, &mut mixes, findings));
         services.push(service(&fields, name, pool, &references, findings));
     }
     services
@@ -91,10 +95,11 @@ fn service(
     references: &References<'_>,
     findings: &mut Findings,
 ) -> Placed {
-    let (aliases, alias_places) = Vec::from(fields.each("aliases", kinds::domain_name)).into_iter().unzip();
+    let (aliases, alias_places): (Vec<Name>, Vec<Span>) =
+        Vec::from(fields.each("aliases", kinds::domain_name)).into_iter().unzip();
     let map = fields.find("map").and_then(|value| references.maps.resolve(value, findings));
     let (steer, regions) = steer(fields, references, findings);
-    let sticky = sticky_of(fields, &steer, findings);
+    let sticky = sticky_of(fields, &steer, std::iter::once(&name).chain(&aliases), findings);
     if matches!(steer, Steer::Geo) && fields.find("map").is_none() {
         let problem = Problem::error(fields.at("steer"), "`steer = \"geo\"` without a map");
         let hint = match references.maps.named.names().next() {
@@ -152,14 +157,23 @@ impl Placed {
 }
 
 /// One pool, or several by shares.
-fn pool(value: &Value, references: &References<'_>, fleet: &mut Fleet, findings: &mut Findings) -> Option<PoolId> {
+fn pool(
+    value: &Value,
+    references: &References<'_>,
+    fleet: &mut Fleet,
+    mixes: &mut Mixes,
+    findings: &mut Findings,
+) -> Option<PoolId> {
     let Some(table) = value.table() else { return references.pools.resolve(value, findings).map(PoolId) };
-    let mut shares = Vec::new();
+    let mut shares: Vec<(PoolId, u32)> = Vec::new();
     for entry in &table.entries {
         let pool = references.pools.resolve(&entry.name_as_value(), findings).map(PoolId);
         shares.extend(pool.zip(share(&entry.value)));
     }
-    shares.iter().any(|(_, share)| *share > 0).then(|| fleet.mix(&shares))
+    shares.retain(|(_, share)| *share > 0);
+    let shares: Box<[(PoolId, u32)]> = shares.into();
+    let mix = |shares: &Box<[(PoolId, u32)]>| fleet.mix(shares.clone());
+    (!shares.is_empty()).then(|| *mixes.entry(shares).or_insert_with_key(mix))
 }
 
 /// A share, where it is one.
@@ -431,8 +445,22 @@ fn balance(fields: &Fields<'_>, sticky: Sticky) -> Balance {
 }
 
 /// What groups the clients of a service; it must be able to.
-fn sticky_of(fields: &Fields<'_>, steer: &Steer, findings: &mut Findings) -> Sticky {
-    let sticky = fields.custom("sticky", sticky).unwrap_or_default();
+fn sticky_of<'n>(
+    fields: &Fields<'_>,
+    steer: &Steer,
+    names: impl IntoIterator<Item = &'n Name>,
+    findings: &mut Findings,
+) -> Sticky {
+    let mut sticky = fields.custom("sticky", sticky).unwrap_or_default();
+    // What is inherited holds where it can.
+    let is_own = fields.own("sticky").is_some();
+    let has_labels = names.into_iter().all(Name::is_wildcard);
+    if sticky.by == StickyBy::Label && !has_labels && !is_own {
+        sticky.by = StickyBy::Client;
+    }
+    if sticky.level == StickyLevel::Region && *steer == Steer::Any && !is_own {
+        sticky.level = StickyLevel::Instance;
+    }
     if sticky.level == StickyLevel::Region && *steer == Steer::Any {
         let message = "no region to keep: with `steer = \"any\"` all regions are one group";
         let problem = Problem::error(fields.at("sticky"), message).hint("choose another `steer`");

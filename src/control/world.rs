@@ -402,10 +402,8 @@ impl World {
 
     /// The layouts that are watched, and those of `pools`.
     fn touched_by(&self, pools: &BTreeSet<PoolId>) -> BTreeSet<LayoutId> {
-        let is_of = |&id: &LayoutId| {
-            let pool = self.steering.layout(id).pool;
-            pools.contains(&pool) || self.fleet().pool(pool).shares.iter().any(|(part, _)| pools.contains(part))
-        };
+        let is_of =
+            |&id: &LayoutId| self.fleet().parts_of(self.steering.layout(id).pool).any(|part| pools.contains(&part));
         let of_pools = self.all_layouts().filter(is_of).filter(|_| !pools.is_empty());
         self.watched.iter().copied().chain(of_pools).collect()
     }
@@ -494,8 +492,11 @@ fn targets_of_check(checks: usize, fleet: &Fleet) -> Index {
 }
 
 fn layouts_of_pool(steering: &Steering) -> Index {
-    let pairs = (0..).zip(&steering.layouts).map(|(layout, of)| (of.pool.0, layout));
-    Index::new(steering.fleet.pools.len(), pairs)
+    let of_layout = |(layout, of): (u32, &Layout)| {
+        let pools = steering.fleet.parts_of(of.pool);
+        pools.map(move |pool| (pool.0, layout)).collect::<Vec<_>>()
+    };
+    Index::new(steering.fleet.pools.len(), (0..).zip(&steering.layouts).flat_map(of_layout))
 }
 
 fn hashes(fleet: &Fleet) -> Vec<u32> {

@@ -194,21 +194,23 @@ impl Fleet {
         self.pools.get(at).unwrap_or_else(|| &self.mixes[at - self.pools.len()])
     }
 
-    /// The mix of pools by shares, of which at least one is above 0; equal ones are one. Regions are judged by what the
-    /// first says of them.
-    pub fn mix(&mut self, shares: &[(PoolId, u32)]) -> PoolId {
-        let shares: Box<[(PoolId, u32)]> = shares.iter().copied().filter(|(_, share)| *share > 0).collect();
-        let known = self.mixes.iter().position(|mix| mix.shares == shares);
-        let at = known.unwrap_or_else(|| {
-            self.mixes.push(self.mixed(shares));
-            self.mixes.len() - 1
-        });
-        PoolId((self.pools.len() + at) as u32)
+    /// The pools that a mix is made of; a pool itself.
+    pub fn parts_of(&self, id: PoolId) -> impl Iterator<Item = PoolId> {
+        let shares = &self.pool(id).shares;
+        let itself = shares.is_empty().then_some(id);
+        itself.into_iter().chain(shares.iter().map(|(part, _)| *part))
+    }
+
+    /// Mixes pools by shares above 0, of which there is at least one. Regions are judged by what the first says of them.
+    pub fn mix(&mut self, shares: Box<[(PoolId, u32)]>) -> PoolId {
+        self.mixes.push(self.mixed(shares));
+        PoolId((self.pools.len() + self.mixes.len() - 1) as u32)
     }
 
     fn mixed(&self, shares: Box<[(PoolId, u32)]>) -> Pool {
         let pools = || shares.iter().map(|(pool, _)| self.pool(*pool));
-        let names: Vec<String> = shares.iter().map(|(id, share)| format!("{}:{share}", self.pool(*id).name)).collect();
+        // Without the shares: what is known of its regions outlasts a change of these.
+        let names: Vec<&str> = pools().map(|pool| &*pool.name).collect();
         Pool {
             name: names.join("+").as_str().into(),
             instances: pools().flat_map(|pool| pool.instances.iter().copied()).collect(),

@@ -60,6 +60,8 @@ pub struct Standing {
     pub is_drained: bool,
     /// What is to be said of some instances beside their health.
     pub remarks: Vec<(InstanceId, Remark)>,
+    /// How much of it works: what is eligible, and of what that is a part (SPEC 3.3).
+    pub works: (u64, u64),
     /// Whether enough is eligible (SPEC 3.2).
     pub available: bool,
     /// Seconds until observations can change the verdicts that it goes by, at the earliest, less than [`STEADY`]; or that.
@@ -202,6 +204,10 @@ impl Judge<'_> {
         if standing.allowed.is_empty() && !standing.remarks.is_empty() {
             self.allow_drained(&mut standing, members, family);
         }
+        standing.works = match members.shares {
+            [] => (standing.eligible.weight, standing.allowed.weight),
+            _ => (eligible, counted),
+        };
         standing.available = !standing.eligible.is_empty() && enough;
         standing.stays = stays;
         standing.lost_at = match before {
@@ -319,7 +325,8 @@ impl Judge<'_> {
     fn share_by_load(&self, eligible: &Candidates) -> u32 {
         let (mut room, mut has) = (0.0, 0.0);
         for one in &eligible.list {
-            let Some(ratio) = load::of(self.reported, one.instance).load else { continue };
+            // Of a new reporter as little is known as of a silent one.
+            let Some(ratio) = load::of(self.reported, one.instance).counts() else { continue };
             let limits = self.fleet.limits(one.instance);
             room += limits.max_load.unwrap_or(limits.capacity);
             has += limits.capacity * f64::from(ratio) / f64::from(load::WHOLE);
@@ -357,6 +364,7 @@ impl Default for Standing {
             unknown: Candidates::default(),
             allowed: Candidates::default(),
             weight: 0,
+            works: (0, 0),
             is_drained: false,
             remarks: Vec::new(),
             available: false,

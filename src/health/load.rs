@@ -41,7 +41,7 @@ impl Default for Reported {
 
 impl Reported {
     /// The ratio that it is compared by.
-    fn counts(self) -> Option<u16> {
+    pub(super) fn counts(self) -> Option<u16> {
         self.load.filter(|_| !self.is_new)
     }
 }

@@ -84,7 +84,7 @@ impl Agent {
         }
     }
 
-    /// What the agent says up to the end of the first line, of the connection, or of patience.
+    /// What the agent says up to the end of the first line, or of the connection.
     async fn ask(&self) -> io::Result<Vec<u8>> {
         let mut stream = tcp::connect(self.address, self.source).await?;
         stream.write_all(&self.send).await?;

@@ -191,8 +191,6 @@ impl Client {
         }
     }
 
-    /// What a scope found for [`Client::address`] is in the answer's ECS option. 0 stays 0, and nothing else becomes 0:
-    /// resolvers take that for all clients of both families.
     /// Why the scope of an answer is what [`Client::scope`] makes of `found`, in words.
     #[must_use]
     pub fn describe_scope(&self, found: u8) -> String {
@@ -211,7 +209,8 @@ impl Client {
         format!("{scope} in the answer: {why}")
     }
 
-    /// What a scope found for [`Client::address`] is in the answer's ECS option; 0 stays 0.
+    /// What a scope found for [`Client::address`] is in the answer's ECS option. 0 stays 0, and nothing else becomes 0:
+    /// resolvers take that for all clients of both families.
     #[must_use]
     pub fn scope(&self, found: u8) -> u8 {
         match self.origin {

@@ -85,7 +85,7 @@ pub struct Steered {
     /// Families of which its pool has an address at all, with a weight above 0.
     pub serves: [bool; 2],
     /// Whether something else answers when nothing works.
-    pub(super) has_stand_in: bool,
+    pub has_stand_in: bool,
     /// How its answers are made.
     pub manner: Manner,
     /// All that few answers read.
@@ -133,6 +133,8 @@ pub struct Layout {
     pub groups: Vec<Group>,
     /// Whether the pool has an address of that family at all, with a weight above 0.
     pub serves: [bool; 2],
+    /// Whether several pools share the clients of each group.
+    pub has_shares: bool,
     /// Whether some service takes turns.
     pub rotates: bool,
     /// Whether some service's TTL follows health.
@@ -161,6 +163,8 @@ pub struct Group {
     pub weight: u64,
     /// Whether a fence left regions out that `any` would have.
     pub fenced: bool,
+    /// Whether some member is in no region: outside of every fence.
+    pub has_homeless: bool,
 }
 
 impl Group {
@@ -371,10 +375,12 @@ impl Compiler<'_> {
         let (pool, spill) = (service.pool, service.spill);
         let companions = Box::default();
         let (rotates, ttl_varies, by_load) = (false, false, false);
+        let has_shares = !self.fleet.pool(pool).shares.is_empty();
         self.layouts.push(Layout {
             pool,
             groups,
             serves,
+            has_shares,
             rotates,
             ttl_varies,
             by_load,
@@ -396,7 +402,8 @@ impl Compiler<'_> {
             self.fleet.pool(pool).instances.iter().copied().filter(belongs).collect();
         let weight = members.iter().map(|&id| u64::from(self.fleet.instance(id).weight)).sum();
         let hash = regions.first().map_or(0, |&region| hash::of_name(&self.fleet.region(region).name) as u32);
-        Group { regions: regions.into(), members, hash, weight, fenced }
+        let has_homeless = members.iter().any(|&id| self.fleet.instance(id).regions.is_empty());
+        Group { regions: regions.into(), members, hash, weight, fenced, has_homeless }
     }
 
     fn orders_of(&mut self, service: &Service, layout: LayoutId) -> Arc<Orders> {

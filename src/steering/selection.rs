@@ -211,6 +211,8 @@ pub struct Selection {
     pub lost_at: Option<Tick>,
     /// What it weighs among others that are as good for a client; the same for both families.
     pub weight: u64,
+    /// How much of it works: what is eligible, and of what that is a part.
+    pub works: (u64, u64),
     /// How much it is in use.
     pub presence: Presence,
     /// When it is to be judged again though nothing else changes.
@@ -237,19 +239,30 @@ impl Selection {
     #[must_use]
     pub fn freeze(standing: &Standing, needs: Needs<'_>, before: Option<&Selection>, version: u64) -> Selection {
         let Standing { eligible, unknown, allowed, .. } = standing;
-        let &Standing { weight, available, steady_for, lost_at, presence, share, begins, due, .. } = standing;
+        let &Standing { weight, works, available, steady_for, lost_at, presence, share, begins, due, .. } = standing;
         let remarks = (!standing.remarks.is_empty()).then(|| standing.remarks[..].into());
         // Rotations go on where nothing but loads changed.
         let same = before.filter(|before| before.says(standing));
         let version = same.map_or(version, |same| same.version);
         if let Some(same) = same.filter(|same| same.has_loads_of(standing)) {
-            return Selection { weight, steady_for, lost_at, presence, share, begins, due, remarks, ..same.clone() };
+            return Selection {
+                weight,
+                works,
+                steady_for,
+                lost_at,
+                presence,
+                share,
+                begins,
+                due,
+                remarks,
+                ..same.clone()
+            };
         }
         let known = |roster: fn(&Selection) -> &Roster| before.map(roster);
         let allowed = Roster::shared(allowed, needs, [known(|before| &before.allowed), None]);
         let eligible = Roster::shared(eligible, needs, [Some(&allowed), known(|before| &before.eligible)]);
         let unknown = Roster::shared(unknown, needs, [Some(&allowed), known(|before| &before.unknown)]);
-        let rosters = Selection { eligible, unknown, allowed, weight, ..Selection::default() };
+        let rosters = Selection { eligible, unknown, allowed, weight, works, ..Selection::default() };
         Selection { available, steady_for, lost_at, presence, share, begins, due, remarks, version, ..rosters }
     }
 
@@ -478,7 +491,8 @@ fn parts(candidates: &Candidates, needs: Needs<'_>) -> Box<[Part]> {
         }
         let roster = Roster::freeze(&own, Needs { shares: &[], ..needs });
         if !roster.is_empty() {
-            let hash = hash::of_name(&needs.fleet.pool(pool).name) as u32;
+            // Another number than that of a region of the same name.
+            let hash = hash::of_name(&format!("pool/{}", needs.fleet.pool(pool).name)) as u32;
             let entries = roster.entries.len();
             parts.push(Part { hash, share, from, roster });
             from += entries;

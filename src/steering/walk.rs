@@ -148,6 +148,7 @@ impl<'a> Fences<'a> {
 
     fn allow(&self, group: &Group) -> bool {
         !group.regions.is_empty()
+            && !group.has_homeless
             && self.lists.iter().flatten().all(|list| group.regions.iter().all(|region| list.contains(region)))
     }
 }
@@ -200,8 +201,11 @@ impl<'a> Walk<'a, '_> {
         if standings.returning() || order.goes_by_key() {
             self.scope = self.scope.max(self.client.key_bits(steered.manner.sticky));
             trace.note("scope", || {
-                let why =
-                    if order.goes_by_key() { "regions are equals" } else { "a region serves some of its clients" };
+                let why = match order.goes_by_key() {
+                    true if order.runs.iter().any(|run| matches!(run.by, By::Shares(_))) => "regions share the clients",
+                    true => "regions are equals",
+                    false => "a region serves some of its clients",
+                };
                 self.told_apart(steered, why)
             });
         }
@@ -315,7 +319,8 @@ impl<'a> Walk<'a, '_> {
         let stretch = &sequence[run.from as usize..run.to as usize];
         let equals = ways.equals(stretch, tolerance, |group| groups[group as usize].regions[0]);
         let beyond = (run.from as usize + equals).max(at + 1);
-        let second = self.in_use(steered, standings, &sequence[beyond..run.to as usize], self.family)?;
+        let (behind, from) = (&sequence[beyond..run.to as usize], beyond);
+        let second = self.in_use_from(from, steered, standings, behind, self.family)?;
         trace.note("explore", || {
             let (second, best) = (self.name(steered, second.group), self.name(steered, best.group));
             format!("by its key this client begins at {second} instead of {best}, so that it is measured")
@@ -417,8 +422,8 @@ impl<'a> Walk<'a, '_> {
         let open = || self.open(steered, standings, sequence, family);
         // Eligible ÷ allowed, compared by cross multiplication; the first wins ties.
         let greater = |a: &Selection, b: &Selection| {
-            u128::from(a.eligible.weight) * u128::from(b.allowed.weight)
-                > u128::from(b.eligible.weight) * u128::from(a.allowed.weight)
+            let ((some, of), (others, of_others)) = (a.works, b.works);
+            u128::from(some) * u128::from(of_others) > u128::from(others) * u128::from(of)
         };
         let some_alive = open().filter(|serving| !serving.selection.eligible.is_empty());
         let fullest = some_alive.reduce(|best, next| if greater(next.selection, best.selection) { next } else { best });
@@ -433,9 +438,21 @@ impl<'a> Walk<'a, '_> {
         sequence: &[u32],
         family: Family,
     ) -> Option<Serving<'a>> {
+        self.in_use_from(0, steered, standings, sequence, family)
+    }
+
+    /// The same of the end of an order, of which `from` groups come before.
+    fn in_use_from(
+        &self,
+        from: usize,
+        steered: &Steered,
+        standings: &'a Standings,
+        sequence: &[u32],
+        family: Family,
+    ) -> Option<Serving<'a>> {
         let is_partial = standings.partial();
         let serves = |(at, serving): &(usize, Serving<'_>)| {
-            serving.selection.available && (!is_partial || self.is_served(steered, *serving, *at == 0))
+            serving.selection.available && (!is_partial || self.is_served(steered, *serving, from + at == 0))
         };
         self.open(steered, standings, sequence, family).enumerate().find(serves).map(|(_, serving)| serving)
     }
@@ -517,7 +534,12 @@ impl<'a> Walk<'a, '_> {
             let none = Selection::default();
             let selection = standings.get(at as usize, self.family).unwrap_or(&none);
             trace.note("region", || {
-                let weights = format!("{} of {} of the weight", selection.eligible.weight, selection.allowed.weight);
+                let weights = match selection.works {
+                    (some, all) if self.steering.layout(steered.layout).has_shares => {
+                        format!("{:.0}% of the shares of its pools", 100.0 * some as f64 / all.max(1) as f64)
+                    }
+                    (some, all) => format!("{some} of {all} of the weight"),
+                };
                 let verdict = verdict(selection, place == 0);
                 let fenced = if self.fences.is_any() && !self.fences.allow(group) { ", outside a fence" } else { "" };
                 let share = if place == 0 { selection.begins } else { selection.share };

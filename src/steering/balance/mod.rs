@@ -66,16 +66,22 @@ pub fn pick<T: Trace>(
         }
     }
     trace.note("balance", || {
+        // Where nobody's load counts all are 0.
+        let reports = roster.entries.iter().any(|entry| entry.load > 0);
         let chosen = local.chosen.iter().map(|&at| {
             let entry = &roster.entries[at as usize];
             let name = &steering.fleet.instance(entry.instance).name;
             let load = match steered.manner.balance {
-                Balance::LeastLoad => format!("load {}%, ", entry.load),
+                Balance::LeastLoad if reports => format!("load {}%, ", entry.load),
                 _ => String::new(),
             };
             format!("{name} ({load}weight {} of {})", entry.weight, roster.weight)
         });
-        format!("{}: {}", kind(steered.manner.balance), chosen.collect::<Vec<_>>().join(", "))
+        let how = match steered.manner.balance {
+            Balance::LeastLoad if !reports => "weighted draw, as fewer than two report their load",
+            balance => kind(balance),
+        };
+        format!("{how}: {}", chosen.collect::<Vec<_>>().join(", "))
     });
     if steered.manner.balance == Balance::Sticky {
         trace.note("hash", || ranking(steering, steered, roster, client));
