@@ -114,7 +114,10 @@ impl Setting {
             let pool = if name == "mix" { "{ web = 60, canary = 40 }" } else { "\"web\"" };
             text += &format!("[services.\"{name}.example\"]\npool = {pool}\nmap = \"{map}\"\n{rest}\n");
         }
-        text + "[services.\"free.example\"]\npool = \"web\"\nsteer = \"any\"\nanswers = 0\n"
+        // One that is in no region, and always up, beside one that is in a region.
+        text += "[pools.free.instances]\nf80 = { address = [\"192.0.2.80\", \"2001:db8::80\"] }\n\
+                 f15 = { region = \"r1\", address = [\"192.0.2.15\", \"2001:db8::15\"] }\n";
+        text + "[services.\"free.example\"]\npool = \"free\"\nsteer = \"any\"\nanswers = 0\n"
     }
 
     fn map(&self, name: &str, entries: &str) -> String {
@@ -203,9 +206,10 @@ fn holds(setting: &Setting, node: &mut Node, seen: &mut [u64; 2]) -> Result<(), 
             for rtype in [1, 28] {
                 let ask = Ask::new(&format!("{name}.example"), rtype).subnet(&format!("{client}/{length}"));
                 for address in node.addresses(&ask) {
-                    let is_fixed = ["198.51.100.99", "2001:db8:ffff::1"].contains(&address.to_string().as_str());
+                    let nowhere = ["198.51.100.99", "2001:db8:ffff::1", "192.0.2.80", "2001:db8::80"];
+                    let is_fixed = nowhere.contains(&address.to_string().as_str());
                     if is_fixed {
-                        prop_assert!(!is_fenced, "{name} for {client}: the fixed address is no region");
+                        prop_assert!(!is_fenced, "{name} for {client}: {address} is in no region");
                         continue;
                     }
                     let of = regions_of(address);

@@ -236,6 +236,25 @@ fn networks_are_taken_when_tests_pass() {
     assert_eq!(server.metric("waymark_reloads_total"), Some(0.0));
 }
 
+/// Of two that are replaced at once the good one is taken; the other follows as soon as it is good.
+#[test]
+fn each_file_is_taken_by_itself() {
+    let site = layered();
+    let server = site.start();
+    let networks = fs::read_to_string(site.path("networks.toml")).expect("text");
+    let refused = |file: &str| server.metric(&format!("waymark_geo_refused{{file=\"{file}\"}}"));
+    let failing = networks.replace("\"203.0.113.0/24\"", "\"203.0.114.0/24\"");
+    replace(&site, "networks.toml", failing.as_bytes());
+    replace(&site, "places.mmdb", &moved());
+    until_so("the data base is taken", || server.addresses(WWW, "81.2.69.0/24")[0].starts_with("127.0.13."));
+    until_so("the networks are refused", || refused("networks.toml") == Some(1.0));
+    assert_eq!(refused("places.mmdb"), Some(0.0));
+    steers(&server, "203.0.113.0/24", "127.0.11.");
+    replace(&site, "networks.toml", (networks + "\n\"9.9.9.0/24\" = { country = \"JP\" }\n").as_bytes());
+    until_so("they are taken", || server.addresses(WWW, "9.9.9.0/24")[0].starts_with("127.0.13."));
+    assert_eq!(refused("networks.toml"), Some(0.0));
+}
+
 /// The example with its networks over the data base.
 fn layered() -> Site {
     let site = Site::unchecked();

@@ -115,12 +115,12 @@ fn an_explanation_tells_of_loads() {
     node.report_load("instance/web/a", 400.0);
     node.report_load("instance/web/b", 100.0);
     let text = lines(&node);
-    assert!(text.contains("less loaded of two drawn by weight: "), "{text}");
     // b is new: with a alone nothing is to be compared.
-    assert!(text.contains("(load 0%, weight "), "{text}");
+    assert!(text.contains("weighted draw, as fewer than two report their load: "), "{text}");
     node.wait(Duration::from_secs(31));
     let text = lines(&node);
     assert!(text.contains("a up (weight 2)\nb up (weight 1)\nc up (weight 1, no report, the mean)"), "{text}");
+    assert!(text.contains("less loaded of two drawn by weight: "), "{text}");
     assert!(text.contains("b (load 25%, weight 1 of 4)") || text.contains("c (load 38%, weight 1 of 4)"), "{text}");
     node.agent_says("instance/web/b", 0, None);
     let text = lines(&node);

@@ -286,11 +286,13 @@ struct GeoWatch {
     watch: Watch,
     /// Those whose newest version is not served.
     refused: Vec<GeoRefusal>,
+    /// Numbers of those of them with which tests failed.
+    failed: Vec<usize>,
 }
 
 impl GeoWatch {
     fn new(served: &World) -> GeoWatch {
-        GeoWatch { watch: Watch::new(&served.geo_files), refused: Vec::new() }
+        GeoWatch { watch: Watch::new(&served.geo_files), refused: Vec::new(), failed: Vec::new() }
     }
 
     /// Waits until there is something to do. Given up on, it has lost nothing.
@@ -305,6 +307,14 @@ impl GeoWatch {
                 return look;
             }
         }
+    }
+
+    /// What is to be read: with those that are due those with which tests failed, for they may not with the others.
+    fn due(&self, due: Vec<usize>) -> Vec<usize> {
+        let again = self.failed.iter().filter(|number| !due.contains(number) && !due.is_empty());
+        let mut all: Vec<usize> = again.copied().chain(due.iter().copied()).collect();
+        all.sort_unstable();
+        all
     }
 
     /// Forgets what was said of files that were taken or refused again.
@@ -345,8 +355,10 @@ impl Reloader {
         for gone in &look.gone {
             tracing::warn!("[geo] {}: {}; what was read before is still served", gone.file, gone.reason);
         }
+        self.geo.note(&[], look.gone);
         let (served, registry) = (Arc::clone(&self.served), Arc::clone(&self.registry));
-        let due = look.due;
+        let due = self.geo.due(look.due);
+        let some_due = !due.is_empty();
         let work = move || {
             registry.tallies.retire();
             let mut renewed = renewal::renew(&served, &due);
@@ -364,7 +376,10 @@ impl Reloader {
         for GeoRefusal { file, reason } in &renewed.refused {
             tracing::error!("[geo] {file}: not taken, what was read before is still served: {}", reason.trim_end());
         }
-        self.geo.note(&renewed.taken, look.gone.into_iter().chain(renewed.refused).collect());
+        self.geo.note(&renewed.taken, renewed.refused);
+        if some_due {
+            self.geo.failed = renewed.failed;
+        }
         let refused = self.geo.refused.clone();
         let Some(next) = next else {
             let _ = self.changes.send(Change::GeoRefused(refused)).await;

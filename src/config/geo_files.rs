@@ -1,7 +1,7 @@
 //! The files that `[geo]` names: which version of each was read, and reading one of them again by itself.
 //!
 //! A file is told from the one before by device, inode, size and time of change, as the open file has them: another file
-//! may stand at its path a moment later. One that changes while it is read is read no further.
+//! may stand at its path a moment later. One that changes while it is read is left for later.
 
 use std::fs::Metadata;
 use std::io;
@@ -88,10 +88,20 @@ impl GeoFile {
     /// # Errors
     /// See [`Unread`].
     pub fn read_database(&self) -> Result<(GeoFile, Database), Unread> {
-        let (octets, stamp) = files::read_stamped(&self.path).map_err(Unread::Missing)?;
+        let (octets, stamp) = self.read_settled()?;
         let parsed = Database::parse(self.name.clone(), octets);
         let database = parsed.map_err(|message| Unread::Wrong(stamp, message))?;
         Ok((GeoFile::new(&self.name, &self.path, stamp), database))
+    }
+
+    /// Reads a version that is still the one that stands there afterwards.
+    fn read_settled(&self) -> Result<(Vec<u8>, Stamp), Unread> {
+        let (octets, stamp) = files::read_stamped(&self.path).map_err(Unread::Missing)?;
+        match Stamp::at(&self.path) {
+            Ok(after) if after == stamp => Ok((octets, stamp)),
+            Ok(_) => Err(Unread::Missing(io::Error::new(io::ErrorKind::Interrupted, "it changed while it was read"))),
+            Err(error) => Err(Unread::Missing(error)),
+        }
     }
 
     /// Reads what stands there now as networks.
@@ -99,7 +109,7 @@ impl GeoFile {
     /// # Errors
     /// See [`Unread`].
     pub fn read_networks(&self) -> Result<(GeoFile, Vec<Network>), Unread> {
-        let (octets, stamp) = files::read_stamped(&self.path).map_err(Unread::Missing)?;
+        let (octets, stamp) = self.read_settled()?;
         let text = files::text(octets).map_err(|error| Unread::Wrong(stamp, error.to_string()))?;
         let listed = NetworksFile::parse(&self.path, text);
         if let Some(problems) = listed.problems() {

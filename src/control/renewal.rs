@@ -126,60 +126,114 @@ pub struct Renewed {
     pub refused: Vec<GeoRefusal>,
     /// Versions that were read, by number of the file.
     pub read: Vec<(usize, Stamp)>,
+    /// Numbers of those that are good by themselves, but fail the tests of the configuration: together with another file
+    /// they may not.
+    pub failed: Vec<usize>,
 }
 
-/// Reads the files of these numbers again, and compiles the configuration that runs with those that are taken.
+/// A file that was read again and is good by itself.
+enum Newer {
+    Networks(GeoFile, Vec<Network>),
+    /// By its place among the data bases.
+    Database(usize, GeoFile, Database),
+}
+
+/// One that may be taken: its number, and what was read.
+type Candidate = (usize, Newer);
+
+/// Reads the files of these numbers again, and compiles the configuration that runs with those that are taken: all of
+/// them, or, where its tests fail then, those with which they do not, one after the other.
 #[must_use]
 pub fn renew(world: &World, due: &[usize]) -> Renewed {
-    let (mut data, mut files) = (world.geo().clone(), world.geo_files.clone());
     let mut renewed = Renewed::default();
-    for &number in due {
-        let Some(file) = world.geo_files.iter().nth(number) else { continue };
-        let outcome = match number.checked_sub(usize::from(files.networks.is_some())) {
-            None => networks(file, &world.geo().networks).map(|(newer, networks)| {
-                data.networks = networks;
-                files.networks.insert(newer).stamp
-            }),
-            Some(at) => database(file, &world.geo().databases[at]).map(|(newer, database)| {
-                data.databases[at] = database;
-                files.databases[at] = newer;
-                files.databases[at].stamp
-            }),
-        };
-        renewed.note(number, &file.name, outcome);
+    let candidates: Vec<Candidate> = due.iter().filter_map(|&number| renewed.read(world, number)).collect();
+    let failed = match &candidates[..] {
+        [] => return renewed,
+        all => match tried(world, all) {
+            Ok(next) => {
+                renewed.take(next, all);
+                return renewed;
+            }
+            Err(failed) => failed,
+        },
+    };
+    if let [(only, newer)] = &candidates[..] {
+        renewed.fail(*only, newer, &failed);
+        return renewed;
     }
-    if !renewed.taken.is_empty() {
-        renewed.compile(world, data, files);
+    for candidate in &candidates {
+        match tried(renewed.world.as_ref().unwrap_or(world), std::slice::from_ref(candidate)) {
+            Ok(next) => renewed.take(next, std::slice::from_ref(candidate)),
+            Err(failed) => renewed.fail(candidate.0, &candidate.1, &failed),
+        }
     }
     renewed
 }
 
+/// The world with those files, or which of its tests fail.
+fn tried(world: &World, candidates: &[Candidate]) -> Result<World, Vec<String>> {
+    let (mut data, mut files) = (world.geo().clone(), world.geo_files.clone());
+    for (_, newer) in candidates {
+        match newer {
+            Newer::Networks(file, networks) => {
+                data.networks.clone_from(networks);
+                files.networks = Some(file.clone());
+            }
+            Newer::Database(at, file, database) => {
+                data.databases[*at] = database.clone();
+                files.databases[*at] = file.clone();
+            }
+        }
+    }
+    let next = world.with_geo(data, files);
+    let failed = failed_tests(&next);
+    if failed.is_empty() { Ok(next) } else { Err(failed) }
+}
+
+impl Newer {
+    fn file(&self) -> &GeoFile {
+        match self {
+            Newer::Networks(file, _) | Newer::Database(_, file, _) => file,
+        }
+    }
+}
+
 impl Renewed {
-    fn note(&mut self, number: usize, name: &str, outcome: Result<Stamp, Unread>) {
-        match outcome {
-            Ok(stamp) => {
-                self.taken.push(name.into());
-                self.read.push((number, stamp));
+    /// Reads a file; one that is wrong by itself is refused.
+    fn read(&mut self, world: &World, number: usize) -> Option<Candidate> {
+        let file = world.geo_files.iter().nth(number)?;
+        let newer = match number.checked_sub(usize::from(world.geo_files.networks.is_some())) {
+            None => networks(file, &world.geo().networks).map(|(file, networks)| Newer::Networks(file, networks)),
+            Some(at) => {
+                let database = database(file, &world.geo().databases[at]);
+                database.map(|(file, database)| Newer::Database(at, file, database))
+            }
+        };
+        match newer {
+            Ok(newer) => {
+                self.read.push((number, newer.file().stamp));
+                return Some((number, newer));
             }
             Err(Unread::Wrong(stamp, reason)) => {
-                self.refused.push(GeoRefusal { file: name.into(), reason });
+                self.refused.push(GeoRefusal { file: file.name.clone(), reason });
                 self.read.push((number, stamp));
             }
             // The next poll sees what became of it.
             Err(Unread::Missing(_)) => {}
         }
+        None
     }
 
-    fn compile(&mut self, world: &World, data: geo::Data, files: GeoFiles) {
-        let next = world.with_geo(data, files);
-        let failed = failed_tests(&next);
-        let Some(first) = failed.first() else {
-            self.world = Some(next);
-            return;
-        };
+    fn take(&mut self, next: World, candidates: &[Candidate]) {
+        self.taken.extend(candidates.iter().map(|(_, newer)| newer.file().name.clone()));
+        self.world = Some(next);
+    }
+
+    fn fail(&mut self, number: usize, newer: &Newer, failed: &[String]) {
+        let first = failed.first().map_or("", String::as_str);
         let more = if failed.len() > 1 { format!(" (and {} more)", failed.len() - 1) } else { String::new() };
-        let refusal = |file| GeoRefusal { file, reason: format!("{first}{more}") };
-        self.refused.extend(std::mem::take(&mut self.taken).into_iter().map(refusal));
+        self.refused.push(GeoRefusal { file: newer.file().name.clone(), reason: format!("{first}{more}") });
+        self.failed.push(number);
     }
 }
 

@@ -176,8 +176,8 @@ impl Client {
     pub fn describe_key(&self, sticky: Sticky) -> String {
         let bits = sticky.bits(self.address);
         match sticky.by {
-            StickyBy::Client => format!("hash of {}/{bits}", mask(self.address, bits)),
-            StickyBy::Label => "hash of the leftmost label".into(),
+            StickyBy::Client => format!("{}/{bits}", mask(self.address, bits)),
+            StickyBy::Label => "the leftmost label".into(),
         }
     }
 

@@ -247,8 +247,10 @@ impl<'a> Walk<'a, '_> {
             trace.note("order", || {
                 let how = match run.by {
                     By::Draw(_) => "drawn by shares".into(),
-                    By::Shares(_) => format!("split by {}", self.client.describe_key(steered.manner.sticky)),
-                    By::Weights => format!("equals ranked by {}", self.client.describe_key(steered.manner.sticky)),
+                    By::Shares(_) => format!("split by hash of {}", self.client.describe_key(steered.manner.sticky)),
+                    By::Weights => {
+                        format!("equals ranked by hash of {}", self.client.describe_key(steered.manner.sticky))
+                    }
                     By::Latency { .. } => "by latency".into(),
                 };
                 format!("{how}: {}", self.names(steered, sequence))
@@ -587,7 +589,7 @@ impl<'a> Walk<'a, '_> {
     fn told_apart(&self, steered: &Steered, why: &str) -> String {
         let sticky = steered.manner.sticky;
         let key = self.client.describe_key(sticky);
-        format!("{}: {why}, which tells clients apart by {key}", self.client.key_bits(sticky))
+        format!("{}: {why}, which tells clients apart by hash of {key}", self.client.key_bits(sticky))
     }
 
     fn name(&self, steered: &Steered, group: usize) -> String {

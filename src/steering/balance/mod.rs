@@ -85,7 +85,7 @@ pub fn pick<T: Trace>(
     });
     if steered.manner.balance == Balance::Sticky {
         trace.note("hash", || ranking(steering, steered, roster, client));
-        trace.note("scope", || format!("{scope}: sticky by {}", client.describe_key(steered.manner.sticky)));
+        trace.note("scope", || format!("{scope}: sticky by hash of {}", client.describe_key(steered.manner.sticky)));
     }
     hand_out(roster, &local.chosen, most, &mut emit);
     scope
