@@ -243,7 +243,7 @@ fn each_file_is_taken_by_itself() {
     let server = site.start();
     let networks = fs::read_to_string(site.path("networks.toml")).expect("text");
     let refused = |file: &str| server.metric(&format!("waymark_geo_refused{{file=\"{file}\"}}"));
-    let failing = networks.replace("\"203.0.113.0/24\"", "\"203.0.114.0/24\"");
+    let failing = networks.replace("{ continent = \"EU\", country = \"DE\"", "{ continent = \"NA\", country = \"US\"");
     replace(&site, "networks.toml", failing.as_bytes());
     replace(&site, "places.mmdb", &moved());
     until_so("the data base is taken", || server.addresses(WWW, "81.2.69.0/24")[0].starts_with("127.0.13."));
