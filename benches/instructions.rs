@@ -36,6 +36,7 @@ const LIMITS: [(&str, u64); KINDS.len()] = [
     ("sticky_of_30", 3_280),
     ("sticky_of_1000", 7_280),
     ("round_robin", 2_190),
+    ("load", 2_400),
     ("tcp", 8_030),
 ];
 
@@ -51,6 +52,7 @@ const LIMITS: [(&str, u64); KINDS.len()] = [
 #[bench::sticky_of_30(args = ("sticky_of_30"), config = limit("sticky_of_30"))]
 #[bench::sticky_of_1000(args = ("sticky_of_1000"), config = limit("sticky_of_1000"))]
 #[bench::round_robin(args = ("round_robin"), config = limit("round_robin"))]
+#[bench::load(args = ("load"), config = limit("load"))]
 #[bench::tcp(args = ("tcp"), config = limit("tcp"))]
 fn answers(mut prepared: Prepared) -> Prepared {
     prepared.answer_all();

@@ -129,7 +129,8 @@ fn metrics_are_well_formed_and_move() {
         ("waymark_answers_total{transport=\"udp\",rcode=\"NOERROR\"}", 2.0),
         ("waymark_answers_total{transport=\"udp\",rcode=\"NXDOMAIN\"}", 1.0),
         ("waymark_steered_answers_total{service=\"dr.gslb.example.com\",region=\"us-east\"}", 2.0),
-        ("waymark_ecs_queries_total{use=\"sent\"}", 1.0),
+        ("waymark_ecs_queries_total{family=\"ipv4\"}", 1.0),
+        ("waymark_ecs_answers_total{scope=\"zero\"}", 1.0),
     ];
     let before = samples.map(|(sample, _)| server.metric(sample).unwrap_or(0.0));
     server.ask("dr.gslb.example.com", RecordType::A, "");
@@ -198,8 +199,15 @@ fn explain_tells_every_stage() {
     let site = Site::example();
     let name = "www.gslb.example.com";
     let text = client::text(&site.run(&["explain", name, "--client", "203.0.113.0/24"]));
-    for part in ["place", "country DE", "continent:EU", "eu-west, us-east, ap-south", "eu-west serves", "ECS scope 25"]
-    {
+    for part in [
+        "place",
+        "country DE",
+        "continent:EU",
+        "eu-west (1091 km), us-east (6530 km), ap-south (10260 km)",
+        "eu-1 up (weight 3): assumed",
+        "eu-west serves",
+        "ECS scope 25",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let down = ["--down", "region/eu-west"];
@@ -227,6 +235,17 @@ fn explain_tells_every_stage() {
         (&["explain", name, "--client", "192.0.2.0/24", "--down", "region/mars"], 2, "region/mars"),
         (&["explain", name, "--client", "nobody"], 2, "nobody"),
         (&["explain", name], 2, "--client"),
+        (&["explain", name, "--resolver", "203.0.113.7"], 0, "no client subnet was sent"),
+        (
+            &["explain", name, "--client", "10.1.2.0/24", "--resolver", "9.9.9.9"],
+            0,
+            "set aside, as 10.0.0.0/8 is not public",
+        ),
+        (
+            &["explain", name, "--client", "10.1.2.0/24", "--resolver", "127.0.0.1"],
+            0,
+            "not public, but 127.0.0.1 is trusted",
+        ),
     ] {
         let output = site.run(arguments);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", client::text(&output));

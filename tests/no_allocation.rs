@@ -67,6 +67,9 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 const CONFIGURATION: &str = r#"
+[server]
+whoami = ["whoami.gslb.example.com"]
+explain-from = ["192.0.2.0/24"]
 [zones."gslb.example.com"]
 file = "zone"
 [geo]
@@ -107,6 +110,11 @@ balance = "round-robin"
 answers = 1
 [services."random.gslb.example.com"]
 balance = "random"
+[services."loads.gslb.example.com"]
+balance = "least-load"
+[services."load.gslb.example.com"]
+balance = "least-load"
+answers = 1
 [services."shares.gslb.example.com"]
 steer = "weighted"
 shares = { eu = 70, us = 30 }
@@ -152,8 +160,27 @@ fn node() -> Node {
 /// Every kind of question that is answered differently.
 fn asks() -> Vec<Ask> {
     let names = [
-        "geo", "sticky", "one", "turns", "turn", "random", "shares", "stand-in", "sorry", "static", "chain", "mail",
-        "none", "x.wild", "wild", "a.cut", "wild.d", "x.d", "",
+        "geo",
+        "sticky",
+        "one",
+        "turns",
+        "turn",
+        "random",
+        "shares",
+        "stand-in",
+        "sorry",
+        "static",
+        "chain",
+        "mail",
+        "none",
+        "whoami",
+        "_explain.geo",
+        "x.wild",
+        "wild",
+        "a.cut",
+        "wild.d",
+        "x.d",
+        "",
     ];
     let mut asks = Vec::new();
     for name in names {
@@ -178,6 +205,7 @@ fn asks() -> Vec<Ask> {
 #[test]
 fn answering_allocates_nothing() {
     let mut node = node();
+    assert!(node.report_load("instance/*/*", 50.0) > 1);
     let queries: Vec<(Ask, Vec<u8>)> = asks().into_iter().map(|ask| (ask.clone(), ask.encode())).collect();
     let mut out = vec![0; 65_535];
     for down in [None, Some("region/eu"), Some("region/*")] {

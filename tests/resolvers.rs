@@ -185,7 +185,7 @@ fn a_resolver_keeps_clients_apart_by_scope() {
         }
     }
     // Of a /15 that gets one answer as a whole, the second client is answered from the cache.
-    let asked = || server.metric("waymark_ecs_queries_total{use=\"sent\"}");
+    let asked = || server.metric("waymark_ecs_queries_total{family=\"ipv4\"}");
     resolver.ask("near.gslb.example.com", RecordType::A, "198.18.0.0/24");
     let before = asked();
     resolver.ask("near.gslb.example.com", RecordType::A, "198.18.0.0/24");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use waymark::control::explain;
 use waymark::dns::{Name, RecordType};
+use waymark::steering::trace::Recorded;
 
 use crate::support::node::Node;
 use crate::support::query::{Ask, scope};
@@ -142,10 +143,11 @@ fn explained(node: &Node) -> String {
     let ask = explain::Ask {
         name: Name::parse("www.gslb.example.com", None).expect("a name"),
         rtype: RecordType::A,
-        client: "20.0.0.0/24".parse().expect("a prefix"),
+        client: "20.0.0.0/24".parse().ok(),
+        resolver: None,
         seed: 0,
     };
-    let stages = explain::explain(&node.world, &node.snapshot, &ask).stages;
+    let stages = explain::explain(&node.snapshot, &ask, Recorded::default()).stages;
     stages.into_iter().map(|stage| stage.text + "\n").collect()
 }
 

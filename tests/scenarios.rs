@@ -7,6 +7,7 @@
 //! | step | does |
 //! |---|---|
 //! | `up`, `down`, `unknown` `NAME [ipv4\|ipv6]` | sets what checks say: `instance/web/eu-1`, `region/*` |
+//! | `load NAME 345`, `agent NAME 75%\|drain\|100%` | an instance reports its load; its agent says what part of its weight it is to have |
 //! | `wait 61s`, `grace running`, `grace over` | time passes; `startup-grace` |
 //! | `measure PREFIX REGION MS` | clients measured that round trip, as often as counts; answers go by it |
 //! | `ask NAME [CLASS] TYPE …` | `subnet PREFIX` `from ADDRESS` `tcp` `plain` (no EDNS) `payload N` `nsid` `do` `cd` `norec` `flags HEX` `opcode N` `version N` `option CODE HEX` `qdcount N` `ancount N` `record HEX` (a further additional record) |
@@ -103,6 +104,17 @@ fn steps(node: &mut Node, lines: &[Line<'_>]) -> Vec<String> {
                     failures.push(format!("{}: {}\n{error}", line.place, line.text));
                 }
                 at += records;
+            }
+            "load" => {
+                let load = line.words[2].parse().expect("a number");
+                assert!(node.report_load(line.words[1], load) > 0, "{}: names nothing", line.place);
+            }
+            "agent" => {
+                let (part, load) = match line.words[2].trim_end_matches('%').parse::<u16>() {
+                    Ok(percent) => (percent, Some(100_u16.saturating_sub(percent))),
+                    Err(_) => (0, None),
+                };
+                assert!(node.agent_says(line.words[1], part, load) > 0, "{}: names nothing", line.place);
             }
             "measure" => measure(node, line),
             "wait" => node.wait(seconds(line.words[1])),
@@ -313,6 +325,10 @@ fn shown(section: &str, record: &Record) -> String {
         // The other parser does not know it.
         RData::Unknown { rdata, .. } if rtype == RecordType::DNAME => {
             Name::from_wire(&rdata.anything).expect("a name").to_string()
+        }
+        RData::TXT(text) => {
+            let quoted = |string: &[u8]| format!("\"{}\"", String::from_utf8_lossy(string));
+            text.txt_data.iter().map(|string| quoted(string)).collect::<Vec<_>>().join(" ")
         }
         data => data.to_string(),
     };

@@ -7,10 +7,14 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use waymark::answer::{Transport, Worker, respond};
-use waymark::control::World;
+use waymark::control::world::Health;
+use waymark::control::{Loads, World};
+use waymark::fleet::InstanceId;
 use waymark::geo::Code;
+use waymark::health::Operator;
 use waymark::latency::{Book, ENOUGH, Measured, Policy, Rtt, Sample, View};
 use waymark::snapshot::Snapshot;
+use waymark::steering::{LayoutId, Table};
 use waymark::time::Tick;
 
 use super::networks;
@@ -51,6 +55,9 @@ steer = "latency"
 [services."turns.gslb.example.com"]
 pool = "p30"
 balance = "round-robin"
+[services."load.gslb.example.com"]
+pool = "p30"
+balance = "least-load"
 [services."all.gslb.example.com"]
 pool = "p30"
 answers = 0
@@ -83,7 +90,7 @@ const NOERROR: u8 = 0;
 const NXDOMAIN: u8 = 3;
 
 /// All kinds.
-pub(crate) const KINDS: [Kind; 12] = [
+pub(crate) const KINDS: [Kind; 13] = [
     Kind::plain("static_data", "static.gslb.example.com"),
     Kind { expected: (NXDOMAIN, 0), ..Kind::plain("nxdomain", "nope.gslb.example.com") },
     Kind { expected: (NOERROR, 0), qtype: Type::AAAA, ..Kind::plain("nodata", "static.gslb.example.com") },
@@ -95,6 +102,7 @@ pub(crate) const KINDS: [Kind; 12] = [
     Kind::steered("sticky_of_30", "sticky30.gslb.example.com"),
     Kind::steered("sticky_of_1000", "sticky1000.gslb.example.com"),
     Kind::steered("round_robin", "turns.gslb.example.com"),
+    Kind::steered("load", "load.gslb.example.com"),
     // 30 addresses: more than UDP would take without EDNS.
     Kind { transport: Transport::Tcp, expected: (NOERROR, 30), ..Kind::plain("tcp", "all.gslb.example.com") },
 ];
@@ -156,7 +164,25 @@ fn snapshot() -> Snapshot {
     let loaded = waymark::config::load(&folder.path().join("waymark.toml"));
     let problems: Vec<&str> = loaded.problems.iter().map(|problem| problem.message.as_str()).take(5).collect();
     let world = World::compile(loaded.configuration.unwrap_or_else(|| panic!("{problems:?}")));
-    let mut snapshot = world.offline(&[]);
+    let mut loads = Loads::new(Tick::START);
+    for id in 0..world.fleet().instances.len() as u32 {
+        let _ = loads.say(world.fleet(), InstanceId(id), f64::from(id * 37 % 100), Tick::START);
+    }
+    let health = Health {
+        verdicts: &[],
+        down: &[],
+        steady_for: &[],
+        operator: Operator::default(),
+        reported: loads.reported(),
+        held: &[],
+        recovered: &[],
+        grace_over: true,
+        now: Tick::START,
+        serial: 1,
+    };
+    let layouts = (0..world.base().len() as u32).map(LayoutId);
+    let table: Table = layouts.map(|layout| world.judge(layout, health, None)).collect();
+    let mut snapshot = world.freeze(table, 1);
     snapshot.latency = View::of(Arc::new(measured()), world.fleet(), 0);
     snapshot
 }

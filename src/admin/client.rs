@@ -1,23 +1,73 @@
-//! The client of the control socket, for commands.
+//! The client of the control socket, and of the API over HTTP, for commands.
 
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Url};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::explain::WhyQuestion;
 use super::overrides::{Listed, Wanted};
 use super::push::Said;
-use super::{History, Question};
+use super::{History, Question, load};
+use crate::control::explain::Explanation;
 use crate::control::latency::{Given, Looked, Summary, Taken};
-use crate::control::{Applied, Pushed, Refusal, RefusalCode, Status};
+use crate::control::{Applied, LoadsTaken, Pushed, Refusal, RefusalCode, Status};
 
 /// Longest wait for an answer to a question.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for an explanation.
+const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest wait for an order to be written and served.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where a server is asked.
+#[derive(Clone, Debug)]
+pub enum Place<'a> {
+    /// Its control socket.
+    Socket(&'a Path),
+    /// Its API over HTTP.
+    Server(Url),
+}
+
+impl Place<'_> {
+    /// A server's API, `http://127.0.0.1:8053`.
+    ///
+    /// # Errors
+    /// In words, when it is anything else.
+    pub fn server(text: &str) -> Result<Place<'static>, String> {
+        const FORM: &str = "give it as http://127.0.0.1:8053";
+        let url = Url::parse(text).map_err(|error| format!("{error}; {FORM}"))?;
+        let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        let is_anonymous = url.username().is_empty() && url.password().is_none();
+        match url.scheme() {
+            "http" if is_bare && is_anonymous => Ok(Place::Server(url)),
+            "http" => Err(format!("only an address and a port; {FORM}")),
+            other => Err(format!("the API is served over http, not {other}; {FORM}")),
+        }
+    }
+
+    /// Where a resource is, `/v1/status`.
+    fn url(&self, path: &str) -> Url {
+        let mut url = match self {
+            Place::Socket(_) => Url::parse("http://localhost").expect("a constant"),
+            Place::Server(url) => url.clone(),
+        };
+        url.set_path(path);
+        url
+    }
+
+    fn client(&self, patience: Duration) -> reqwest::Result<Client> {
+        let builder = Client::builder().timeout(patience).no_proxy().redirect(Policy::none());
+        match self {
+            Place::Socket(path) => builder.unix_socket(*path).build(),
+            Place::Server(_) => builder.build(),
+        }
+    }
+}
 
 /// Why there is no answer, or not the one wanted.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,6 +132,20 @@ pub fn history(socket: &Path, question: &Question) -> Result<Option<History>, St
     }
 }
 
+/// Why a client gets what it gets from that server now.
+///
+/// # Errors
+/// When there is no answer, or the server refuses.
+pub fn explain(place: &Place<'_>, question: &WhyQuestion) -> Result<Explanation, Failure> {
+    let mut url = place.url("/v1/explain");
+    url.query_pairs_mut().extend_pairs(question.parameters());
+    let explanation = ask_at(place, EXPLAIN_TIMEOUT, |client| client.get(url));
+    explanation.map_err(|failure| match (place, failure) {
+        (Place::Server(_), Failure::NobodyListens) => Failure::Unreachable("no server is running there".into()),
+        (_, failure) => failure,
+    })
+}
+
 /// The overrides in force.
 ///
 /// # Errors
@@ -108,6 +172,14 @@ pub fn end_override(socket: &Path, target: &str, manner: &[(&str, &str)]) -> Res
         url.query_pairs_mut().extend_pairs(manner);
         client.delete(url)
     })
+}
+
+/// Reports the load of an instance, `instance/web/eu-1`.
+///
+/// # Errors
+/// When there is no answer, or the server refuses.
+pub fn report_load(socket: &Path, target: &str, load: f64) -> Result<LoadsTaken, Failure> {
+    ask(socket, TIMEOUT, |client| client.put(path_of("load", target)).json(&load::Said { load }))
 }
 
 /// Reports how an instance fares, `instance/web/eu-1`.
@@ -162,11 +234,18 @@ fn ask<T: DeserializeOwned>(
     patience: Duration,
     request: impl FnOnce(&Client) -> RequestBuilder,
 ) -> Result<T, Failure> {
+    ask_at(&Place::Socket(socket), patience, request)
+}
+
+fn ask_at<T: DeserializeOwned>(
+    place: &Place<'_>,
+    patience: Duration,
+    request: impl FnOnce(&Client) -> RequestBuilder,
+) -> Result<T, Failure> {
     let unreachable = |error: &reqwest::Error| cause(error, patience);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Failure::Unreachable(error.to_string()))?.block_on(async {
-        let client = Client::builder().unix_socket(socket).timeout(patience).no_proxy().build();
-        let client = client.map_err(|error| unreachable(&error))?;
+        let client = place.client(patience).map_err(|error| unreachable(&error))?;
         let response = request(&client).send().await.map_err(|error| unreachable(&error))?;
         if response.status().is_success() {
             return response.json().await.map_err(|error| unreachable(&error));

@@ -68,10 +68,20 @@ const TRANSPORT_COUNTERS: &[(&str, &str, &str, Values)] = &[
         ],
     ),
     (
-        "ecs_queries",
-        "Queries with a client subnet, by what became of it",
-        "use",
-        &[("sent", |all| &all.answering.ecs), ("set_aside", |all| &all.answering.ecs_set_aside)],
+        "ecs_unused",
+        "Client subnets that could not decide, by reason",
+        "reason",
+        &[
+            ("opted_out", |all| &all.answering.ecs_opted_out),
+            ("set_aside", |all| &all.answering.ecs_set_aside),
+            ("malformed", |all| &all.answering.ecs_malformed),
+        ],
+    ),
+    (
+        "ecs_answers",
+        "Answers to a client subnet: for everybody, or for a network",
+        "scope",
+        &[("zero", |all| &all.answering.ecs_unscoped), ("above", |all| &all.answering.ecs_scoped)],
     ),
 ];
 
@@ -94,6 +104,7 @@ impl Collector for Scrape {
         self.queries(&mut encoder)?;
         self.transports(&mut encoder)?;
         self.health(&mut encoder)?;
+        self.loads(&mut encoder)?;
         self.overrides(&mut encoder)?;
         self.latency(&mut encoder)?;
         self.geo(&mut encoder)?;
@@ -132,6 +143,11 @@ impl Scrape {
                 put(&mut family, &[(label, value)], self.api.registry.sum(which))?;
             }
         }
+        let sum = |which: Which| self.api.registry.sum(which);
+        let (subnets, ipv6) = (sum(|all| &all.answering.ecs), sum(|all| &all.answering.ecs_ipv6));
+        let mut family = counter(encoder, "ecs_queries", "Queries with a client subnet, by its family")?;
+        put(&mut family, &[("family", "ipv4")], subnets.saturating_sub(ipv6))?;
+        put(&mut family, &[("family", "ipv6")], ipv6)?;
         let (opened, closed) =
             (self.api.registry.sum(|all| &all.tcp_opened), self.api.registry.sum(|all| &all.tcp_closed));
         for &(name, meaning, which) in PLAIN_COUNTERS {
@@ -229,6 +245,32 @@ impl Scrape {
         for canary in &self.status.canaries {
             let labels = [("check", &*canary.check), ("target", &*canary.target)];
             level(&mut canaries, &labels, f64::from(u8::from(canary.passes)))?;
+        }
+        Ok(())
+    }
+
+    fn loads(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let taken = &self.status.load_reports;
+        let mut reports = counter(encoder, "load_reports", "Reports of load that were taken in, by way")?;
+        for (source, count) in [("api", taken.api), ("check", taken.check), ("agent", taken.agent)] {
+            put(&mut reports, &[("source", source)], count)?;
+        }
+        let says = "Responses to checks in which no load stood where one was looked for";
+        total(counter(encoder, "load_reports_ignored", says)?, taken.ignored)?;
+        let instances: Vec<(String, &InstanceStatus)> = self.instances().collect();
+        let says = "Load of an instance by its capacity, while it reports";
+        let mut ratios = gauge(encoder, "instance_load_ratio", says)?;
+        for (name, instance) in &instances {
+            if let Some(load) = instance.load.as_ref().filter(|load| !load.expired) {
+                level(&mut ratios, &[("instance", name)], load.ratio)?;
+            }
+        }
+        let says = "1 while the agent of an instance drains it";
+        let mut drained = gauge(encoder, "instance_drained_by_agent", says)?;
+        for (name, instance) in &instances {
+            if let Some(percent) = instance.agent_percent {
+                level(&mut drained, &[("instance", name)], f64::from(u8::from(percent == 0)))?;
+            }
         }
         Ok(())
     }

@@ -5,6 +5,8 @@
 //! | `GET /v1/status` | everything that `waymark status` shows, as JSON |
 //! | `/v1/overrides` | what operators override; written over the control socket alone (`overrides`) |
 //! | `PUT /v1/health/instance/POOL/NAME` | an instance reports of itself, over the control socket alone (`push`) |
+//! | `GET /v1/explain?name=&client=` … | why a client gets what it gets (`explain`) |
+//! | `PUT /v1/load/instance/POOL/NAME`, `PUT /v1/load` | instances report their load, over the control socket alone (`load`) |
 //! | `/v1/latency` | round-trip times that clients measured; written over the control socket alone (`latency`) |
 //! | `GET /v1/history?target=&since=&limit=` | what happened and why, from the journal |
 //! | `GET /metrics` | counters in the OpenMetrics text format |
@@ -15,8 +17,10 @@
 //! 403, so that no web page of another origin can read here (DNS rebinding).
 
 pub mod client;
+pub mod explain;
 mod history;
 pub mod latency;
+pub mod load;
 mod metrics;
 pub mod overrides;
 pub mod push;
@@ -35,15 +39,19 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
+use ipnet::IpNet;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
 
+use crate::control::status::{EcsStatus, Sender};
 use crate::control::{Change, Changes, Status};
-use crate::metrics::Registry;
+use crate::metrics::{Registry, TRANSPORTS, TYPES};
 use crate::probe::Totals;
 
 /// Longest body of a request, in octets.
 const LONGEST_BODY: usize = 16 << 10;
+/// Networks of resolvers that `status` names.
+const MOST_SENDERS: usize = 20;
 pub use history::{History, MOST_RECORDS, Question, RECORDS};
 
 /// What the handlers need.
@@ -79,6 +87,8 @@ pub async fn serve_tcp(api: Api, listener: TcpListener, hosts: Vec<String>) -> i
         .route("/v1/overrides", put(overrides::forbid))
         .route("/v1/overrides/{*target}", delete(overrides::forbid))
         .route("/v1/health/{*target}", put(overrides::forbid))
+        .route("/v1/load", put(overrides::forbid))
+        .route("/v1/load/{*target}", put(overrides::forbid))
         .route("/v1/latency", post(overrides::forbid));
     let router = router(api, writing).layer(middleware::from_fn_with_state(hosts, guard_host));
     axum::serve(listener, router).await
@@ -99,18 +109,21 @@ pub async fn serve_control(api: Api, path: &Path) -> io::Result<()> {
         .route("/v1/overrides", put(overrides::set))
         .route("/v1/overrides/{*target}", delete(overrides::end))
         .route("/v1/health/{*target}", put(push::report))
+        .route("/v1/load/{*target}", put(load::report))
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .route("/v1/load", put(load::report_all).layer(DefaultBodyLimit::max(load::LONGEST_BODY)))
         .route("/v1/latency", post(latency::take).layer(DefaultBodyLimit::max(latency::LONGEST_BODY)));
     axum::serve(listener, router(api, writing).into_make_service_with_connect_info::<overrides::Peer>()).await
 }
 
 /// All that may be read, and what this listener makes of `writing`.
 fn router(api: Api, writing: Router<Api>) -> Router {
-    let paths = "/v1/status, /v1/overrides, /v1/latency, /metrics, /healthz, /readyz";
+    let paths = "/v1/status, /v1/explain, /v1/history, /v1/overrides, /v1/latency, /metrics, /healthz, /readyz";
     writing
         .route("/v1/overrides", get(overrides::list))
         .route("/v1/latency", get(latency::look))
         .route("/v1/status", get(status))
+        .route("/v1/explain", get(explain::explain))
         .route("/v1/history", get(history::history))
         .route("/metrics", get(scrape))
         .route("/healthz", get(healthz))
@@ -151,8 +164,22 @@ async fn guard_host(State(hosts): State<Arc<Hosts>>, request: Request, next: Nex
 
 async fn status(State(api): State<Api>) -> Response {
     match ask(&api).await {
-        Some(status) => Json(status).into_response(),
+        Some(status) => Json(Status { ecs: ecs(&api.registry), ..status }).into_response(),
         None => gone(),
+    }
+}
+
+/// Who sends client subnets, by what all threads saw.
+fn ecs(registry: &Registry) -> EcsStatus {
+    let queries = (0..TRANSPORTS.len()).flat_map(|transport| (0..TYPES.len()).map(move |rtype| (transport, rtype)));
+    let counted = |(transport, rtype): (usize, usize)| registry.sum(|all| &all.answering.queries[transport][rtype]);
+    let (networks, seen) = registry.senders();
+    let sender =
+        |(network, count): (IpNet, u64)| Sender { network: network.to_string(), share: count as f64 / seen as f64 };
+    EcsStatus {
+        queries: queries.map(counted).sum(),
+        with_subnet: registry.sum(|all| &all.answering.ecs),
+        senders: networks.into_iter().take(MOST_SENDERS).map(sender).collect(),
     }
 }
 

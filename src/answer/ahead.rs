@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
-use super::Worker;
+use super::{Worker, whoami};
 use crate::dns::query::ClientSubnet;
 use crate::dns::{Parsed, RecordType, query};
 use crate::fleet::Family;
@@ -68,7 +68,7 @@ pub fn look_ahead<'m>(
         .iter()
         .zip(nodes)
         .filter_map(|(asked, node)| {
-            let service = ServiceId(authority.likely_tag(node?)?);
+            let service = ServiceId(authority.likely_tag(node?).filter(|&tag| tag != whoami::TAG)?);
             prefetch::first_line(steering.service(service));
             Some((service, asked.family?, asked))
         })

@@ -4,7 +4,7 @@
 use super::edns::ExtendedError;
 use super::reply::Reply;
 use super::steered::Asked;
-use super::{Transport, steered};
+use super::{Transport, steered, whoami};
 use crate::dns::name::{MAX_NAME, wire_is_at_or_below};
 use crate::dns::writer::name_length;
 use crate::dns::{LowerName, Owner, Rcode, RecordType, Section, Writer};
@@ -140,11 +140,14 @@ fn link<'a>(reply: &mut Reply<'a>, current: &mut Current, followed: &Followed<'_
 fn data<'a>(reply: &mut Reply<'a>, node: Node<'a>, current: &mut Current, followed: &Followed<'_>) -> Link<'a> {
     let snapshot = reply.snapshot;
     let qtype = reply.query.qtype;
+    let tag = node.tag();
+    if tag == Some(whoami::TAG) && whoami::answer(reply, node.zone(), current.owner()) {
+        return Link::End;
+    }
     if qtype == RecordType::ANY {
         any(reply, node, current.asked());
         return Link::End;
     }
-    let tag = node.tag();
     if let (Some(tag), Some(family)) = (tag, family(qtype)) {
         steered::answer(reply, ServiceId(tag), family, node.zone(), current.asked());
         return Link::End;
@@ -162,8 +165,8 @@ fn data<'a>(reply: &mut Reply<'a>, node: Node<'a>, current: &mut Current, follow
         return if goes_on { Link::Next(node) } else { Link::End };
     }
     match tag {
+        Some(whoami::TAG) | None => reply.negative(Rcode::NOERROR, snapshot.authority.zone(node.zone()), u32::MAX),
         Some(tag) => steered::nodata(reply, node.zone(), snapshot.steering.service(ServiceId(tag)).manner.ttl.min),
-        None => reply.negative(Rcode::NOERROR, snapshot.authority.zone(node.zone()), u32::MAX),
     }
     Link::End
 }

@@ -48,6 +48,11 @@ impl<'a> Extension<'a> {
         Extension { settings, edns, reserved }
     }
 
+    /// Whether the answer says for which clients it holds.
+    pub(super) fn has_subnet(&self) -> bool {
+        self.edns.is_some_and(|edns| subnet(self.settings, edns).is_some())
+    }
+
     /// Writes the OPT and returns the length of the message. The client subnet always fits: 271 octets of header and
     /// question, 35 of OPT. What else would not is left out: first the extended error, then NSID.
     pub(super) fn finish(

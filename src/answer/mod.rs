@@ -4,6 +4,8 @@
 //! respond ─ parse ─┬─ not a query ──────────── silence or an error          (reply)
 //!                  └─ chain: follow CNAME and DNAME through our zones      (chain)
 //!                        ├─ a steered name ─── decide, pick, write         (steered)
+//!                        ├─ a whoami name ──── who asks                    (whoami)
+//!                        ├─ _explain.… ─────── the same, with a trace      (inband, explain)
 //!                        └─ static data, referral, NODATA, NXDOMAIN        (chain)
 //!                     OPT with client subnet, NSID, extended error         (edns)
 //! ```
@@ -13,15 +15,18 @@ mod ahead;
 mod chain;
 mod chaos;
 mod edns;
+pub mod explain;
+mod inband;
 mod reply;
 mod steered;
+pub mod whoami;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::dns::query::{FLAG_CD, FLAG_QR, FLAG_RD, HEADER, MASK_OPCODE};
-use crate::dns::{Class, Parsed, Query, Rcode, RecordType, Targets, Writer, query};
-use crate::metrics::{Counters, Registry, Tally};
+use crate::dns::{Class, ClientSubnet, Parsed, Query, Rcode, RecordType, Targets, Writer, query};
+use crate::metrics::{Counters, Registry, Senders, Tally};
 use crate::snapshot::Snapshot;
 use crate::steering::Local;
 pub use ahead::look_ahead;
@@ -114,6 +119,9 @@ pub fn respond(
         }
         Parsed::Refuse { rcode, flags, question_end, edns } => {
             let head = &query[..question_end.max(HEADER)];
+            if edns.is_some_and(|edns| edns.has_bad_subnet) {
+                worker.counters.answering.ecs_malformed.add(1);
+            }
             let extension = Extension::new(&snapshot.settings, edns.as_ref());
             let mut writer = Writer::new(out, &mut worker.targets, MIN_PAYLOAD, echoed(flags), head);
             writer.set_rcode(rcode);
@@ -122,14 +130,25 @@ pub fn respond(
         }
         Parsed::Query(parsed) => {
             worker.counters.answering.query(transport as usize, parsed.qtype.0);
-            if parsed.edns.is_some_and(|edns| edns.client_subnet.is_some()) {
-                worker.counters.answering.ecs.add(1);
+            if let Some(subnet) = parsed.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref()) {
+                count_subnet(&worker.counters, subnet, source);
             }
             answer(snapshot, worker, &parsed, query, source, transport, out)
         }
     };
     worker.counters.answering.answer(transport as usize, rcode.0);
     length
+}
+
+/// Counts a client subnet; who sent it is noted of a sample.
+fn count_subnet(counters: &Counters, subnet: &ClientSubnet, source: IpAddr) {
+    let answering = &counters.answering;
+    answering.ecs.add(1);
+    answering.ecs_ipv6.add(u64::from(subnet.family == 2));
+    answering.ecs_opted_out.add(u64::from(subnet.source == 0));
+    if Senders::is_sampled(answering.ecs.get()) {
+        counters.senders.see(source);
+    }
 }
 
 /// Flags of a query that its answer repeats.
@@ -163,8 +182,14 @@ fn answer(
         (Class::IN | Class::ANY, RecordType::AXFR | RecordType::IXFR) => reply.refuse(Rcode::REFUSED),
         // A type that only signed denials speak of (RFC 9824 §3.5).
         (Class::IN | Class::ANY, RecordType::NXNAME) => reply.refuse(Rcode::FORMERR),
+        (Class::IN, _) if !snapshot.settings.explain_from.is_empty() && inband::answer(&mut reply, name.lower()) => {}
         (Class::IN | Class::ANY, _) => chain::answer(&mut reply, name),
         _ => reply.refuse(Rcode::REFUSED),
+    }
+    if extension.has_subnet() {
+        let answering = &reply.thread.counters.answering;
+        let counter = if reply.scope > 0 { &answering.ecs_scoped } else { &answering.ecs_unscoped };
+        counter.add(1);
     }
     let length = extension.finish(&mut reply.writer, reply.rcode, reply.scope, reply.extended_error);
     (length, reply.rcode)

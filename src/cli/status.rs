@@ -7,7 +7,9 @@ use comfy_table::{Table, presets};
 
 use super::{ControlArg, End, output, overrides};
 use crate::admin::client;
-use crate::control::status::{CheckStatus, FamilyStatus, InstanceStatus, RegionStatus, ServiceStatus, Status as Shown};
+use crate::control::status::{
+    CheckStatus, EcsStatus, FamilyStatus, InstanceStatus, RegionStatus, Sender, ServiceStatus, Status as Shown,
+};
 use crate::time::unix_seconds;
 
 /// Show services, regions and instances of the running server, with the health of each and its reason
@@ -79,6 +81,9 @@ fn print(status: &Shown) {
     }
     if !status.geo.is_empty() {
         output::line(&format!("\n{}", geo(status, now)));
+    }
+    if status.ecs.with_subnet > 0 {
+        output::line(&format!("\n{}", senders(&status.ecs)));
     }
     if !status.overrides.is_empty() {
         output::line(&format!("\n{}", overrides::list(&status.overrides)));
@@ -164,20 +169,55 @@ fn family(family: Option<&FamilyStatus>) -> String {
     format!("{word} {}/{}", family.eligible_weight, family.allowed_weight)
 }
 
+/// `345 of 800`, `700 of 800 (at max-load)`, `agent 75%`, `10 of 100 (new); drained by its agent`.
+fn load_cell(instance: &InstanceStatus) -> String {
+    let load = instance.load.as_ref().map(|load| {
+        let remark = match () {
+            () if load.expired => format!(" ({} ago: too old)", span(load.age_s)),
+            () if load.at_max_load => " (at max-load)".into(),
+            () if load.new => " (new)".into(),
+            () => String::new(),
+        };
+        format!("{} of {}{remark}", rounded(load.load), rounded(load.capacity))
+    });
+    let agent = instance.agent_percent.map(|percent| match percent {
+        0 => "drained by its agent".into(),
+        percent => format!("agent {percent}%"),
+    });
+    let all: Vec<String> = load.into_iter().chain(agent).collect();
+    if all.is_empty() { "-".into() } else { all.join("; ") }
+}
+
+/// In three places at most.
+fn rounded(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
+}
+
+/// The load has a column where some instance reports one.
 fn instances(status: &Shown, now: u64) -> Table {
-    let mut table =
-        table(&["INSTANCE", "REGION", "WEIGHT", "OPERATOR", "ADDRESS", "HEALTH", "CHECK", "SINCE", "LAST PROBE"]);
+    let mut head =
+        vec!["INSTANCE", "REGION", "WEIGHT", "OPERATOR", "ADDRESS", "HEALTH", "CHECK", "SINCE", "LAST PROBE"];
+    let mut all = status.pools.iter().flat_map(|pool| &pool.instances);
+    let is_reported = all.any(|instance| instance.load.is_some() || instance.agent_percent.is_some());
+    if is_reported {
+        head.insert(4, "LOAD");
+    }
+    let mut table = table(&head);
     for pool in &status.pools {
         for instance in &pool.instances {
             for address in &instance.addresses {
+                let load = is_reported.then(|| load_cell(instance));
                 let head = [
                     format!("instance/{}/{}", pool.name, instance.name),
                     instance.regions.join(" "),
                     instance.weight.to_string(),
                     operator_cell(instance, now),
+                ];
+                let health = [
                     address.address.to_string(),
                     format!("{}{}", address.verdict, if instance.frozen { " (frozen)" } else { "" }),
                 ];
+                let head: Vec<String> = head.into_iter().chain(load).chain(health).collect();
                 if address.checks.is_empty() {
                     table.add_row(head.iter().cloned().chain(["-".into(), "-".into(), "no check: always up".into()]));
                 }
@@ -218,6 +258,26 @@ fn geo(status: &Shown, now: u64) -> Table {
         ]);
     }
     table
+}
+
+/// Most networks of resolvers that are shown; `--json` has more.
+const MOST_SENDERS: usize = 5;
+
+/// How many queries carry a client subnet, and who sends them.
+fn senders(ecs: &EcsStatus) -> String {
+    let EcsStatus { queries, with_subnet, senders } = ecs;
+    let share = *with_subnet as f64 / (*queries).max(1) as f64;
+    let mut text = format!(" ECS: {with_subnet} of {queries} queries ({}) carry a client subnet", percent(share));
+    if !senders.is_empty() {
+        let named = |sender: &Sender| format!("{} {}", sender.network, percent(sender.share));
+        let named: Vec<String> = senders.iter().take(MOST_SENDERS).map(named).collect();
+        text.push_str(&format!("; of a sample: {}", named.join(", ")));
+    }
+    text
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1}%", share * 100.0)
 }
 
 fn check_cells(check: &CheckStatus, now: u64) -> [String; 3] {

@@ -17,15 +17,15 @@ use super::value::{Data, Entry, Value, quoted};
 use crate::dns::{Name, Rcode, RecordType};
 use crate::fleet::Few;
 use crate::health::Policy;
-use crate::probe::{BodyMatch, Check, Dns, Exec, Grpc, Http, Identity, Kind, Version};
+use crate::probe::{BodyMatch, Check, Dns, Exec, Grpc, Http, Identity, Kind, LoadSource, Version};
 use crate::problem::{Problem, Sources, Span};
 
 /// Keys that only some types use, each with these types.
 const KEYS_OF_TYPES: &[(&str, &[&str])] = &[
-    ("address", &["dns", "exec", "grpc", "http", "https", "icmp", "tcp", "tls"]),
-    ("source", &["dns", "grpc", "http", "https", "icmp", "tcp", "tls"]),
-    ("port", &["dns", "exec", "grpc", "http", "https", "tcp", "tls"]),
-    ("timeout", &["dns", "exec", "grpc", "http", "https", "icmp", "tcp", "tls"]),
+    ("address", &["agent", "dns", "exec", "grpc", "http", "https", "icmp", "tcp", "tls"]),
+    ("source", &["agent", "dns", "grpc", "http", "https", "icmp", "tcp", "tls"]),
+    ("port", &["agent", "dns", "exec", "grpc", "http", "https", "tcp", "tls"]),
+    ("timeout", &["agent", "dns", "exec", "grpc", "http", "https", "icmp", "tcp", "tls"]),
     ("command", &["exec"]),
     ("method", &["http", "https"]),
     ("path", &["http", "https"]),
@@ -34,6 +34,9 @@ const KEYS_OF_TYPES: &[(&str, &[&str])] = &[
     ("headers", &["http", "https"]),
     ("expect-status", &["http", "https"]),
     ("expect-body", &["http", "https"]),
+    ("load-header", &["http", "https"]),
+    ("load-json", &["http", "https"]),
+    ("send", &["agent"]),
     ("tls", &["grpc"]),
     ("service", &["grpc"]),
     ("verify", TLS_TYPES),
@@ -56,6 +59,8 @@ const RCODES: &[Rcode] =
 pub(super) const RCODE_WORDS: &[&str] = &["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
 /// Most headers, and most ranges of statuses.
 const MAX_LIST: usize = 64;
+/// Most octets that an agent is sent.
+const MAX_SEND: usize = 256;
 
 /// A check, and what pools need of it.
 pub(super) struct Placed {
@@ -124,6 +129,7 @@ fn check(fields: &Fields<'_>, name: &str, sources: &Sources, findings: &mut Find
             name: name.to_string(),
             policy: policy(fields, kind_name == "push", findings),
             kind: match kind_name.as_str() {
+                "agent" => Kind::Agent { send: fields.custom("send", |value| send(value).ok()).unwrap_or_default() },
                 "dns" => Kind::Dns(dns(fields, findings)),
                 "exec" => Kind::Exec(exec(fields, findings)),
                 "grpc" => {
@@ -148,7 +154,7 @@ fn check(fields: &Fields<'_>, name: &str, sources: &Sources, findings: &mut Find
             "http" => TypePort::Usual(80),
             "https" => TypePort::Usual(443),
             "icmp" | "push" => TypePort::Unused,
-            "grpc" | "tcp" | "tls" => TypePort::Needed,
+            "agent" | "grpc" | "tcp" | "tls" => TypePort::Needed,
             // A program need not have one. What is wrong with another type was said.
             _ => TypePort::Usual(0),
         },
@@ -167,7 +173,7 @@ fn refuse_keys_of_others(fields: &Fields<'_>, kind: &str, findings: &mut Finding
 
 fn host(fields: &Fields<'_>, kind: &str, verify: bool) -> Host {
     match fields.text("host").as_deref() {
-        _ if matches!(kind, "dns" | "icmp" | "tcp") => Host::Unused,
+        _ if matches!(kind, "agent" | "dns" | "icmp" | "tcp") => Host::Unused,
         _ if kind == "push" => Host::Instance,
         Some("address") => Host::Address,
         Some(name) => Host::Named(name.into()),
@@ -250,6 +256,7 @@ fn http(
         verify,
         identity,
         version,
+        load: load(fields, findings),
         method: fields.text("method").unwrap_or_default(),
         path: fields.text("path").unwrap_or_default(),
         headers: headers
@@ -259,6 +266,20 @@ fn http(
         expect_status: fields.each("expect-status", status).iter().map(|(range, _)| range.clone()).collect(),
         expect_body: fields.custom("expect-body", |value| body(value).ok()),
     }
+}
+
+/// Where a response tells the load.
+fn load(fields: &Fields<'_>, findings: &mut Findings) -> Option<LoadSource> {
+    let (header, json) = (fields.text("load-header"), fields.text("load-json"));
+    if let (Some(_), Some(_)) = (&header, &json) {
+        let problem = Problem::error(fields.at("load-json"), "a load from a header and from the body: which one?");
+        findings.cross.push(problem.also(fields.at("load-header"), "the header").hint("keep one of the two"));
+    }
+    if json.is_some() && fields.text("method").as_deref() == Some("HEAD") {
+        let problem = Problem::error(fields.at("load-json"), "a response to HEAD has no body");
+        findings.cross.push(problem.also(fields.at("method"), "the method").hint("`load-header` reads a header"));
+    }
+    header.map(LoadSource::Header).or_else(|| json.map(LoadSource::Json))
 }
 
 /// Checks that only wait for reports have no timeout.
@@ -449,6 +470,40 @@ fn body(value: &Value) -> Read<BodyMatch> {
 /// Checks `expect-body`.
 pub(super) fn check_body(value: &Value, problems: &mut Vec<Problem>) {
     kinds::report(body(value), value, problems);
+}
+
+/// Checks `load-header`.
+pub(super) fn check_header_name(value: &Value, problems: &mut Vec<Problem>) {
+    check_text(value, problems, |text| {
+        let problem = || Problem::error(value.span, format!("{} is not a header name", quoted(text)));
+        (!is_token(text)).then(|| problem().allowed("X-Load"))
+    });
+}
+
+/// Checks `load-json`.
+pub(super) fn check_pointer(value: &Value, problems: &mut Vec<Problem>) {
+    check_text(value, problems, |text| {
+        // RFC 6901 §3: `~` stands in `~0` and `~1` only.
+        let is_escaped = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+        let problem = || Problem::error(value.span, format!("{} is not a JSON pointer", quoted(text)));
+        let hint = "begin with \"/\", as in \"/load/now\"; ~1 is a / in a name, ~0 a ~";
+        (!is_escaped || !text.starts_with('/')).then(|| problem().hint(hint))
+    });
+}
+
+/// What an agent is sent: any text, as a line of it ends in a control character.
+fn send(value: &Value) -> Read<String> {
+    let Data::Text(text) = &value.data else { return Err(kinds::wrong_type(value, "a string")) };
+    if (1..=MAX_SEND).contains(&text.len()) {
+        return Ok(text.to_string());
+    }
+    let problem = Problem::error(value.span, format!("{} octets to send to an agent", text.len()));
+    Err(Box::new(problem.allowed(format!("1 to {MAX_SEND}"))))
+}
+
+/// Checks `send`.
+pub(super) fn check_send(value: &Value, problems: &mut Vec<Problem>) {
+    kinds::report(send(value), value, problems);
 }
 
 /// Checks `command`.

@@ -9,7 +9,7 @@ use super::maps;
 use super::networks;
 use super::pools::Places;
 use super::services::Placed;
-use super::zones::Statics;
+use super::zones::{Statics, Use};
 use super::{Ecs, Zone};
 use crate::dns::Name;
 use crate::fleet::{Fleet, InstanceId, RegionId};
@@ -43,16 +43,32 @@ fn regions_of_pool(service: &Placed, fleet: &Fleet) -> BTreeSet<RegionId> {
     instances.iter().flat_map(|id| fleet.instance(*id).regions.iter().copied()).collect()
 }
 
-/// Every name is steered once, stands in a zone and hides nothing.
-pub(super) fn check_names(services: &[Placed], zones: &[Zone], findings: &mut Findings) {
-    let statics = Statics::new(zones, services.iter().flat_map(Placed::names).map(|(name, _)| name));
+/// Every name is steered once, stands in a zone and hides nothing; so does every `whoami` name, whose places are given.
+pub(super) fn check_names(
+    services: &[Placed],
+    whoami: &[Name],
+    places: &[Span],
+    zones: &[Zone],
+    findings: &mut Findings,
+) {
+    let steered = services.iter().flat_map(Placed::names).map(|(name, _)| name);
+    let statics = Statics::new(zones, steered.chain(whoami));
     let mut seen: HashMap<&Name, Span> = HashMap::with_capacity(services.len());
     for (name, span) in services.iter().flat_map(Placed::names).filter(|(name, _)| !name.is_root()) {
         if let Some(first) = seen.insert(name, span) {
             let problem = Problem::error(span, format!("{} is steered twice", name.to_plain()));
             findings.cross.push(problem.also(first, "first here"));
         } else {
-            findings.cross.extend(statics.problems(name, span));
+            findings.cross.extend(statics.problems(name, span, Use::Steered));
+        }
+    }
+    for (name, &span) in whoami.iter().zip(places) {
+        match seen.insert(name, span) {
+            Some(first) => {
+                let message = format!("{} says who asks, and is something else already", name.to_plain());
+                findings.cross.push(Problem::error(span, message).also(first, "first here"));
+            }
+            None => findings.cross.extend(statics.problems(name, span, Use::Whoami)),
         }
     }
 }

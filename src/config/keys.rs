@@ -72,6 +72,8 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 
 const PORT: Kind = Kind::Integer { min: 1, max: 65_535 };
+/// `capacity` and `max-load`.
+const LOAD: Kind = Kind::Number { min: 0.001, max: 1e12 };
 /// Largest weight and share.
 pub(super) const MAX_WEIGHT: i128 = 1_000_000;
 
@@ -164,6 +166,19 @@ pub(super) static SERVER: Section = section(
             Kind::Boolean,
             Is("true"),
             "Answer `id.server` and `version.bind` (class CHAOS); false: REFUSED.",
+        ),
+        key(
+            "whoami",
+            Kind::DomainNames,
+            Is("[]"),
+            "Names that say who asks: TXT the resolver, its client subnet, the client's place, this node; A and AAAA the \
+             resolver's address.",
+        ),
+        key(
+            "explain-from",
+            Kind::Prefixes,
+            Is("[]"),
+            "Packet sources for which TXT of `_explain.NAME` (and `_explain-aaaa.NAME`) tells why its answer is what it is.",
         ),
         key(
             "canaries",
@@ -386,7 +401,10 @@ pub(super) static CHECK: Section = section(
         key("extends", Kind::Reference("check"), Words("none"), "Takes what is not given from that check."),
         key(
             "type",
-            Kind::Choice { words: &["http", "https", "tcp", "tls", "dns", "grpc", "exec", "icmp", "push"], later: &[] },
+            Kind::Choice {
+                words: &["http", "https", "tcp", "tls", "dns", "grpc", "exec", "icmp", "push", "agent"],
+                later: &[],
+            },
             Required,
             "What a probe does.",
         ),
@@ -437,6 +455,24 @@ pub(super) static CHECK: Section = section(
             Kind::Custom { describe: "text, or `\"/regular expression/\"`", check: checks::check_body },
             Words("anything"),
             "What the first 64 KiB of the body must hold.",
+        ),
+        key(
+            "load-header",
+            Kind::Custom { describe: "header name", check: checks::check_header_name },
+            Words("none"),
+            "Header of the response that tells the instance's load, a number from 0, in the unit of its `capacity`.",
+        ),
+        key(
+            "load-json",
+            Kind::Custom { describe: "JSON pointer, `/load/now`", check: checks::check_pointer },
+            Words("none"),
+            "Where the load stands in the first 64 KiB of a JSON body, instead.",
+        ),
+        key(
+            "send",
+            Kind::Custom { describe: "text of at most 256 octets", check: checks::check_send },
+            Words("nothing"),
+            "What an agent is sent before it says its line: `\"state\\n\"`.",
         ),
         key(
             "http-version",
@@ -594,8 +630,18 @@ pub(super) static INSTANCE: Section = section(
         key("check-address", Kind::Address, Words("its addresses"), "Probed instead of its addresses."),
         key("check-port", PORT, Words("the check's `port`, else `port`"), "Port that is probed instead."),
         later("target", Words("none"), "CNAME target.", "available: address"),
-        later("capacity", Words("none"), "Most load.", "share clients out by weight"),
-        later("max-load", Words("none"), "Load beyond which it is not eligible.", "share clients out by weight"),
+        key(
+            "capacity",
+            LOAD,
+            Is("100"),
+            "Its load when it is fully used, in the unit of what it reports; 100: reports are in percent.",
+        ),
+        key(
+            "max-load",
+            LOAD,
+            Words("none; `spill` goes by `capacity`"),
+            "From this load on, in the same unit, it gets no clients while another of its region can have them.",
+        ),
     ],
 );
 
@@ -628,7 +674,7 @@ pub(super) static SERVICE: Section = section(
         key("map", Kind::Reference("map"), Words("none"), "For `geo`; its fences hold for every `steer`."),
         key(
             "balance",
-            Kind::Choice { words: &["weighted", "round-robin", "sticky", "random"], later: &["least-load"] },
+            Kind::Choice { words: &["weighted", "round-robin", "sticky", "least-load", "random"], later: &[] },
             Is(r#""weighted""#),
             "Which instance inside the region.",
         ),

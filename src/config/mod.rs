@@ -121,6 +121,10 @@ pub struct Server {
     pub startup_grace: Duration,
     /// Whether `id.server` and `version.bind` (class CHAOS) are answered; else REFUSED.
     pub identity: bool,
+    /// Names that say who asks.
+    pub whoami: Vec<Name>,
+    /// Packet sources whose `_explain.NAME` is answered; none = nobody's.
+    pub explain_from: Vec<IpNet>,
 }
 
 /// `[admin]`.
@@ -228,12 +232,12 @@ pub fn state_dir(path: &Path) -> Result<PathBuf, String> {
     let mut sources = Sources::default();
     let mut findings = findings::Findings::default();
     let document = files::read(path, &mut sources, &mut findings);
-    Ok(server::server(&document, &sources, &mut findings).state_dir)
+    Ok(server::server(&document, &sources, &mut findings).0.state_dir)
 }
 
 /// Sections with values of millions of instances go first, and their values from memory, before zones are read.
 fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut findings::Findings) -> Configuration {
-    let server = server::server(&document, sources, findings);
+    let (server, whoami) = server::server(&document, sources, findings);
     let admin = server::admin(&document, findings);
     let ecs = server::ecs(&document);
     let latency = server::latency(&document, findings);
@@ -247,7 +251,7 @@ fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut 
     document.forget("services");
     let zones = zones::compile(&document, sources, findings);
     let networks = networks::compile(&document, sources, findings);
-    fit::check_names(&services, &zones, findings);
+    fit::check_names(&services, &server.whoami, &whoami, &zones, findings);
     fit::check(&mut services, &fit::Surroundings { fleet: &fleet, places: &places, maps: &maps }, findings);
     fit::check_long_prefixes(&ecs, &networks, &maps, &services, findings);
     let tests = expectations::compile(&document, sources, &fleet, &services, findings);

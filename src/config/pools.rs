@@ -13,7 +13,7 @@ use super::kinds::{self, Read};
 use super::text::{self, show_share};
 use super::value::{Entry, Value};
 use crate::fleet::{
-    Address, CheckId, Few, Fleet, Instance, InstanceId, Pool, PoolId, Region, RegionId, Target, TargetId,
+    Address, CheckId, Few, Fleet, Instance, InstanceId, Limits, Pool, PoolId, Region, RegionId, Target, TargetId,
 };
 use crate::problem::{Problem, Span};
 
@@ -137,6 +137,9 @@ impl Builder<'_> {
         };
         let regions = self.instance_regions(&fields, findings);
         let weight = fields.integer("weight").unwrap_or(1);
+        if let Some(limits) = limits(&fields) {
+            self.fleet.limits.push((InstanceId(self.fleet.instances.len() as u32), limits));
+        }
         self.fleet.instances.push(Instance { name: entry.name.clone(), pool: common.pool, regions, weight, addresses });
         self.places.instances.push(entry.key);
         self.places.names_region.push(fields.own("region").is_some_and(|value| !value.elements().is_empty()));
@@ -249,6 +252,13 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+/// How much load an instance takes, where it is given.
+fn limits(fields: &Fields<'_>) -> Option<Limits> {
+    let is_given = fields.own("capacity").or(fields.own("max-load")).is_some();
+    let capacity = fields.number("capacity").unwrap_or(Limits::default().capacity);
+    is_given.then(|| Limits { capacity, max_load: fields.number("max-load") })
 }
 
 fn no_port(entry: &Entry, check: &checks::Placed) -> Problem {

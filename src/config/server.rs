@@ -17,12 +17,13 @@ pub(super) fn nowhere() -> Span {
     Span::new(SourceId(0), 0..0)
 }
 
-/// Compiles `[server]`.
-pub(super) fn server(document: &Document, sources: &Sources, findings: &mut Findings) -> Server {
+/// Compiles `[server]`; beside it the places of its `whoami` names.
+pub(super) fn server(document: &Document, sources: &Sources, findings: &mut Findings) -> (Server, Vec<Span>) {
     let fields = Fields::alone(&keys::SERVER, nowhere(), document.single("server"));
     let state_dir = fields.text("state-dir").unwrap_or_default();
     let named_in = fields.own("state-dir").map_or(SourceId(0), |value| value.span.source);
-    Server {
+    let (whoami, places) = Vec::from(fields.each("whoami", kinds::domain_name)).into_iter().unzip();
+    let server = Server {
         listen: listen(&fields, findings),
         node: fields.text("node").unwrap_or_else(host_name),
         state_dir: files::resolve(sources, named_in, &state_dir),
@@ -31,7 +32,10 @@ pub(super) fn server(document: &Document, sources: &Sources, findings: &mut Find
         max_udp_payload: fields.integer("max-udp-payload").unwrap_or_default(),
         startup_grace: fields.duration("startup-grace").unwrap_or_default(),
         identity: fields.boolean("identity"),
-    }
+        whoami,
+        explain_from: fields.each("explain-from", kinds::prefix).iter().map(|(prefix, _)| *prefix).collect(),
+    };
+    (server, places)
 }
 
 fn listen(fields: &Fields<'_>, findings: &mut Findings) -> Vec<SocketAddr> {

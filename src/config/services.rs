@@ -425,6 +425,7 @@ fn balance(fields: &Fields<'_>, sticky: Sticky) -> Balance {
         Some("sticky") => Balance::Sticky,
         Some("round-robin") => Balance::RoundRobin,
         Some("random") => Balance::Random,
+        Some("least-load") => Balance::LeastLoad,
         _ => Balance::Weighted,
     }
 }

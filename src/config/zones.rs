@@ -65,6 +65,15 @@ pub(super) struct Statics<'z> {
     records: HashMap<Folded<'z>, Vec<Record<'z>>>,
 }
 
+/// What a name that is not static is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// A service's.
+    Steered,
+    /// It says who asks.
+    Whoami,
+}
+
 /// A name in wire format, compared without case (RFC 4343).
 #[derive(Clone, Copy)]
 struct Folded<'n>(&'n [u8]);
@@ -106,7 +115,14 @@ impl<'z> Statics<'z> {
             }
         }
         for record in zones.iter().flat_map(|zone| zone.records.iter()) {
-            let decides = [RecordType::A, RecordType::AAAA, RecordType::CNAME, RecordType::NS, RecordType::DNAME];
+            let decides = [
+                RecordType::A,
+                RecordType::AAAA,
+                RecordType::CNAME,
+                RecordType::NS,
+                RecordType::DNAME,
+                RecordType::TXT,
+            ];
             if decides.contains(&record.rtype)
                 && let Some(at) = records.get_mut(&Folded(record.owner))
             {
@@ -117,21 +133,28 @@ impl<'z> Statics<'z> {
         Statics { zones, origins, records }
     }
 
-    /// What is wrong with steering `name`, which is written at `span`.
-    pub(super) fn problems(&self, name: &Name, span: Span) -> Vec<Problem> {
+    /// What is wrong with making this use of `name`, which is written at `span`.
+    pub(super) fn problems(&self, name: &Name, span: Span, of: Use) -> Vec<Problem> {
         let Some(zone) = upwards(name).find_map(|at| self.origins.get(&at)) else {
             return vec![self.outside(name, span)];
         };
-        let collides = |rtype| matches!(rtype, RecordType::A | RecordType::AAAA | RecordType::CNAME);
+        let collides = |rtype| {
+            matches!(rtype, RecordType::A | RecordType::AAAA | RecordType::CNAME)
+                || rtype == RecordType::TXT && of == Use::Whoami
+        };
+        let (says, what) = match of {
+            Use::Steered => ("is steered", "the service"),
+            Use::Whoami => ("says who asks", "the name from `whoami`"),
+        };
         let collisions = self.at(Folded(name.as_wire())).iter().filter(|record| collides(record.rtype));
         let mut problems: Vec<Problem> = Vec::new();
         for record in collisions {
             // One problem for each RRset, not for each record.
-            let message = format!("{} is steered and has a static {} record", name.to_plain(), record.rtype);
+            let message = format!("{} {says} and has a static {} record", name.to_plain(), record.rtype);
             if !problems.iter().any(|problem| problem.message == message) {
                 problems.push(
                     Problem::error(span, message)
-                        .hint("remove the record or the service; records of other types may stand beside it")
+                        .hint(format!("remove the record or {what}; records of other types may stand beside it"))
                         .also(record.span, "the static record"),
                 );
             }
@@ -220,7 +243,7 @@ mod tests {
         .map(|(service, count, part)| (name(service), count, part));
         let statics = Statics::new(&zones, cases.iter().map(|(service, ..)| service));
         for (service, count, part) in &cases {
-            let problems = statics.problems(service, span);
+            let problems = statics.problems(service, span, Use::Steered);
             assert_eq!(problems.len(), *count, "{service}");
             assert!(problems.iter().all(|problem| problem.message.contains(part)), "{service}: {problems:?}");
         }

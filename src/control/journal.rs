@@ -99,6 +99,8 @@ pub enum Kind {
     Failback,
     /// This node cannot see the world, or sees it again.
     Blind,
+    /// The agent of an instance drains it, or does so no more.
+    Agent,
     /// Written by a version that knows more.
     #[default]
     #[serde(other)]
@@ -121,6 +123,7 @@ impl Kind {
             Kind::Suspect => "suspect",
             Kind::Failback => "failback",
             Kind::Blind => "blind",
+            Kind::Agent => "agent",
             Kind::Other => "other",
         }
     }

@@ -6,7 +6,7 @@
 //!  geo files ──── Geo ─────┤
 //!  API, status ── Status ──┤
 //!  operator ───── Override ┤
-//!  agents ─────── Push ─────┤
+//!  agents ─── Push, Load ───┤
 //!  latency ────── Measured ─┘
 //! ```
 
@@ -21,6 +21,7 @@ pub mod journal;
 pub mod last_good;
 pub mod latches;
 pub mod latency;
+pub mod loads;
 mod log;
 mod lookout;
 pub mod overrides;
@@ -44,9 +45,10 @@ use crate::latency::Measured;
 use crate::probe::Report;
 use crate::time;
 pub use desk::{Applied, Order, Refusal, RefusalCode, What};
+pub use loads::Loads;
 pub use overrides::{Action, Override, ShownOverride, Wish};
 pub use renewal::GeoRefusal;
-pub use state::{Push, Pushed, State};
+pub use state::{LoadReport, LoadReports, LoadsTaken, Push, Pushed, State};
 pub use status::Status;
 pub use store::Store;
 pub use succession::Succession;
@@ -77,8 +79,12 @@ pub enum Change {
     Override(Box<Order>),
     /// An instance reports of itself; answered when the report is on its way to be an observation.
     Push(Box<Push>),
+    /// Instances report their load; answered when it is taken in.
+    Load(LoadReports),
     /// Which overrides are in force; changes nothing.
     Overrides(oneshot::Sender<Vec<ShownOverride>>),
+    /// What is known of a name, to explain an answer; changes nothing.
+    Look(Box<explain::Look>),
     /// Samples of round-trip times, or a question about them; answered by the thread that has them.
     Latency(Box<latency::Ask>),
     /// What is measured of round-trip times, to be gone by from now on.

@@ -131,16 +131,16 @@ pub struct Renewed {
 /// Reads the files of these numbers again, and compiles the configuration that runs with those that are taken.
 #[must_use]
 pub fn renew(world: &World, due: &[usize]) -> Renewed {
-    let (mut data, mut files) = (world.geo.clone(), world.geo_files.clone());
+    let (mut data, mut files) = (world.geo().clone(), world.geo_files.clone());
     let mut renewed = Renewed::default();
     for &number in due {
         let Some(file) = world.geo_files.iter().nth(number) else { continue };
         let outcome = match number.checked_sub(usize::from(files.networks.is_some())) {
-            None => networks(file, &world.geo.networks).map(|(newer, networks)| {
+            None => networks(file, &world.geo().networks).map(|(newer, networks)| {
                 data.networks = networks;
                 files.networks.insert(newer).stamp
             }),
-            Some(at) => database(file, &world.geo.databases[at]).map(|(newer, database)| {
+            Some(at) => database(file, &world.geo().databases[at]).map(|(newer, database)| {
                 data.databases[at] = database;
                 files.databases[at] = newer;
                 files.databases[at].stamp
@@ -208,7 +208,7 @@ fn doubt_networks(before: &[Network], after: &[Network]) -> Option<String> {
 /// What of a world would not have been taken by itself after the one before; a reload takes it all the same.
 #[must_use]
 pub fn doubts(before: &World, after: &World) -> Vec<GeoRefusal> {
-    let known = before.geo_files.databases.iter().zip(&before.geo.databases);
+    let known = before.geo_files.databases.iter().zip(&before.geo().databases);
     let same = |path: &Path| known.clone().find(|(file, _)| file.path == path);
     let of_database = |(file, database): (&GeoFile, &Database)| {
         let (_, old) = same(&file.path).filter(|(old, _)| old.stamp != file.stamp)?;
@@ -216,10 +216,10 @@ pub fn doubts(before: &World, after: &World) -> Vec<GeoRefusal> {
     };
     let of_networks = || {
         let (old, new) = before.geo_files.networks.as_ref().zip(after.geo_files.networks.as_ref())?;
-        let doubt = (old.path == new.path).then(|| doubt_networks(&before.geo.networks, &after.geo.networks));
+        let doubt = (old.path == new.path).then(|| doubt_networks(&before.geo().networks, &after.geo().networks));
         Some(GeoRefusal { file: new.name.clone(), reason: doubt.flatten()? })
     };
-    let databases = after.geo_files.databases.iter().zip(&after.geo.databases);
+    let databases = after.geo_files.databases.iter().zip(&after.geo().databases);
     of_networks().into_iter().chain(databases.filter_map(of_database)).collect()
 }
 

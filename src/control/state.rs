@@ -4,6 +4,8 @@ mod blindness;
 #[cfg(test)]
 mod blindness_tests;
 mod failback;
+mod loads;
+mod look;
 mod orders;
 mod pushes;
 mod suspicion;
@@ -22,6 +24,7 @@ use super::doubt::Doubts;
 use super::journal::{Journal, Record};
 use super::last_good::{Clock, LastGood, Notes};
 use super::latency::Inbox;
+use super::loads::Loads;
 use super::log::Burst;
 use super::lookout::Lookout;
 use super::overrides::Compiled;
@@ -41,6 +44,7 @@ use crate::steering::selection::Selection;
 use crate::steering::{LayoutId, ServiceId, Standings, Table, walk};
 use crate::time::{Tick, unix_seconds};
 
+pub use loads::{LoadReport, LoadReports, LoadsTaken};
 pub use pushes::{Push, Pushed};
 
 /// How long the first probes have before last-good health is gone by.
@@ -93,6 +97,8 @@ pub struct State {
     /// Where samples of round-trip times go, and questions about them.
     gauge: Option<Arc<Inbox>>,
     burst: Burst,
+    /// What instances and their agents report.
+    loads: Loads,
     /// What the operator says.
     desk: Desk,
     /// By target: its verdict is held by a freeze, whatever its machine says; empty = none is.
@@ -139,6 +145,7 @@ impl State {
             is_measured_anew: false,
             gauge: None,
             burst: Burst::default(),
+            loads: Loads::new(now),
             desk: Desk::default(),
             frozen: Vec::new(),
             held: Vec::new(),
@@ -251,7 +258,7 @@ impl State {
     /// How long until something is to be judged anew without further observations; `None` when nothing is.
     #[must_use]
     pub fn judging_due(&self, now: Tick) -> Option<Duration> {
-        let next = [self.agenda.next(), self.doubts.next()].into_iter().flatten().min();
+        let next = [self.agenda.next(), self.doubts.next(), self.loads.next()].into_iter().flatten().min();
         next.map(|due| due.since(now))
     }
 
@@ -267,6 +274,7 @@ impl State {
         while let Some(check) = self.doubts.overdue(now) {
             self.ask(check, true, now);
         }
+        self.take_due_loads(now);
     }
 
     /// Whether the verdict of a target is held, whatever its probes see.
@@ -338,9 +346,11 @@ impl State {
             }
             Change::Override(order) => self.order(*order, now),
             Change::Push(push) => self.push(*push),
+            Change::Load(reports) => self.take_loads(reports, now),
             Change::Overrides(reply) => {
                 let _ = reply.send(self.desk.shown());
             }
+            Change::Look(look) => self.look(*look, now),
             // Without a gauge the question is dropped, which answers it.
             Change::Latency(ask) => {
                 if let Some(gauge) = &self.gauge {
@@ -362,6 +372,7 @@ impl State {
         let policy = &self.world.checks[target.check.0 as usize].policy;
         let before = self.sight.has_canaries().then(|| machine.memory(now));
         let was_stale = machine.stale();
+        let heard = report.heard();
         let transition = machine.observe(policy, now, &observation);
         let (pace, held) = (machine.pace(policy), machine.held(policy));
         let fast = policy.fast_interval;
@@ -385,6 +396,7 @@ impl State {
             self.ask(check, false, now);
         }
         self.weigh(observation.target, now);
+        self.hear(observation.target, heard, now);
         self.settle();
     }
 
@@ -553,6 +565,7 @@ impl State {
             down: &[],
             steady_for: &self.steady_for,
             operator: self.desk.operator(),
+            reported: self.loads.reported(),
             held: &self.held,
             recovered: &self.recovered,
             grace_over,
@@ -619,6 +632,7 @@ impl State {
         self.forget_latches();
         // What was touched before is judged anew with all else, and its numbers mean nothing now.
         self.touched = self.overridden().into_iter().collect();
+        self.touch_loaded();
         if let Some(notes) = &self.last_good {
             notes.reloaded(&self.world, self.memories(now));
         }
@@ -662,6 +676,9 @@ impl State {
             }
         }
         self.doubts.renumber(&self.world, &next.world);
+        let fleets = (self.world.fleet(), next.world.fleet());
+        let speaks = |id: TargetId| next.world.is_agent(id);
+        self.loads.renumber(fleets, &next.targets, speaks, |id| next.world.owners_of(id), now);
         let recovered = |origin: &Origin| self.recovered[origin.probed_as()?.0 as usize];
         self.recovered = next.targets.iter().map(recovered).collect();
         let held = std::mem::replace(&mut self.verdicts, verdicts);
@@ -703,8 +720,8 @@ impl State {
         self.is_new = true;
     }
 
-    fn status(&self, now: Tick) -> Status {
-        let view = status::View {
+    fn view(&self, now: Tick) -> status::View<'_> {
+        status::View {
             world: &self.world,
             machines: &self.machines,
             verdicts: &self.verdicts,
@@ -715,8 +732,13 @@ impl State {
             overrides: self.desk.shown(),
             latches: self.desk.latches(),
             compiled: self.desk.compiled(),
+            loads: &self.loads,
             now,
-        };
+        }
+    }
+
+    fn status(&self, now: Tick) -> Status {
+        let view = self.view(now);
         Status {
             serial: self.serial,
             loaded_at: self.loaded_at,

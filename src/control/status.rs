@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::doubt::Doubts;
 use super::latches::Latches;
+use super::loads::{Loads, Shown, Taken};
 use super::overrides::{Compiled, Override, ShownOverride};
 use super::renewal::GeoRefusal;
 use super::sight::Sight;
 use super::world::World;
 use crate::config::GeoFile;
-use crate::fleet::{Address, CheckId, Family, InstanceId, TargetId};
+use crate::fleet::{Address, CheckId, Family, InstanceId, Limits, TargetId};
 use crate::health::group::Judge;
 use crate::health::presence::{ALL, Presence};
 use crate::health::{Administrative, Machine, Outcome, Verdict};
@@ -55,6 +56,12 @@ pub struct Status {
     pub overrides: Vec<ShownOverride>,
     /// When health was last written to disk, seconds since the Unix epoch; `None` when it never was.
     pub last_good_at: Option<u64>,
+    /// Who sends client subnets.
+    #[serde(default)]
+    pub ecs: EcsStatus,
+    /// Reports of load that were taken in, by way.
+    #[serde(default)]
+    pub load_reports: LoadReportsStatus,
     /// In configured order.
     pub services: Vec<ServiceStatus>,
     /// In configured order.
@@ -77,6 +84,62 @@ pub struct GeoFileStatus {
     pub networks: usize,
     /// Why what stands there now is not served; `None` = it is.
     pub refused: Option<String>,
+}
+
+/// Client subnets in queries. What threads count is told by `admin`, not by the control loop.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EcsStatus {
+    /// Queries over all transports since the start.
+    pub queries: u64,
+    /// Those of them with a client subnet.
+    pub with_subnet: u64,
+    /// Networks (/24, /48) of resolvers that send client subnets, the busiest first, from a sample of the last ones.
+    pub senders: Vec<Sender>,
+}
+
+/// A network of resolvers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sender {
+    /// `192.0.2.0/24`.
+    pub network: String,
+    /// Its part of the queries with a client subnet, 0 to 1, about.
+    pub share: f64,
+}
+
+/// Reports of load since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadReportsStatus {
+    /// Over the control socket.
+    pub api: u64,
+    /// Read from responses to checks.
+    pub check: u64,
+    /// Said by agents.
+    pub agent: u64,
+    /// Responses in which no load stood where one was looked for.
+    pub ignored: u64,
+}
+
+/// The load of an instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoadStatus {
+    /// As reported last, in the unit of its capacity.
+    pub load: f64,
+    /// Its load when it is fully used.
+    pub capacity: f64,
+    /// From this load on it gets no clients while another can have them; `None` = it always may.
+    pub max_load: Option<f64>,
+    /// Load ÷ capacity.
+    pub ratio: f64,
+    /// Seconds since it was reported.
+    pub age_s: u64,
+    /// Who says it: `api`, `check`, `agent`.
+    pub source: String,
+    /// Whether it began to report a short while ago: until then `least-load` compares it by the mean.
+    pub new: bool,
+    /// Whether it has said nothing for too long: then so, too.
+    pub expired: bool,
+    /// Whether it is at its `max-load`.
+    pub at_max_load: bool,
 }
 
 /// A check that is not believed: verdicts stay as they were.
@@ -152,7 +215,7 @@ pub struct RegionStatus {
     pub ipv6: Option<FamilyStatus>,
 }
 
-/// The weight of a region of which nothing is said.
+/// The weight of what nothing is said of.
 fn all() -> u16 {
     100
 }
@@ -200,6 +263,12 @@ pub struct InstanceStatus {
     /// Its effective weight, in percent of the configured one.
     #[serde(default)]
     pub weight_percent: u16,
+    /// What its agent has it have of its configured weight, in percent; 0 = it drains it; `None` = none has spoken.
+    #[serde(default)]
+    pub agent_percent: Option<u16>,
+    /// Its load; `None` when it never reported one.
+    #[serde(default)]
+    pub load: Option<LoadStatus>,
     /// Where the operator took it out: when the last answers that name it have expired in caches that keep to their TTL,
     /// seconds since the Unix epoch.
     #[serde(default)]
@@ -258,6 +327,7 @@ pub(super) struct View<'a> {
     pub(super) overrides: Vec<ShownOverride>,
     pub(super) latches: &'a Latches,
     pub(super) compiled: &'a Compiled,
+    pub(super) loads: &'a Loads,
     pub(super) now: Tick,
 }
 
@@ -296,8 +366,8 @@ pub(super) fn geo(world: &World, refused: &[GeoRefusal]) -> Vec<GeoFileStatus> {
         networks,
         refused: refused.iter().find(|one| one.file == file.name).map(|one| one.reason.clone()),
     };
-    let networks = world.geo_files.networks.iter().map(|file| shown(file, "networks", 0, world.geo.networks.len()));
-    let databases = world.geo_files.databases.iter().zip(&world.geo.databases);
+    let networks = world.geo_files.networks.iter().map(|file| shown(file, "networks", 0, world.geo().networks.len()));
+    let databases = world.geo_files.databases.iter().zip(&world.geo().databases);
     let databases = databases.map(|(file, one)| shown(file, one.kind(), one.built(), one.networks().into_iter().sum()));
     networks.chain(databases).collect()
 }
@@ -359,6 +429,7 @@ pub(super) fn status(view: View<'_>) -> Status {
         blind: blind(&view),
         canaries: canaries(&view),
         overrides: overrides.to_vec(),
+        load_reports: load_reports(view.loads.taken()),
         services,
         pools,
         ..Status::default()
@@ -420,7 +491,7 @@ fn of_group(view: &View<'_>, group: &Group) -> Administrative {
     }
 }
 
-fn instance(view: &View<'_>, overrides: &[ShownOverride], id: InstanceId) -> InstanceStatus {
+pub(super) fn instance(view: &View<'_>, overrides: &[ShownOverride], id: InstanceId) -> InstanceStatus {
     let fleet = view.world.fleet();
     let instance = fleet.instance(id);
     let said = view.compiled.operator().of(id, instance, &[]);
@@ -433,10 +504,31 @@ fn instance(view: &View<'_>, overrides: &[ShownOverride], id: InstanceId) -> Ins
         weight: instance.weight,
         administrative: said.state.word().into(),
         weight_percent: said.percent,
+        agent_percent: view.loads.part(fleet, id),
+        load: view.loads.shown(fleet, id, view.now).map(|shown| load_of(fleet.limits(id), &shown)),
         answers_expire_at: expiries.max().filter(|_| is_out),
         frozen: view.compiled.is_frozen(id),
         overrides: winners.into_iter().map(|at| overrides[at].of.clone()).collect(),
         addresses: instance.addresses.iter().map(|one| address(view, one)).collect(),
+    }
+}
+
+fn load_reports(Taken { api, check, agent, ignored }: Taken) -> LoadReportsStatus {
+    LoadReportsStatus { api, check, agent, ignored }
+}
+
+fn load_of(limits: Limits, shown: &Shown) -> LoadStatus {
+    let Shown { load, age, source, reported } = *shown;
+    LoadStatus {
+        load,
+        capacity: limits.capacity,
+        max_load: limits.max_load,
+        ratio: load / limits.capacity,
+        age_s: age.as_secs(),
+        source: source.into(),
+        new: reported.is_new,
+        expired: reported.load.is_none(),
+        at_max_load: reported.is_full,
     }
 }
 

@@ -1,19 +1,20 @@
 //! A configuration, compiled: everything that stays the same until the next reload, and how health becomes a snapshot.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::index::Index;
+use crate::answer::whoami;
 use crate::config::{Admin, Configuration, GeoFiles, Latency, Server, Test};
-use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, Pool, PoolId, TargetId};
+use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, Pool, PoolId, TargetId, Word};
 use crate::geo;
 use crate::health::group::{Before, Judge, Members, Others, Rule, Standing};
 use crate::health::presence::Return;
-use crate::health::{Operator, Said, Verdict};
+use crate::health::{Operator, Reported, Said, Verdict};
 use crate::latency::View;
 use crate::metrics::Tally;
-use crate::probe::Check;
+use crate::probe::{Check, Kind};
 use crate::snapshot::{Settings, Snapshot};
 use crate::steering::plan::{Group, Layout};
 use crate::steering::selection::{Needs, Selection};
@@ -34,9 +35,7 @@ pub struct World {
     pub latency: Latency,
     /// `[[tests]]`.
     pub tests: Vec<Test>,
-    /// Networks and data bases, for explanations.
-    pub geo: geo::Data,
-    /// The files that these came from.
+    /// The files that say where clients are.
     pub geo_files: GeoFiles,
     /// Services, maps, places, the fleet.
     pub steering: Arc<Steering>,
@@ -56,6 +55,10 @@ pub struct World {
     owners_of: Index,
     /// Check → its targets.
     targets_of_check: Index,
+    /// Pool → its layouts.
+    layouts_of_pool: Index,
+    /// Pools by name, once somebody asks.
+    pools_by_name: OnceLock<HashMap<Word, PoolId>>,
     /// Layouts that some verdict touches; all others never change.
     watched: Vec<LayoutId>,
     /// Frozen hash of each instance's path.
@@ -79,6 +82,8 @@ pub struct Health<'a> {
     pub steady_for: &'a [u16],
     /// What the operator says.
     pub operator: Operator<'a>,
+    /// By `InstanceId`: what instances and their agents report; may be empty.
+    pub reported: &'a [Reported],
     /// By `TargetId`: whether its verdict is held, whatever its probes see; may be empty.
     pub held: &'a [bool],
     /// By `TargetId`: when it recovered last, if that counts; may be empty.
@@ -98,6 +103,7 @@ impl Health<'_> {
         down: &[],
         steady_for: &[],
         operator: Operator { instances: &[], regions: &[], service: Said::NOTHING },
+        reported: &[],
         held: &[],
         recovered: &[],
         grace_over: false,
@@ -135,16 +141,20 @@ impl World {
         let names = services.iter().enumerate().flat_map(|(tag, service)| {
             std::iter::once(&service.name).chain(&service.aliases).map(move |name| (name, tag as u32))
         });
+        let whoami = server.whoami.iter().map(|name| (name, whoami::TAG));
+        let names = names.chain(whoami);
         let authority = Authority::build(zones.into_iter().map(|zone| (zone.origin, zone.records)), names);
         let settings = Settings {
             ecs: EcsPolicy::new(ecs.enabled, ecs.ipv4, ecs.ipv6, ecs.trusted),
             max_udp_payload: server.max_udp_payload,
             node: server.node.clone(),
             identity: server.identity,
+            explain_from: server.explain_from.clone(),
+            geo: Arc::new(geo),
         };
         let (authority, settings) = (Arc::new(authority), Arc::new(settings));
         let steering = Steering::compile(next_epoch(), fleet, maps, atlas, services);
-        Parts { server, admin, latency, checks, tests, geo, geo_files, authority, settings }.over(steering)
+        Parts { server, admin, latency, checks, tests, geo_files, authority, settings }.over(steering)
     }
 
     /// The same configuration over other geo data.
@@ -159,10 +169,9 @@ impl World {
             latency: self.latency,
             checks: self.checks.clone(),
             tests: self.tests.clone(),
-            geo,
             geo_files,
             authority: Arc::clone(&self.authority),
-            settings: Arc::clone(&self.settings),
+            settings: Arc::new(Settings { geo: Arc::new(geo), ..Settings::clone(&self.settings) }),
         };
         parts.over(steering)
     }
@@ -170,6 +179,12 @@ impl World {
     /// Makes counters of answers for `threads` threads, so that none has to when it meets this world.
     pub fn count_for(&mut self, threads: usize) {
         self.tallies = (0..threads).map(|_| Arc::new(Tally::new(Arc::clone(&self.steering.labels)))).collect();
+    }
+
+    /// Networks and data bases.
+    #[must_use]
+    pub fn geo(&self) -> &geo::Data {
+        &self.settings.geo
     }
 
     /// The fleet.
@@ -192,6 +207,20 @@ impl World {
         self.layouts_of.get(target.0).iter().copied().map(LayoutId)
     }
 
+    /// The pool of a name.
+    #[must_use]
+    pub fn pool_named(&self, name: &str) -> Option<PoolId> {
+        let pools = self.pools_by_name.get_or_init(|| {
+            (0..).map(PoolId).zip(&self.fleet().pools).map(|(id, pool)| (pool.name.clone(), id)).collect()
+        });
+        pools.get(name).copied()
+    }
+
+    /// The layouts of a pool.
+    pub fn layouts_of_pool(&self, pool: PoolId) -> impl Iterator<Item = LayoutId> {
+        self.layouts_of_pool.get(pool.0).iter().copied().map(LayoutId)
+    }
+
     /// The layouts that some target's verdict touches.
     #[must_use]
     pub fn watched(&self) -> &[LayoutId] {
@@ -206,6 +235,12 @@ impl World {
     /// The instances that a target is probed for.
     pub fn owners_of(&self, target: TargetId) -> impl Iterator<Item = InstanceId> {
         self.owners_of.get(target.0).iter().copied().map(InstanceId)
+    }
+
+    /// Whether it is an agent that is asked at a target.
+    #[must_use]
+    pub fn is_agent(&self, target: TargetId) -> bool {
+        matches!(self.checks[self.fleet().target(target).check.0 as usize].kind, Kind::Agent { .. })
     }
 
     /// The targets of a check.
@@ -243,11 +278,13 @@ impl World {
         health: Health<'_>,
         known: impl Fn(usize, Family) -> Known<'k>,
     ) -> Standings {
-        let Health { verdicts, down, steady_for, operator, held, recovered, grace_over, now, serial } = health;
+        let Health { verdicts, down, steady_for, operator, reported, held, recovered, grace_over, now, serial } =
+            health;
         let how = self.returns(layout);
         let layout = self.steering.layout(layout);
         let steady_for = if layout.ttl_varies { steady_for } else { &[] };
-        let judge = Judge { fleet: self.fleet(), verdicts, down, steady_for, operator, grace_over, now };
+        let fleet = self.fleet();
+        let judge = Judge { fleet, verdicts, down, steady_for, operator, reported, grace_over, now };
         let threshold = Rule::Threshold(self.fleet().pool(layout.pool).up_threshold);
         let Pool { ramp, shares, .. } = self.fleet().pool(layout.pool);
         let ramp = *ramp;
@@ -256,6 +293,7 @@ impl World {
             let members = Members { instances: &of.members, regions: &of.regions, shares };
             Family::BOTH.map(|family| {
                 let mut standing = judge.judge(members, family, rule, known(group, family).0);
+                standing.heed_load(reported, layout.by_load);
                 standing.ramp(self.fleet(), family, recovered, ramp, now);
                 standing
             })
@@ -380,7 +418,6 @@ struct Parts {
     latency: Latency,
     checks: Vec<Check>,
     tests: Vec<Test>,
-    geo: geo::Data,
     geo_files: GeoFiles,
     authority: Arc<Authority>,
     settings: Arc<Settings>,
@@ -388,14 +425,13 @@ struct Parts {
 
 impl Parts {
     fn over(self, steering: Steering) -> World {
-        let Parts { server, admin, latency, checks, tests, geo, geo_files, authority, settings } = self;
+        let Parts { server, admin, latency, checks, tests, geo_files, authority, settings } = self;
         let mut world = World {
             unmeasured: View::of(Arc::default(), &steering.fleet, latency.explore),
             server,
             admin,
             latency,
             tests,
-            geo,
             geo_files,
             authority,
             settings,
@@ -404,6 +440,8 @@ impl Parts {
             layouts_of: layouts_of(&steering),
             owners_of: owners_of(&steering.fleet),
             targets_of_check: targets_of_check(checks.len(), &steering.fleet),
+            layouts_of_pool: layouts_of_pool(&steering),
+            pools_by_name: OnceLock::new(),
             checks,
             watched: Vec::new(),
             hashes: hashes(&steering.fleet),
@@ -453,6 +491,11 @@ fn owners_of(fleet: &Fleet) -> Index {
 
 fn targets_of_check(checks: usize, fleet: &Fleet) -> Index {
     Index::new(checks, fleet.targets.iter().zip(0..).map(|(target, id)| (target.check.0, id)))
+}
+
+fn layouts_of_pool(steering: &Steering) -> Index {
+    let pairs = (0..).zip(&steering.layouts).map(|(layout, of)| (of.pool.0, layout));
+    Index::new(steering.fleet.pools.len(), pairs)
 }
 
 fn hashes(fleet: &Fleet) -> Vec<u32> {

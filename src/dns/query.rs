@@ -185,6 +185,8 @@ pub struct Edns {
     pub nsid: bool,
     /// Client subnet, if one was sent.
     pub client_subnet: Option<ClientSubnet>,
+    /// A client subnet was sent that is malformed, or one too many; such a query is refused.
+    pub has_bad_subnet: bool,
 }
 
 /// A well-formed query.
@@ -314,8 +316,13 @@ fn opt(fixed: &[u8; FIXED], options: &[u8], edns: &mut Edns) -> Option<()> {
         rest = behind;
         match u16::from_be_bytes([code_high, code_low]) {
             OPTION_NSID => edns.nsid = true,
-            OPTION_CLIENT_SUBNET if edns.client_subnet.is_some() => return None,
-            OPTION_CLIENT_SUBNET => edns.client_subnet = Some(client_subnet(data)?),
+            OPTION_CLIENT_SUBNET => match client_subnet(data).filter(|_| edns.client_subnet.is_none()) {
+                None => {
+                    edns.has_bad_subnet = true;
+                    return None;
+                }
+                subnet => edns.client_subnet = subnet,
+            },
             _ => {}
         }
     }

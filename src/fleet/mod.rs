@@ -88,6 +88,22 @@ pub struct Instance {
 // There may be a million of them: one with one address in one region has all of it in place.
 const _: () = assert!(size_of::<Instance>() <= 88);
 
+/// How much load an instance takes, in the unit of what it reports (SPEC 5.4).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Its load when it is fully used, above 0.
+    pub capacity: f64,
+    /// From this load on it gets no clients while another can have them; `None` = it always may.
+    pub max_load: Option<f64>,
+}
+
+impl Default for Limits {
+    /// Of an instance that is given none: its load is in percent.
+    fn default() -> Limits {
+        Limits { capacity: 100.0, max_load: None }
+    }
+}
+
 /// An address of an instance and what is probed for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Address {
@@ -160,6 +176,8 @@ pub struct Fleet {
     pub targets: Vec<Target>,
     /// Those that tell whether this node sees the world; most of them no instance uses.
     pub canaries: Box<[TargetId]>,
+    /// By [`InstanceId`]: of the few that are given some.
+    pub limits: Vec<(InstanceId, Limits)>,
 }
 
 impl Fleet {
@@ -211,6 +229,13 @@ impl Fleet {
     #[must_use]
     pub fn target(&self, id: TargetId) -> &Target {
         &self.targets[id.0 as usize]
+    }
+
+    /// How much load an instance takes.
+    #[must_use]
+    pub fn limits(&self, id: InstanceId) -> Limits {
+        let at = self.limits.binary_search_by_key(&id, |(of, _)| *of);
+        at.map_or_else(|_| Limits::default(), |at| self.limits[at].1)
     }
 
     /// `web/eu-1`, as used in `instance/web/eu-1`.

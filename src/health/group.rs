@@ -4,13 +4,18 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
+use super::load::{self, Remark, Reported};
 use super::presence::{ALL, Presence, Return, Seen};
-use super::{Administrative, Operator, Verdict};
-use crate::fleet::{Address, Family, Fleet, InstanceId, PoolId, RegionId, TargetId, greatest_common_divisor};
+use super::{Administrative, Operator, Said, Verdict};
+use crate::fleet::{Address, Family, Fleet, Instance, InstanceId, PoolId, RegionId, TargetId, greatest_common_divisor};
 use crate::time::Tick;
 
 /// What one of a pool's share counts for, so that parts of it are whole numbers.
 const SHARE_UNIT: u64 = 1 << 16;
+
+/// Most of its configured weight that an instance has, in percent, so that sums of weights stay in range.
+const MOST_PERCENT: u32 = 4_000;
+
 /// Of a group's verdicts: nothing speaks against any of them.
 pub const STEADY: u16 = u16::MAX;
 
@@ -21,6 +26,8 @@ pub struct Candidate {
     pub instance: InstanceId,
     /// Effective weight, above 0.
     pub weight: u32,
+    /// Load ÷ capacity in percent, where some service goes by it and enough is reported; else 0 of all.
+    pub load: u16,
     /// Where its addresses are in [`Candidates::addresses`]; never empty.
     pub addresses: Range<u32>,
 }
@@ -48,6 +55,11 @@ pub struct Standing {
     /// What the group weighs among others that are as good for a client (SPEC 4.4): the sum of the weights of all that the
     /// operator allows, of whatever family and health, in 1/100 of the configured ones.
     pub weight: u64,
+    /// Whether the agents of all that the operator allows drain them: these are what is allowed then, for no agent is to
+    /// leave clients without any answer.
+    pub is_drained: bool,
+    /// What is to be said of some instances beside their health.
+    pub remarks: Vec<(InstanceId, Remark)>,
     /// Whether enough is eligible (SPEC 3.2).
     pub available: bool,
     /// Seconds until observations can change the verdicts that it goes by, at the earliest, less than [`STEADY`]; or that.
@@ -84,7 +96,8 @@ pub struct Others {
 pub enum Rule {
     /// With this part of its weight, in 1/10 000 (SPEC 3.2).
     Threshold(u16),
-    /// With any; then of its clients those stay that its weight suffices for, times this, in thousandths (SPEC 3.4).
+    /// With any; then of its clients those stay that its weight suffices for, times this, in thousandths, and no more than
+    /// its reported load has room for (SPEC 3.4).
     Spill(u32),
 }
 
@@ -112,6 +125,8 @@ pub struct Judge<'a> {
     pub steady_for: &'a [u16],
     /// What the operator says.
     pub operator: Operator<'a>,
+    /// By [`InstanceId`]: what instances and their agents report; may be shorter.
+    pub reported: &'a [Reported],
     /// Whether `startup-grace` is over, so that unknown instances count as allowed.
     pub grace_over: bool,
     /// The current time.
@@ -136,9 +151,19 @@ impl Candidates {
         self.addresses.extend(addresses);
         let end = self.addresses.len() as u32;
         if start < end {
-            self.list.push(Candidate { instance, weight, addresses: start..end });
+            self.list.push(Candidate { instance, weight, load: 0, addresses: start..end });
             self.weight += u64::from(weight);
         }
+    }
+
+    /// Those that may stay.
+    #[must_use]
+    pub fn only(&self, stays: impl Fn(InstanceId) -> bool) -> Candidates {
+        let mut left = Candidates::default();
+        for one in self.list.iter().filter(|one| stays(one.instance)) {
+            left.push(one.instance, one.weight, self.addresses_of(one).iter().copied());
+        }
+        left
     }
 
     /// The addresses of one of its candidates.
@@ -169,8 +194,14 @@ impl Judge<'_> {
         };
         let (enough, stays) = match rule {
             Rule::Threshold(least) => (eligible * 10_000 >= u64::from(least) * counted, ALL),
-            Rule::Spill(thousandths) => (true, share_of(eligible * u64::from(thousandths), counted * 1000)),
+            Rule::Spill(thousandths) => {
+                let by_weight = share_of(eligible * u64::from(thousandths), counted * 1000);
+                (true, by_weight.min(self.share_by_load(&standing.eligible)))
+            }
         };
+        if standing.allowed.is_empty() && !standing.remarks.is_empty() {
+            self.allow_drained(&mut standing, members, family);
+        }
         standing.available = !standing.eligible.is_empty() && enough;
         standing.stays = stays;
         standing.lost_at = match before {
@@ -210,8 +241,14 @@ impl Judge<'_> {
     /// In what unit effective weights are whole numbers, in 1/100 of the configured ones: 100 while nobody's weight is
     /// overridden. It is as great as can be, so that cycles of round-robin stay short.
     fn scale(&self, members: Members<'_>) -> u32 {
-        let percent = |id: InstanceId| self.operator.of(id, self.fleet.instance(id), members.regions).percent;
-        if self.operator.is_silent() || members.instances.iter().all(|&id| percent(id) == 100) {
+        if self.operator.is_silent() && self.reported.is_empty() {
+            return 100;
+        }
+        let percent = |id: InstanceId| {
+            let said = self.operator.of(id, self.fleet.instance(id), members.regions);
+            self.percent(said, load::of(self.reported, id))
+        };
+        if members.instances.iter().all(|&id| percent(id) == 100) {
             return 100;
         }
         let parts = |&id: &InstanceId| self.fleet.instance(id).weight * u32::from(percent(id));
@@ -221,7 +258,10 @@ impl Judge<'_> {
     fn sort_in(&self, standing: &mut Standing, id: InstanceId, family: Family, regions: &[RegionId], scale: u32) {
         let instance = self.fleet.instance(id);
         let said = self.operator.of(id, instance, regions);
-        let weight = instance.weight * u32::from(said.percent) / scale;
+        let weight = instance.weight * u32::from(self.percent(said, load::of(self.reported, id))) / scale;
+        if self.is_drained_by_agent(id, instance, said) {
+            standing.remarks.push((id, Remark::DrainedByAgent));
+        }
         if weight == 0 || said.state.removes() {
             return;
         }
@@ -243,6 +283,48 @@ impl Judge<'_> {
         } else {
             standing.unknown.push(id, weight, with(Verdict::Unknown));
         }
+    }
+
+    /// The effective weight of an instance, in percent of the configured one. Whoever is forced up is so whatever its
+    /// agent says; an agent alone takes nobody's last part.
+    fn percent(&self, said: Said, reported: Reported) -> u16 {
+        if said.state == Administrative::ForcedUp || reported.percent == 100 {
+            return said.percent;
+        }
+        match u32::from(said.percent) * u32::from(reported.percent) {
+            0 => 0,
+            product => (product / 100).clamp(1, MOST_PERCENT) as u16,
+        }
+    }
+
+    /// Whether it is its agent alone that keeps an instance from getting clients.
+    fn is_drained_by_agent(&self, id: InstanceId, instance: &Instance, said: Said) -> bool {
+        let may = instance.weight > 0 && said.percent > 0 && said.state == Administrative::Enabled;
+        may && load::of(self.reported, id).percent == 0
+    }
+
+    /// Agents drain all that the operator allows: it is what is left when nothing works.
+    fn allow_drained(&self, standing: &mut Standing, members: Members<'_>, family: Family) {
+        for &(id, _) in &standing.remarks {
+            let instance = self.fleet.instance(id);
+            let percent = u32::from(self.operator.of(id, instance, members.regions).percent).min(MOST_PERCENT);
+            let addresses = instance.addresses.iter().map(|address| address.ip).filter(|ip| Family::of(*ip) == family);
+            standing.allowed.push(id, instance.weight * percent, addresses);
+        }
+        standing.is_drained = !standing.allowed.is_empty();
+    }
+
+    /// The share of clients that those instances have room for which report their load: what they may take at most ÷ what
+    /// they have.
+    fn share_by_load(&self, eligible: &Candidates) -> u32 {
+        let (mut room, mut has) = (0.0, 0.0);
+        for one in &eligible.list {
+            let Some(ratio) = load::of(self.reported, one.instance).load else { continue };
+            let limits = self.fleet.limits(one.instance);
+            room += limits.max_load.unwrap_or(limits.capacity);
+            has += limits.capacity * f64::from(ratio) / f64::from(load::WHOLE);
+        }
+        if has <= room { ALL } else { (room / has * f64::from(ALL)) as u32 }
     }
 
     /// What all checks of an address say together: all must pass.
@@ -275,6 +357,8 @@ impl Default for Standing {
             unknown: Candidates::default(),
             allowed: Candidates::default(),
             weight: 0,
+            is_drained: false,
+            remarks: Vec::new(),
             available: false,
             steady_for: STEADY,
             lost_at: None,
@@ -313,9 +397,10 @@ impl Standing {
 
     /// Says how much it is in use now, among the others of its layout and family.
     pub fn settle(&mut self, others: Others, how: Return, now: Tick) {
-        let unknown = !self.unknown.is_empty() || self.allowed.is_empty();
-        // Without any that is allowed, it was the operator who took it out.
-        let latches = others.replace && !others.frozen && !self.allowed.is_empty();
+        // Without any that is allowed, it was the operator who took it out, or those who run it.
+        let was_taken_out = self.allowed.is_empty() || self.is_drained;
+        let unknown = !self.unknown.is_empty() || was_taken_out;
+        let latches = others.replace && !others.frozen && !was_taken_out;
         let seen = Seen { available: self.available, unknown, alone: !others.serve, latches };
         self.presence = self.presence.next(seen, how, now);
         self.share = self.presence.share(how, now).min(self.stays);
@@ -371,6 +456,7 @@ mod tests {
             down: &[],
             steady_for: &[],
             operator,
+            reported: &[],
             grace_over,
             now: Tick(1000),
         };
@@ -385,8 +471,16 @@ mod tests {
     fn with_operator(weights: &[u32], verdicts: &[Verdict], said: &[Said]) -> String {
         let (fleet, operator) = (fleet(weights), Operator { instances: said, ..Operator::default() });
         let members: Vec<InstanceId> = (0..weights.len() as u32).map(InstanceId).collect();
-        let judge =
-            Judge { fleet: &fleet, verdicts, down: &[], steady_for: &[], operator, grace_over: true, now: Tick(0) };
+        let judge = Judge {
+            fleet: &fleet,
+            verdicts,
+            down: &[],
+            steady_for: &[],
+            operator,
+            reported: &[],
+            grace_over: true,
+            now: Tick(0),
+        };
         let standing = judge.judge(all(&members), Family::V4, Rule::Threshold(5000), None);
         let list = |candidates: &Candidates| {
             let shown = candidates.list.iter().map(|one| format!("i{}:{}", one.instance.0, one.weight));
@@ -461,6 +555,91 @@ mod tests {
         }
     }
 
+    /// Agents say parts of weights: `i0:3 i1:1 / i0:3 i1:1 +`.
+    #[test]
+    fn agents_are_beside_the_operator_and_leave_somebody() {
+        use Administrative::{Drained, Enabled, ForcedUp};
+        let row = |weights: &[u32], verdicts: &str, said: &[(Administrative, u16)], parts: &[u16], expected: &str| {
+            let fleet = fleet(weights);
+            let said: Vec<Said> = said.iter().map(|&(state, percent)| Said { state, percent }).collect();
+            let reported: Vec<Reported> =
+                parts.iter().map(|&percent| Reported { percent, ..Reported::default() }).collect();
+            let up = |letter| if letter == 'u' { Verdict::Up } else { Verdict::Down };
+            let verdicts: Vec<Verdict> = verdicts.chars().map(up).collect();
+            let judge = Judge {
+                fleet: &fleet,
+                verdicts: &verdicts,
+                down: &[],
+                steady_for: &[],
+                operator: Operator { instances: &said, ..Operator::default() },
+                reported: &reported,
+                grace_over: true,
+                now: Tick(0),
+            };
+            let members: Vec<InstanceId> = (0..weights.len() as u32).map(InstanceId).collect();
+            let standing = judge.judge(all(&members), Family::V4, Rule::Threshold(5000), None);
+            let list = |candidates: &Candidates| {
+                let shown = candidates.list.iter().map(|one| format!("i{}:{}", one.instance.0, one.weight));
+                shown.collect::<Vec<_>>().join(" ")
+            };
+            let mark = if standing.available { "+" } else { "-" };
+            let drained = if standing.is_drained { " drained" } else { "" };
+            let found = format!("{} / {} {mark}{drained}", list(&standing.eligible), list(&standing.allowed));
+            assert_eq!(found, expected, "{weights:?} {verdicts:?} {said:?} {parts:?}");
+        };
+        row(&[1, 1], "uu", &[], &[100, 100], "i0:1 i1:1 / i0:1 i1:1 +");
+        row(&[1, 1], "uu", &[], &[75], "i0:3 i1:4 / i0:3 i1:4 +");
+        row(&[1, 1], "uu", &[], &[200, 50], "i0:4 i1:1 / i0:4 i1:1 +");
+        row(&[1, 1], "uu", &[], &[0, 50], "i1:1 / i1:1 +");
+        row(&[1, 1], "ud", &[], &[0, 100], " / i1:1 -");
+        row(&[1, 1], "uu", &[], &[0, 0], " / i0:100 i1:100 - drained");
+        row(&[2, 0], "uu", &[], &[0, 0], " / i0:200 - drained");
+        row(&[1, 1], "uu", &[(Drained, 100)], &[100, 0], " / i1:100 - drained");
+        row(&[1, 1], "uu", &[(Drained, 100), (Drained, 100)], &[0, 0], " /  -");
+        row(&[1, 1], "uu", &[(Enabled, 50)], &[50, 100], "i0:1 i1:4 / i0:1 i1:4 +");
+        row(&[1, 1], "uu", &[(Enabled, 0)], &[50, 100], "i1:1 / i1:1 +");
+        row(&[1, 1], "uu", &[(Enabled, 1)], &[1, 100], "i0:1 i1:100 / i0:1 i1:100 +");
+        row(&[1, 1], "uu", &[(ForcedUp, 100)], &[0, 100], "i0:1 i1:1 / i0:1 i1:1 +");
+        row(&[1_000_000, 1], "uu", &[(Enabled, 1000)], &[256], "i0:25600000 i1:1 / i0:25600000 i1:1 +");
+    }
+
+    #[test]
+    fn what_spills_by_load_is_what_there_is_no_room_for() {
+        use crate::fleet::Limits;
+        let limits = |capacity, max_load| Limits { capacity, max_load };
+        for (ratios, limits, stays) in [
+            (&[None, None][..], [limits(100.0, None); 2], 1.0),
+            (&[Some(50), Some(100)], [limits(100.0, None); 2], 1.0),
+            (&[Some(100), Some(150)], [limits(100.0, None); 2], 0.8),
+            // Those that do not report are in neither sum.
+            (&[Some(200), None], [limits(100.0, None); 2], 0.5),
+            (&[Some(0), Some(0)], [limits(100.0, None); 2], 1.0),
+            // 700 and 100 of room, 400 and 1200 of load.
+            (&[Some(50), Some(1200)], [limits(800.0, Some(700.0)), limits(100.0, None)], 0.5),
+        ] {
+            let mut fleet = fleet(&[1, 1]);
+            fleet.limits = (0..).map(InstanceId).zip(limits).collect();
+            let of = |&load: &Option<u16>| Reported { load, ..Reported::default() };
+            let reported: Vec<Reported> = ratios.iter().map(of).collect();
+            let judge = Judge {
+                fleet: &fleet,
+                verdicts: &[Verdict::Up, Verdict::Up],
+                down: &[],
+                steady_for: &[],
+                operator: Operator::default(),
+                reported: &reported,
+                grace_over: true,
+                now: Tick(0),
+            };
+            let members = [InstanceId(0), InstanceId(1)];
+            let standing = judge.judge(all(&members), Family::V4, Rule::Spill(1400), None);
+            let stayed = f64::from(standing.stays) / f64::from(ALL);
+            assert!(standing.available && (stayed - stays).abs() < 1e-6, "{ratios:?}: {stayed} for {stays}");
+            let standing = judge.judge(all(&members), Family::V4, Rule::Threshold(5000), None);
+            assert_eq!(standing.stays, ALL, "without `spill` all stay");
+        }
+    }
+
     #[test]
     fn keeps_the_time_of_loss() {
         let up = judge(&[1], "u", true, 5000, None);
@@ -487,6 +666,7 @@ mod tests {
             down: &[],
             steady_for: &[],
             operator: Operator::default(),
+            reported: &[],
             grace_over: true,
             now: Tick(0),
         };

@@ -1,13 +1,16 @@
-//! Pure health: observations in, verdicts out (`machine`), what the operator says beside it (`operator`), which regions
-//! can serve (`group`), and how instances and regions come back (`ramp`, `presence`).
+//! Pure health: observations in, verdicts out (`machine`), what the operator says beside it (`operator`), what load
+//! instances report (`load`), which regions can serve (`group`), and how instances and regions come back (`ramp`,
+//! `presence`).
 
 pub mod group;
+pub mod load;
 pub mod machine;
 pub mod operator;
 pub mod presence;
 mod ramp;
 
 pub use group::Standing;
+pub use load::{Remark, Reported};
 pub use machine::{Evidence, Last, Machine, Memory, Transition};
 pub use operator::{Administrative, Operator, Said};
 pub use presence::Presence;

@@ -48,8 +48,18 @@ pub struct AnswerCounters {
     pub answers: [[Counter; RCODES.len()]; 2],
     /// Queries with a client subnet.
     pub ecs: Counter,
-    /// Queries whose client subnet was set aside.
+    /// Those of them with an IPv6 one.
+    pub ecs_ipv6: Counter,
+    /// Those of them that say that no address is to be used: a source prefix length of 0.
+    pub ecs_opted_out: Counter,
+    /// Client subnets that were set aside: not global unicast, and not from a trusted source.
     pub ecs_set_aside: Counter,
+    /// Queries with a malformed client subnet.
+    pub ecs_malformed: Counter,
+    /// Answers to a client subnet with a scope above 0: they depend on it.
+    pub ecs_scoped: Counter,
+    /// Answers to a client subnet with scope 0: they are for everybody.
+    pub ecs_unscoped: Counter,
     /// Answers with TC.
     pub truncated: Counter,
     /// Messages left without an answer: responses.

@@ -1,11 +1,15 @@
 //! Counters: one set per thread, written by that thread alone, summed at scrape.
 
 mod answers;
+pub mod senders;
 
 pub use answers::{AnswerCounters, Labels, RCODES, TRANSPORTS, TYPES, Tallies, Tally};
+pub use senders::Senders;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use ipnet::IpNet;
 
 /// A counter with one writer; anybody may read it.
 #[derive(Debug, Default)]
@@ -65,6 +69,8 @@ pub struct Counters {
     pub panics: Counter,
     /// What answering itself counts.
     pub answering: AnswerCounters,
+    /// Who sends client subnets.
+    pub senders: Senders,
 }
 
 /// The counters of all threads.
@@ -96,6 +102,13 @@ impl Registry {
     pub fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
         let all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().fold(0, |sum, counters| sum.wrapping_add(counter(counters).get()))
+    }
+
+    /// Networks that send client subnets, the busiest first, each with how often it was seen, and the sum of that.
+    #[must_use]
+    pub fn senders(&self) -> (Vec<(IpNet, u64)>, u64) {
+        let all = self.threads.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        senders::merged(all.iter().map(|counters| &counters.senders))
     }
 }
 

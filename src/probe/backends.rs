@@ -258,6 +258,7 @@ pub(super) fn http() -> Http {
         headers: Vec::new(),
         expect_status: vec![200..=299],
         expect_body: None,
+        load: None,
     }
 }
 

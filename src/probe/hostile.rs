@@ -143,7 +143,11 @@ async fn each_says_in_words_what_it_met() {
     let misnamed = authority.serving("other.example", (2020, 2100)).await;
     let self_signed = backends::serving_self_signed(NAME).await;
 
+    let drip = tally.babbling(b"up ", b"u", slow).await;
+    let other = tally.babbling(b"SSH-2.0-OpenSSH_9.9\r\n", b"x", slow).await;
+
     let plain = || Kind::Http(http(false));
+    let agent = || Kind::Agent { send: "state\n".into() };
     let https = || Kind::Http(http(true));
     let two = || Kind::Http(Http { version: Version::Two, ..http(false) });
     let grpc = || Kind::Grpc(Grpc { tls: false, verify: false, identity: None, service: String::new() });
@@ -160,6 +164,12 @@ async fn each_says_in_words_what_it_met() {
         ("grpc of one that refuses", grpc(), refuses, &["connection refused"]),
         ("tcp of one that refuses", Kind::Tcp, refuses, &["connection refused"]),
         ("tls of one that refuses", tls(), refuses, &["connection refused"]),
+        ("agent of one that refuses", agent(), refuses, &["connection refused"]),
+        ("agent of one that hangs", agent(), hangs, &["timeout after 500ms (waiting for a line)"]),
+        ("agent of one that resets", agent(), resets, RESET),
+        ("agent of one that never ends its line", agent(), drip, &["timeout after 500ms (waiting for a line)"]),
+        ("agent of noise", agent(), noise, &["the agent's line is longer than 256 octets"]),
+        ("agent of another server", agent(), other, &["the agent is not understood: \"SSH-2.0-OpenSSH_9.9\""]),
         ("http of one that hangs", plain(), hangs, WAITING),
         ("https of one that hangs", https(), hangs, &["timeout after 500ms (connecting)"]),
         ("http/2 of one that hangs", two(), hangs, WAITING),

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::fleet::Target;
 use crate::probe::trust::Tls;
-use crate::probe::{Check, Finding, Identity, Probe, reason, socket_address, source_of};
+use crate::probe::{Check, Finding, Identity, LoadSource, Probe, load, reason, socket_address, source_of};
 
 /// How probes name themselves.
 pub(super) const USER_AGENT: &str = concat!("waymark/", env!("CARGO_PKG_VERSION"), " (health check)");
@@ -62,6 +62,8 @@ pub struct Http {
     pub expect_status: Vec<RangeInclusive<u16>>,
     /// What the first 64 KiB of the body must hold.
     pub expect_body: Option<BodyMatch>,
+    /// Where the response tells the load.
+    pub load: Option<LoadSource>,
 }
 
 impl Http {
@@ -72,6 +74,17 @@ impl Http {
         }
         let expected = statuses(&self.expect_status);
         Err(Finding::fail(&format!("status {status}, expected {expected}")))
+    }
+
+    /// Whether the body is looked at.
+    pub(super) fn needs_body(&self) -> bool {
+        self.expect_body.is_some() || self.load.as_ref().is_some_and(LoadSource::needs_body)
+    }
+
+    /// The finding of a response that is as expected.
+    pub(super) fn passed(&self, status: StatusCode, headers: &HeaderMap, body: Result<&[u8], &str>) -> Finding {
+        let load = self.load.as_ref().map(|source| source.read(headers, body));
+        load::passed(&format!("status {}", status.as_u16()), load)
     }
 
     /// `body` is its first [`BODY_LIMIT`] octets.
@@ -169,12 +182,22 @@ impl Request {
             .map_err(|error| self.failed(&error))?;
         let status = response.status();
         self.kind.check_status(status)?;
-        if self.kind.expect_body.is_some() {
-            let body = timeout_at(deadline, read(response)).await;
-            let body = body.map_err(|_| reason::timeout(self.timeout, "reading the body"))?;
-            self.kind.check_body(&body.map_err(|error| self.failed(&error))?)?;
+        // Of a response without a load, as of most, nothing is copied.
+        let headers = if self.kind.load.is_some() { response.headers().clone() } else { HeaderMap::new() };
+        if !self.kind.needs_body() {
+            return Ok(self.kind.passed(status, &headers, Ok(&[])));
         }
-        Ok(Finding::pass(&format!("status {}", status.as_u16())))
+        let body = timeout_at(deadline, read(response)).await;
+        let body = body.map_err(|_| reason::timeout(self.timeout, "reading the body"));
+        let body = body.and_then(|body| body.map_err(|error| self.failed(&error)));
+        if self.kind.expect_body.is_none() {
+            // No more than the load is in it.
+            let body = body.as_deref().map_err(|finding| &*finding.reason);
+            return Ok(self.kind.passed(status, &headers, body));
+        }
+        let body = body?;
+        self.kind.check_body(&body)?;
+        Ok(self.kind.passed(status, &headers, Ok(&body)))
     }
 
     fn failed(&self, error: &reqwest::Error) -> Finding {

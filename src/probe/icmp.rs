@@ -86,7 +86,7 @@ impl Echo {
             );
         }
         match reason::of(error, self.address) {
-            Finding { outcome: crate::health::Outcome::NoVerdict, reason } => Finding::no_verdict(&reason),
+            Finding { outcome: crate::health::Outcome::NoVerdict, reason, .. } => Finding::no_verdict(&reason),
             _ => Finding::no_verdict(&format!("no ICMP socket on this node: {error}")),
         }
     }

@@ -6,10 +6,11 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `dns`, `exec`, `grpc`, `http`, `icmp`, `push`, `tcp`, `tls` | one kind each: from a check and a target to a [`Finding`] |
+//! | `agent`, `dns`, `exec`, `grpc`, `http`, `icmp`, `push`, `tcp`, `tls` | one kind each: from a check and a target to a [`Finding`] |
 //! | `http2` | one request over HTTP/2, for `grpc`, `http` and `https` |
 //! | `certificates` | when those that targets show expire |
 //! | `identity` | the certificate that targets are shown |
+//! | `load` | the load that a response tells |
 //! | `link` | failures that a dead link of this node explains |
 //! | `reason` | errors in words, and which of them are the node's own fault |
 //! | `tasks` | schedule, concurrency, crashes |
@@ -18,6 +19,7 @@
 //!
 //! Left to others: verdicts (`health`), what is probed (`fleet`), overrides and publishing (`control`).
 
+mod agent;
 #[cfg(test)]
 mod backends;
 mod certificates;
@@ -31,6 +33,7 @@ mod http2;
 mod icmp;
 pub mod identity;
 mod link;
+mod load;
 mod push;
 mod reason;
 mod tasks;
@@ -55,6 +58,7 @@ pub use exec::Exec;
 pub use grpc::Grpc;
 pub use http::{BodyMatch, Http, Version};
 pub use identity::Identity;
+pub use load::LoadSource;
 pub use tasks::{MOST_AT_ONCE, Prober, Report, Settings};
 pub use totals::{KindTotals, Lateness, Totals};
 
@@ -74,6 +78,11 @@ pub struct Check {
 /// What a probe does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
+    /// A line that an agent says.
+    Agent {
+        /// What it is sent first; mostly nothing.
+        send: String,
+    },
     /// A DNS query.
     Dns(Dns),
     /// A program that is run.
@@ -99,12 +108,13 @@ pub enum Kind {
 
 impl Kind {
     /// The names of all kinds, as in `type = "…"`.
-    pub const NAMES: [&str; 9] = ["dns", "exec", "grpc", "http", "https", "icmp", "push", "tcp", "tls"];
+    pub const NAMES: [&str; 10] = ["agent", "dns", "exec", "grpc", "http", "https", "icmp", "push", "tcp", "tls"];
 
     /// As in `type = "…"`, one of [`Kind::NAMES`].
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Kind::Agent { .. } => "agent",
             Kind::Dns(_) => "dns",
             Kind::Exec(_) => "exec",
             Kind::Grpc(_) => "grpc",
@@ -120,6 +130,7 @@ impl Kind {
     /// What is prepared once for a target and then runs again and again.
     fn prepare(&self, check: &Check, target: &Target, means: &Means) -> Box<dyn Probe> {
         match self {
+            Kind::Agent { send } => Box::new(agent::Agent::new(send, check, target)),
             Kind::Dns(kind) => Box::new(dns::Lookup::new(kind, check, target)),
             Kind::Exec(kind) => Box::new(exec::Program::new(kind, check, target, &means.programs)),
             Kind::Grpc(kind) => Box::new(grpc::Call::new(kind, check, target, &means.tls)),
@@ -165,19 +176,39 @@ trait Probe: Send + Sync {
 /// Most characters of a reason.
 const LONGEST_REASON: usize = 200;
 
+/// What a probe hears beside its target's health (SPEC 5.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Heard {
+    /// Nothing, and nothing was asked for.
+    #[default]
+    Nothing,
+    /// A load, in the unit of the instance's capacity, 0 or more.
+    Load(f64),
+    /// The load that was asked for is not there, or no number.
+    NoLoad,
+    /// What an agent says.
+    Agent {
+        /// The part of its configured weight that the instance is to have, in percent; 0 = no new clients.
+        part: u16,
+        /// Load in percent of the capacity, if it says how idle the instance is.
+        load: Option<u16>,
+    },
+}
+
 /// How a probe ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Finding {
     outcome: Outcome,
     /// In words, at most [`LONGEST_REASON`] characters, none of them a control character.
     reason: Arc<str>,
+    heard: Heard,
 }
 
 impl Finding {
     fn new(outcome: Outcome, reason: &str) -> Finding {
         let printable = |letter: char| if letter.is_control() { ' ' } else { letter };
         let reason: String = reason.chars().take(LONGEST_REASON).map(printable).collect();
-        Finding { outcome, reason: reason.into() }
+        Finding { outcome, reason: reason.into(), heard: Heard::Nothing }
     }
 
     fn pass(reason: &str) -> Finding {

@@ -31,7 +31,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::fleet::{Target, TargetId};
 use crate::health::{Observation, Outcome};
-use crate::probe::{Check, Finding, Kind, Means, Probe, Totals, push, source_of};
+use crate::probe::{Check, Finding, Heard, Kind, Means, Probe, Totals, push, source_of};
 
 /// Probes that run at once unless told otherwise; each holds a file descriptor. So that none waits for another (SPEC 2.3),
 /// these are enough for all of 10 000 targets, when none of them answers and the first probes all begin in one second.
@@ -85,17 +85,29 @@ impl Report {
     /// A report as a probe task would send it, and the end at which that task waits for the time until the next probe.
     #[must_use]
     pub fn new(observation: &Observation) -> (Report, oneshot::Receiver<Duration>) {
+        Report::hearing(observation, Heard::Nothing)
+    }
+
+    /// The same, of a probe that heard something beside.
+    #[must_use]
+    pub fn hearing(observation: &Observation, heard: Heard) -> (Report, oneshot::Receiver<Duration>) {
         let (next, answer) = oneshot::channel();
         let slot = Arc::new(Slot::new(observation.target));
-        let finding = Finding { outcome: observation.outcome, reason: Arc::clone(&observation.reason) };
+        let finding = Finding { outcome: observation.outcome, reason: Arc::clone(&observation.reason), heard };
         (Report { slot, finding, took: observation.took, next }, answer)
     }
 
     /// What the probe saw, under the number that its target has now; `None` when the target is gone.
     #[must_use]
     pub fn observation(&self) -> Option<Observation> {
-        let Finding { outcome, ref reason } = self.finding;
+        let Finding { outcome, ref reason, .. } = self.finding;
         Some(Observation { target: self.slot.get()?, outcome, reason: Arc::clone(reason), took: self.took })
+    }
+
+    /// What the probe heard beside its target's health.
+    #[must_use]
+    pub fn heard(&self) -> Heard {
+        self.finding.heard
     }
 
     /// Tells the task when to probe next, counted from the start of this probe. A report dropped without is the same

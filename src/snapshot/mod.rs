@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 
+use crate::geo;
 use crate::latency::View;
 use crate::metrics::Tally;
 use crate::steering::{EcsPolicy, Situation, Steering, Table};
@@ -49,6 +51,10 @@ pub struct Settings {
     pub node: String,
     /// Whether `id.server` and `version.bind` are answered.
     pub identity: bool,
+    /// Packet sources whose `_explain.NAME` is answered.
+    pub explain_from: Vec<IpNet>,
+    /// Who says what of where clients are, for explanations.
+    pub geo: Arc<geo::Data>,
 }
 
 /// Where the newest snapshot is; one for the process.

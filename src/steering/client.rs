@@ -99,6 +99,49 @@ impl EcsPolicy {
         }
     }
 
+    /// Whose address counts and why, in words; the arguments are those of [`EcsPolicy::client`]. Where the resolver is not
+    /// named, `source` is the client itself, and taken for trusted.
+    #[must_use]
+    pub fn describe(&self, source: IpAddr, is_named: bool, subnet: Option<&ClientSubnet>, follow: bool) -> String {
+        let Client { address, wrapped, origin, .. } = self.client(source, subnet, follow);
+        let inside = if wrapped > 0 { ", the IPv4 address inside" } else { "" };
+        let Some(subnet) = subnet else {
+            return format!("address {address} of the resolver{inside}: no client subnet was sent");
+        };
+        let sent = format!("{}/{}", subnet.address, subnet.source);
+        let (block, is_special) = self.block_of(subnet);
+        let why = match origin {
+            Origin::Subnet => {
+                let most = self.most_bits(address);
+                let cut = if subnet.source > most && wrapped == 0 {
+                    format!("; [ecs] looks at /{most}")
+                } else {
+                    String::new()
+                };
+                let trusted = match is_special {
+                    false => String::new(),
+                    true if is_named => format!("; {block} is not public, but {source} is trusted"),
+                    true => format!("; {block} is not public, so only a trusted resolver may name it"),
+                };
+                return format!("address {address} of the client subnet {sent}{inside}{cut}{trusted}");
+            }
+            Origin::SetAside(_) => {
+                format!("the client subnet {sent} was set aside, as {block} is not public and {source} not trusted")
+            }
+            Origin::Resolver if !self.enabled => "[ecs] enabled = false".into(),
+            Origin::Resolver if !follow => "the service has ecs = false".into(),
+            Origin::Resolver => "a client subnet of length 0 says that no other is to be used".into(),
+        };
+        format!("address {address} of the resolver{inside}: {why}")
+    }
+
+    /// The special-purpose block that holds a subnet, and whether there is one.
+    fn block_of(&self, subnet: &ClientSubnet) -> (String, bool) {
+        let (address, bits, _) = unwrap(subnet.address, subnet.source, false);
+        let (block, _) = self.special.lookup(address);
+        (format!("{}/{block}", mask(address, block)), block > 0 && bits >= block)
+    }
+
     /// The longest prefix of a client of that family that is looked at.
     #[must_use]
     pub fn most_bits(&self, address: IpAddr) -> u8 {
@@ -128,6 +171,16 @@ impl Client {
         }
     }
 
+    /// What its key is made of, in words.
+    #[must_use]
+    pub fn describe_key(&self, sticky: Sticky) -> String {
+        let bits = sticky.bits(self.address);
+        match sticky.by {
+            StickyBy::Client => format!("hash of {}/{bits}", mask(self.address, bits)),
+            StickyBy::Label => "hash of the leftmost label".into(),
+        }
+    }
+
     /// The scope of what depends on [`Client::key`], in bits of [`Client::address`]; 0 only where no client differs, for the
     /// families are told apart under every mask.
     #[must_use]
@@ -140,6 +193,25 @@ impl Client {
 
     /// What a scope found for [`Client::address`] is in the answer's ECS option. 0 stays 0, and nothing else becomes 0:
     /// resolvers take that for all clients of both families.
+    /// Why the scope of an answer is what [`Client::scope`] makes of `found`, in words.
+    #[must_use]
+    pub fn describe_scope(&self, found: u8) -> String {
+        let scope = self.scope(found);
+        let why = match self.origin {
+            Origin::Resolver => "no client subnet decided",
+            Origin::SetAside(_) => "the length of the block that the client subnet was set aside for",
+            Origin::Subnet if found == 0 => "the client did not matter",
+            Origin::Subnet if scope == found + self.wrapped && self.wrapped > 0 => {
+                "the longest of these, and the bits before the IPv4 address"
+            }
+            Origin::Subnet if scope == found => "the longest of these",
+            Origin::Subnet if scope == self.apart => "so many bits tell it from networks that are decided otherwise",
+            Origin::Subnet => "the most that [ecs] looks at",
+        };
+        format!("{scope} in the answer: {why}")
+    }
+
+    /// What a scope found for [`Client::address`] is in the answer's ECS option; 0 stays 0.
     #[must_use]
     pub fn scope(&self, found: u8) -> u8 {
         match self.origin {

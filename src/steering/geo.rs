@@ -1,7 +1,6 @@
 //! `steer = "geo"`: the map entry that fits the client best says the order (SPEC 4.2).
 
-use super::fence::names;
-use super::nearest::{by_distance, position};
+use super::nearest::{by_distance, distances, position};
 use super::order::Ranking;
 use super::selector::{Whereabouts, most_specific};
 use super::service::{Element, List, Map, TOLERANCE, Within};
@@ -28,7 +27,7 @@ pub(super) fn order<T: Trace>(
         }
     };
     let order = resolve(list, map.within, position(client.place), fleet, present);
-    trace.note("order", || names(fleet, &order.regions));
+    trace.note("order", || distances(fleet, &order.regions, position(client.place)));
     order
 }
 
@@ -85,6 +84,7 @@ fn named(list: &List) -> Vec<RegionId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::steering::fence::names;
     use crate::steering::testing::{map, world};
 
     #[test]

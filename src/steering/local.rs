@@ -41,6 +41,8 @@ pub struct Local {
     pub(super) shares: Vec<u32>,
     /// (rank, index) of entries or groups.
     pub(super) ranked: Vec<(f64, u32)>,
+    /// Sums of the weights of entries that are left, for `least-load` with several answers.
+    pub(super) sums: Vec<u64>,
     /// Indexes of the entries that are answered, best first.
     pub(super) chosen: Vec<u32>,
     /// Rotations, by [`super::plan::Steered::turns`].
@@ -68,6 +70,7 @@ impl Local {
             order: Vec::new(),
             shares: Vec::new(),
             ranked: Vec::new(),
+            sums: Vec::new(),
             chosen: Vec::new(),
             turns: Vec::new(),
             running: Vec::new(),
@@ -98,6 +101,8 @@ impl Local {
         }
         self.ranked.clear();
         self.ranked.reserve(need.candidates);
+        self.sums.clear();
+        self.sums.reserve(need.loaded);
         self.chosen.clear();
         self.chosen.reserve(need.candidates);
         self.turns = vec![Turn::default(); need.turns];

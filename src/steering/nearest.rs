@@ -37,16 +37,33 @@ pub(super) fn order<T: Trace>(
     // Regions without a location are never near, not even equals of each other.
     let equals = order.iter().take_while(|(distance, _)| distance.is_finite() && *distance <= limit).count().max(1);
     trace.note("order", || {
-        let shown: Vec<String> = order
-            .iter()
-            .map(|(km, region)| match km.is_finite() {
-                true => format!("{} ({km:.0} km)", fleet.region(*region).name),
-                false => format!("{} (no location)", fleet.region(*region).name),
-            })
-            .collect();
-        format!("{}; the first {equals} are equals", shown.join(", "))
+        let shown: Vec<String> = order.iter().map(|&(km, region)| with_distance(fleet, region, km)).collect();
+        let biased = order.iter().any(|(_, region)| fleet.region(*region).bias != 0);
+        let by_bias = if biased { ", by `bias`" } else { "" };
+        format!("nearest first{by_bias}: {}{}", shown.join(", "), equal(equals, tolerance))
     });
     Ranking::fixed(order.into_iter().map(|(_, region)| region).collect()).with_run(equals, By::Weights)
+}
+
+/// `; the first 2 are equals, within 5%`.
+fn equal(equals: usize, tolerance: u16) -> String {
+    let percent = f64::from(tolerance) / 100.0;
+    if equals > 1 { format!("; the first {equals} are equals, within {percent}%") } else { String::new() }
+}
+
+/// `eu-west (1855 km)`.
+fn with_distance(fleet: &Fleet, region: RegionId, km: f64) -> String {
+    let name = &fleet.region(region).name;
+    if km.is_finite() { format!("{name} ({km:.0} km)") } else { format!("{name} (no location)") }
+}
+
+/// Regions in order, each with its distance from a client whose position is known.
+#[must_use]
+pub(super) fn distances(fleet: &Fleet, regions: &[RegionId], from: Option<Coordinates>) -> String {
+    let Some(from) = from else { return super::fence::names(fleet, regions) };
+    let distance = |region: RegionId| fleet.region(region).location.map_or(f64::INFINITY, |at| distance_km(from, at));
+    let shown: Vec<String> = regions.iter().map(|&region| with_distance(fleet, region, distance(region))).collect();
+    if shown.is_empty() { "none".into() } else { shown.join(", ") }
 }
 
 /// Regions by biased distance from a point, with that distance; those without location last, in the order given.

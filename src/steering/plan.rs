@@ -57,6 +57,8 @@ pub struct Room {
     pub groups: usize,
     /// Instances of the largest group.
     pub candidates: usize,
+    /// Of the largest group of those from which several are chosen by load.
+    pub loaded: usize,
     /// Rotations: of each service that takes turns two for each group.
     pub turns: usize,
     /// Running weights of all rotations.
@@ -135,6 +137,8 @@ pub struct Layout {
     pub rotates: bool,
     /// Whether some service's TTL follows health.
     pub ttl_varies: bool,
+    /// Whether some service chooses by load.
+    pub by_load: bool,
     /// Its services' [`Service::spill`].
     pub spill: Option<u32>,
     /// The only service that it is for, where regions that are lost stay out of each service until they are resumed there
@@ -269,7 +273,23 @@ impl Steering {
         });
         let client = Whereabouts { place: self.atlas.place(place), networks: &networks };
         let present = present(&self.fleet, self.layout(service.layout).pool);
-        evaluate(&self.fleet, map, configured, &present, client, trace);
+        let evaluated = evaluate(&self.fleet, map, configured, &present, client, trace);
+        trace_left_out(&self.fleet, &present, &evaluated, trace);
+    }
+}
+
+/// Says which regions of the pool are in no place of the order, and why.
+fn trace_left_out<T: Trace>(fleet: &Fleet, present: &[RegionId], evaluated: &Evaluated, trace: &mut T) {
+    let why = |region: &RegionId| match &evaluated.fence {
+        Some(allowed) if !allowed.contains(region) => "outside a fence",
+        _ if fleet.region(*region).only_named => "only-named, and not named",
+        _ => "not in the list",
+    };
+    let left_out = present.iter().filter(|region| !evaluated.ranking.regions.contains(region));
+    let shown: Vec<String> =
+        left_out.map(|region| format!("{} ({})", fleet.region(*region).name, why(region))).collect();
+    if !shown.is_empty() {
+        trace.note("order", || format!("left out: {}", shown.join(", ")));
     }
 }
 
@@ -308,17 +328,22 @@ impl Compiler<'_> {
         let layout = self.layout_of(id, &service);
         let orders = self.orders_of(&service, layout);
         let name: Arc<str> = service.name.to_plain().to_ascii_lowercase().into();
-        let Layout { groups, serves, rotates, ttl_varies, service: own, companions, .. } =
+        let Layout { groups, serves, rotates, ttl_varies, by_load, service: own, companions, .. } =
             &mut self.layouts[layout.0 as usize];
         if own.is_some() {
             *companions = (0..groups.len() as u32).map(|group| orders.companions(group)).collect();
         }
         *rotates |= service.manner.balance == Balance::RoundRobin;
         *ttl_varies |= service.manner.ttl.varies();
+        let is_by_load = service.manner.balance == Balance::LeastLoad;
+        *by_load |= is_by_load;
         let serves = *serves;
         self.room.groups = self.room.groups.max(groups.len());
         let largest = groups.iter().map(|group| group.members.len()).max().unwrap_or(0);
         self.room.candidates = self.room.candidates.max(largest).max(groups.len());
+        if is_by_load && service.manner.answers != 1 {
+            self.room.loaded = self.room.loaded.max(largest);
+        }
         let hash = hash::of_name(&name);
         let has_stand_in = matches!(service.when_all_down, WhenAllDown::Service(_) | WhenAllDown::Addresses(_));
         let (manner, configured) = (service.manner, Box::new(Configured { service, name }));
@@ -345,8 +370,18 @@ impl Compiler<'_> {
         let id = LayoutId(self.layouts.len() as u32);
         let (pool, spill) = (service.pool, service.spill);
         let companions = Box::default();
-        let (rotates, ttl_varies) = (false, false);
-        self.layouts.push(Layout { pool, groups, serves, rotates, ttl_varies, spill, service: own, companions });
+        let (rotates, ttl_varies, by_load) = (false, false, false);
+        self.layouts.push(Layout {
+            pool,
+            groups,
+            serves,
+            rotates,
+            ttl_varies,
+            by_load,
+            spill,
+            service: own,
+            companions,
+        });
         self.layout_ids.insert(key, id);
         id
     }

@@ -20,9 +20,9 @@ use super::hash;
 use super::plan::LayoutId;
 use super::service::ServiceId;
 use crate::fleet::{Family, Fleet, InstanceId, PoolId};
-use crate::health::Standing;
-use crate::health::group::{Before, Candidates};
+use crate::health::group::{Before, Candidate, Candidates};
 use crate::health::presence::{ALL, Presence};
+use crate::health::{Remark, Standing};
 use crate::prefetch;
 use crate::time::Tick;
 
@@ -215,6 +215,8 @@ pub struct Selection {
     pub presence: Presence,
     /// When it is to be judged again though nothing else changes.
     pub due: Option<Tick>,
+    /// What a trace says of some instances beside their health; of nearly all selections nothing.
+    remarks: Option<Arc<[(InstanceId, Remark)]>>,
 }
 
 /// What freezing rosters goes by.
@@ -236,26 +238,26 @@ impl Selection {
     pub fn freeze(standing: &Standing, needs: Needs<'_>, before: Option<&Selection>, version: u64) -> Selection {
         let Standing { eligible, unknown, allowed, .. } = standing;
         let &Standing { weight, available, steady_for, lost_at, presence, share, begins, due, .. } = standing;
-        if let Some(before) = before.filter(|before| before.says(standing)) {
-            return Selection { weight, steady_for, lost_at, presence, share, begins, due, ..before.clone() };
+        let remarks = (!standing.remarks.is_empty()).then(|| standing.remarks[..].into());
+        // Rotations go on where nothing but loads changed.
+        let same = before.filter(|before| before.says(standing));
+        let version = same.map_or(version, |same| same.version);
+        if let Some(same) = same.filter(|same| same.has_loads_of(standing)) {
+            return Selection { weight, steady_for, lost_at, presence, share, begins, due, remarks, ..same.clone() };
         }
-        let allowed = Roster::shared(allowed, needs, before.map(|before| &before.allowed));
-        let eligible = Roster::shared(eligible, needs, Some(&allowed));
-        let unknown = Roster::shared(unknown, needs, Some(&allowed));
-        Selection {
-            eligible,
-            unknown,
-            allowed,
-            version,
-            share,
-            begins,
-            available,
-            steady_for,
-            lost_at,
-            weight,
-            presence,
-            due,
-        }
+        let known = |roster: fn(&Selection) -> &Roster| before.map(roster);
+        let allowed = Roster::shared(allowed, needs, [known(|before| &before.allowed), None]);
+        let eligible = Roster::shared(eligible, needs, [Some(&allowed), known(|before| &before.eligible)]);
+        let unknown = Roster::shared(unknown, needs, [Some(&allowed), known(|before| &before.unknown)]);
+        let rosters = Selection { eligible, unknown, allowed, weight, ..Selection::default() };
+        Selection { available, steady_for, lost_at, presence, share, begins, due, remarks, version, ..rosters }
+    }
+
+    /// What is to be said of an instance beside its health.
+    #[must_use]
+    pub fn remark(&self, instance: InstanceId) -> Option<Remark> {
+        let remarks = self.remarks.as_deref().unwrap_or_default();
+        remarks.iter().find(|(of, _)| *of == instance).map(|(_, remark)| *remark)
     }
 
     /// What the next judgement must know of this one.
@@ -269,6 +271,12 @@ impl Selection {
             && self.eligible.holds(&standing.eligible)
             && self.unknown.holds(&standing.unknown)
             && self.allowed.holds(&standing.allowed)
+    }
+
+    fn has_loads_of(&self, standing: &Standing) -> bool {
+        self.eligible.has_loads_of(&standing.eligible)
+            && self.unknown.has_loads_of(&standing.unknown)
+            && self.allowed.has_loads_of(&standing.allowed)
     }
 }
 
@@ -297,9 +305,14 @@ pub struct Entry {
     alias: u32,
     /// Where its further addresses are in [`Extra::addresses`], and how many.
     further: (u32, u8),
+    /// Load ÷ capacity in percent, for `least-load`; 0 of all where it does not count.
+    pub load: u16,
     /// The address handed out first.
     pub address: IpAddr,
 }
+
+// A draw reads one, and nothing says which.
+const _: () = assert!(size_of::<Entry>() <= 48);
 
 /// What only some rosters need.
 #[derive(Debug, Default, PartialEq)]
@@ -336,12 +349,22 @@ pub struct Class {
 }
 
 impl Roster {
-    /// Freezes candidates, or shares the roster of another list that says the same.
-    fn shared(candidates: &Candidates, needs: Needs<'_>, other: Option<&Roster>) -> Roster {
-        match other.filter(|other| other.holds(candidates)) {
-            Some(other) => other.clone(),
-            None => Roster::freeze(candidates, needs),
+    /// Freezes candidates, or shares what a roster of another list has that says the same, but for loads maybe.
+    fn shared(candidates: &Candidates, needs: Needs<'_>, others: [Option<&Roster>; 2]) -> Roster {
+        let others = || others.into_iter().flatten().filter(|other| other.holds(candidates));
+        match (others().find(|other| other.has_loads_of(candidates)), others().next()) {
+            (Some(same), _) => same.clone(),
+            // What each of several pools has is frozen with its loads.
+            (None, Some(other)) if needs.shares.is_empty() => other.loaded_as(candidates),
+            (None, _) => Roster::freeze(candidates, needs),
         }
+    }
+
+    /// The same entries with other loads.
+    fn loaded_as(&self, candidates: &Candidates) -> Roster {
+        let loads = candidates.list.iter().map(|candidate| candidate.load);
+        let entries = self.entries.iter().zip(loads).map(|(entry, load)| Entry { load, ..entry.clone() });
+        Roster { entries: entries.collect(), ..self.clone() }
     }
 
     /// Freezes candidates.
@@ -357,8 +380,8 @@ impl Roster {
             let begin = further.len() as u32;
             further.extend_from_slice(rest);
             let hash = needs.hashes[candidate.instance.0 as usize];
-            let (instance, weight) = (candidate.instance, candidate.weight);
-            Entry { instance, weight, hash, own, alias, further: (begin, rest.len() as u8), address }
+            let &Candidate { instance, weight, load, .. } = candidate;
+            Entry { instance, weight, hash, own, alias, further: (begin, rest.len() as u8), load, address }
         });
         let entries: Arc<[Entry]> = entries.collect();
         let cycle: SmallVec<[u16; 12]> =
@@ -428,6 +451,11 @@ impl Roster {
         self.extra.as_ref().map_or(&[], |extra| &extra.parts)
     }
 
+    fn has_loads_of(&self, candidates: &Candidates) -> bool {
+        self.entries.iter().zip(&candidates.list).all(|(entry, candidate)| entry.load == candidate.load)
+    }
+
+    /// Whether it says what candidates do, but for loads.
     fn holds(&self, candidates: &Candidates) -> bool {
         self.weight == candidates.weight
             && self.entries.len() == candidates.list.len()
@@ -446,6 +474,7 @@ fn parts(candidates: &Candidates, needs: Needs<'_>) -> Box<[Part]> {
         let mut own = Candidates::default();
         for one in candidates.list.iter().filter(|one| needs.fleet.instance(one.instance).pool == pool) {
             own.push(one.instance, one.weight, candidates.addresses_of(one).iter().copied());
+            own.list.last_mut().expect("a candidate has addresses").load = one.load;
         }
         let roster = Roster::freeze(&own, Needs { shares: &[], ..needs });
         if !roster.is_empty() {
@@ -513,6 +542,13 @@ pub(super) mod tests {
         Roster::freeze(&candidates, Needs { fleet: &Fleet::default(), hashes: &hashes, rotates, shares: &[] })
     }
 
+    /// A roster of these weights and loads.
+    pub(in crate::steering) fn roster_loaded(weights: &[u32], loads: &[u16]) -> Roster {
+        let plain = roster(weights, false);
+        let entries = plain.entries.iter().zip(loads).map(|(entry, &load)| Entry { load, ..entry.clone() });
+        Roster { entries: entries.collect(), ..plain.clone() }
+    }
+
     /// The share of each entry, added up over the whole table, is its weight's.
     #[test]
     fn the_alias_table_gives_each_its_share() {
@@ -577,5 +613,34 @@ pub(super) mod tests {
         let same = Selection::freeze(&lost, needs, Some(&fewer), 3);
         assert_eq!((same.version, same.lost_at), (2, Some(Tick(7))));
         assert!(Arc::ptr_eq(&same.eligible.entries, &fewer.eligible.entries));
+    }
+
+    #[test]
+    fn loads_change_no_version_and_no_table() {
+        let list = |loads: &[u16]| {
+            let mut candidates = Candidates::default();
+            for (at, &load) in loads.iter().enumerate() {
+                candidates.push(
+                    InstanceId(at as u32),
+                    1 + at as u32,
+                    std::iter::once(IpAddr::from([192, 0, 2, at as u8])),
+                );
+                candidates.list[at].load = load;
+            }
+            candidates
+        };
+        let standing = |loads: &[u16]| Standing { eligible: list(loads), allowed: list(loads), ..Standing::default() };
+        let fleet = Fleet::default();
+        let needs = Needs { fleet: &fleet, hashes: &[5, 6], rotates: true, shares: &[] };
+        let idle = Selection::freeze(&standing(&[0, 0]), needs, None, 1);
+        let busy = Selection::freeze(&standing(&[70, 20]), needs, Some(&idle), 2);
+        assert_eq!(busy.version, 1, "rotations go on");
+        assert_eq!(busy.eligible.entries.iter().map(|entry| entry.load).collect::<Vec<_>>(), [70, 20]);
+        assert_eq!(busy.eligible.cycle(), idle.eligible.cycle());
+        assert!(Arc::ptr_eq(&busy.eligible.entries, &busy.allowed.entries));
+        let same = Selection::freeze(&standing(&[70, 20]), needs, Some(&busy), 3);
+        assert!(Arc::ptr_eq(&same.eligible.entries, &busy.eligible.entries));
+        let afresh = Selection::freeze(&standing(&[70, 20]), needs, None, 1);
+        assert_eq!(afresh.eligible.entries, busy.eligible.entries);
     }
 }

@@ -127,6 +127,8 @@ pub enum Balance {
     Sticky,
     /// As weighted, all weights equal.
     Random,
+    /// Of two drawn by weight the one with the lower load ÷ capacity.
+    LeastLoad,
 }
 
 /// What is answered when no instance is eligible.

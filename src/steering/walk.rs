@@ -10,7 +10,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::client::Client;
+use super::client::{Client, mask};
 use super::hash;
 use super::latency::{EXPLORER, Ways};
 use super::local::Local;
@@ -18,8 +18,9 @@ use super::order::{self, By, Order, Run};
 use super::plan::{Group, Steered, Steering};
 use super::selection::{Roster, Selection, Standings, Table};
 use super::service::{ServiceId, WhenAllDown};
-use super::trace::Trace;
+use super::trace::{Candidate, Trace};
 use crate::fleet::{Family, InstanceId, RegionId};
+use crate::health::Remark;
 use crate::health::group::STEADY;
 use crate::health::presence::{ALL, Presence};
 use crate::latency::View;
@@ -30,7 +31,7 @@ const SAME_LOSS: Duration = Duration::from_secs(60);
 const MAX_FALLBACKS: usize = 8;
 
 /// Most members of a group that a trace names.
-const MAX_SHOWN: usize = 20;
+pub const MAX_SHOWN: usize = 20;
 
 /// What is to be answered.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +104,9 @@ pub fn decide<'a, T: Trace>(
                 trace.note("fallback", || {
                     format!("all down: service/{} stands in", steering.service(next).configured.name)
                 });
+                if T::KEEPS {
+                    steering.describe(steering.service(next), client.address, trace);
+                }
                 asked = next;
                 continue;
             }
@@ -186,11 +190,20 @@ impl<'a> Walk<'a, '_> {
         // Resolvers give an answer of scope 0 to clients of both families.
         let least = u8::from(steered.orders.orders.len() > 1);
         self.scope = self.scope.max(scope).max(least);
+        trace.note("scope", || match scope {
+            0 => "0: all clients have the same order of regions".into(),
+            scope => format!("{scope}: that order holds for all of {}", network(self.client.address, scope)),
+        });
         let order = &steered.orders.orders[order as usize];
         self.fences.add(order.fence.as_deref());
         let standings = self.standings.of(id, steered.layout);
         if standings.returning() || order.goes_by_key() {
             self.scope = self.scope.max(self.client.key_bits(steered.manner.sticky));
+            trace.note("scope", || {
+                let why =
+                    if order.goes_by_key() { "regions are equals" } else { "a region serves some of its clients" };
+                self.told_apart(steered, why)
+            });
         }
         if order.is_fixed() {
             return self.passes(steered, standings, order, &order.groups, trace);
@@ -229,12 +242,12 @@ impl<'a> Walk<'a, '_> {
             }
             trace.note("order", || {
                 let how = match run.by {
-                    By::Draw(_) => "drawn by shares",
-                    By::Shares(_) => "split by the client's key",
-                    By::Weights => "equals, ranked by the client's key",
-                    By::Latency { .. } => "by latency",
+                    By::Draw(_) => "drawn by shares".into(),
+                    By::Shares(_) => format!("split by {}", self.client.describe_key(steered.manner.sticky)),
+                    By::Weights => format!("equals ranked by {}", self.client.describe_key(steered.manner.sticky)),
+                    By::Latency { .. } => "by latency".into(),
                 };
-                format!("{how}: {}", self.names(steered, &sequence[run.from as usize..run.to as usize]))
+                format!("{how}: {}", self.names(steered, sequence))
             });
         }
     }
@@ -495,39 +508,64 @@ impl<'a> Walk<'a, '_> {
     }
 
     /// Each group in order with what it can do, and why each member may be picked or not.
-    fn describe<T: Trace>(&self, steered: &Steered, standings: &Standings, sequence: &[u32], trace: &mut T) {
+    fn describe<T: Trace>(&self, steered: &Steered, standings: &'a Standings, sequence: &[u32], trace: &mut T) {
+        if !T::KEEPS {
+            return;
+        }
         for (place, &at) in sequence.iter().enumerate() {
+            let group = &self.steering.layout(steered.layout).groups[at as usize];
+            let none = Selection::default();
+            let selection = standings.get(at as usize, self.family).unwrap_or(&none);
             trace.note("region", || {
-                let group = &self.steering.layout(steered.layout).groups[at as usize];
-                let none = Selection::default();
-                let selection = standings.get(at as usize, self.family).unwrap_or(&none);
-                let verdict = verdict(selection, place == 0);
                 let weights = format!("{} of {} of the weight", selection.eligible.weight, selection.allowed.weight);
-                let members = group.members.iter().take(MAX_SHOWN).map(|&id| self.member(selection, id));
-                let mut members: Vec<String> = members.collect();
-                if group.members.len() > MAX_SHOWN {
-                    members.push(format!("{} more", group.members.len() - MAX_SHOWN));
-                }
-                format!("{}: {verdict}, {weights}: {}", self.name(steered, at as usize), members.join(", "))
+                let verdict = verdict(selection, place == 0);
+                let fenced = if self.fences.is_any() && !self.fences.allow(group) { ", outside a fence" } else { "" };
+                let share = if place == 0 { selection.begins } else { selection.share };
+                let side = match share {
+                    0 | ALL => "",
+                    _ if self.is_served(steered, Serving { group: at as usize, selection }, place == 0) => {
+                        ", this client among them"
+                    }
+                    _ => ", this client not among them",
+                };
+                format!("{}: {verdict}{side}{fenced}, {weights}", self.name(steered, at as usize))
             });
+            for &id in group.members.iter().take(MAX_SHOWN) {
+                trace.candidate(|| self.candidate(selection, self.name(steered, at as usize), id));
+            }
+            if group.members.len() > MAX_SHOWN {
+                trace.note("candidate", || format!("{} more", group.members.len() - MAX_SHOWN));
+            }
         }
     }
 
-    /// `eu-1 up (weight 3)`.
-    fn member(&self, selection: &Selection, id: InstanceId) -> String {
+    fn candidate(&self, selection: &Selection, region: String, id: InstanceId) -> Candidate {
         let instance = self.steering.fleet.instance(id);
-        let holds = |roster: &Roster| roster.entries.iter().any(|entry| entry.instance == id);
+        let weight_in = |roster: &Roster| {
+            roster.entries.iter().find(|entry| entry.instance == id).map(|entry| u64::from(entry.weight))
+        };
+        let (eligible, allowed) = (weight_in(&selection.eligible), weight_in(&selection.allowed));
+        let remark = selection.remark(id);
         let state = match () {
-            () if instance.weight == 0 => return format!("{} never (weight 0)", instance.name),
-            () if !instance.addresses.iter().any(|address| Family::of(address.ip) == self.family) => {
-                return format!("{} has no address of this family", instance.name);
-            }
-            () if !holds(&selection.allowed) => return format!("{} is taken out by an override", instance.name),
-            () if holds(&selection.eligible) => "up",
-            () if holds(&selection.unknown) => "unknown",
+            () if instance.weight == 0 => "never",
+            () if !instance.addresses.iter().any(|address| Family::of(address.ip) == self.family) => "no address",
+            () if remark == Some(Remark::DrainedByAgent) => "drained",
+            () if remark == Some(Remark::AtMaxLoad) => "full",
+            () if allowed.is_none() => "out",
+            () if eligible.is_some() => "up",
+            () if weight_in(&selection.unknown).is_some() => "unknown",
             () => "down",
         };
-        format!("{} {state} (weight {})", instance.name, instance.weight)
+        let ramp = eligible.zip(allowed).filter(|(now, all)| now < all).map(|(now, all)| now * 100 / all);
+        let (name, weight, family) = (instance.name.to_string(), instance.weight, self.family);
+        Candidate { instance: id, name, region, family, state, weight, ramp_percent: ramp, remark }
+    }
+
+    /// Why more of the client counts than its place.
+    fn told_apart(&self, steered: &Steered, why: &str) -> String {
+        let sticky = steered.manner.sticky;
+        let key = self.client.describe_key(sticky);
+        format!("{}: {why}, which tells clients apart by {key}", self.client.key_bits(sticky))
     }
 
     fn name(&self, steered: &Steered, group: usize) -> String {
@@ -539,6 +577,11 @@ impl<'a> Walk<'a, '_> {
         let names: Vec<String> = sequence.iter().map(|&at| self.name(steered, at as usize)).collect();
         names.join(", ")
     }
+}
+
+/// The network of `bits` around an address, in words.
+fn network(address: IpAddr, bits: u8) -> String {
+    format!("{}/{bits}", mask(address, bits))
 }
 
 /// Whether a group serves, in words.

@@ -37,6 +37,8 @@ pub(crate) enum Behaviour {
     EachThird(u16),
     /// This status once, 200 from then on.
     Once(u16),
+    /// 200, with this load in the header `X-Load` and in the field `/load/now` of a JSON body.
+    Loaded(u32),
 }
 
 /// All well.
@@ -144,6 +146,14 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
         }
         Behaviour::Reset => {
             socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("an option");
+        }
+        Behaviour::Loaded(load) => {
+            let body = format!("{{\"load\": {{\"now\": {load}}}}}");
+            let length = body.len();
+            let head = "HTTP/1.1 200 OK\r\nConnection: close\r\n";
+            let response = format!("{head}X-Load: {load}\r\nContent-Length: {length}\r\n\r\n{body}");
+            let _ = stream.write_all(response.as_bytes()).await;
+            let _ = stream.shutdown().await;
         }
         Behaviour::Refuse => {}
     }

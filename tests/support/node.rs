@@ -8,11 +8,12 @@ use std::time::Duration;
 use hickory_proto::op::Message;
 use ipnet::IpNet;
 use waymark::answer::{Transport, Worker, respond};
-use waymark::control::World;
 use waymark::control::world::Health;
+use waymark::control::{Loads, World};
 use waymark::fleet::{Family, InstanceId};
 use waymark::health::{Operator, Said, Verdict};
 use waymark::latency::{Book, Rtt, Sample, View};
+use waymark::probe::Heard;
 use waymark::snapshot::Snapshot;
 use waymark::steering::{LayoutId, Table};
 use waymark::time::Tick;
@@ -32,6 +33,8 @@ pub(crate) struct Node {
     down: Vec<bool>,
     /// By target: when it came up after it was down.
     recovered: Vec<Option<Tick>>,
+    /// What instances report.
+    loads: Loads,
     /// What an operator says of regions.
     regions: Vec<Said>,
     /// Round-trip times that were measured.
@@ -62,6 +65,7 @@ impl Node {
             snapshot: world.offline(&[]),
             worker: Worker::new(&Arc::default(), 1),
             world,
+            loads: Loads::new(Tick(1_000)),
             regions: Vec::new(),
             book: Book::new(world_policy),
             grace_over: true,
@@ -115,6 +119,29 @@ impl Node {
         }
     }
 
+    /// The instances that `pattern` names report a load; how many that are.
+    pub(crate) fn report_load(&mut self, pattern: &str, load: f64) -> usize {
+        let named = self.world.fleet().named(pattern);
+        for &id in &named {
+            let _ = self.loads.say(self.world.fleet(), id, load, self.now);
+        }
+        self.judge();
+        named.len()
+    }
+
+    /// Agents of the instances that `pattern` names say a line; how many that are.
+    pub(crate) fn agent_says(&mut self, pattern: &str, part: u16, load: Option<u16>) -> usize {
+        let named = self.world.fleet().named(pattern);
+        for &id in &named {
+            for target in self.world.fleet().instance(id).addresses.iter().flat_map(|one| one.targets.to_vec()) {
+                let heard = Heard::Agent { part, load };
+                self.loads.hear(self.world.fleet(), std::iter::once(id), target, heard, self.now);
+            }
+        }
+        self.judge();
+        named.len()
+    }
+
     /// Has that part of the clients that would begin in a region begin there, in percent.
     pub(crate) fn weigh(&mut self, region: &str, percent: u16) {
         let regions = &self.world.fleet().regions;
@@ -144,6 +171,7 @@ impl Node {
     /// Time passes.
     pub(crate) fn wait(&mut self, time: Duration) {
         self.now = self.now.plus(time);
+        while self.loads.pop(self.world.fleet(), self.now).is_some() {}
         self.judge();
     }
 
@@ -161,6 +189,7 @@ impl Node {
             down: &self.down,
             steady_for: &[],
             operator: Operator { regions: &self.regions, ..Operator::default() },
+            reported: self.loads.reported(),
             held: &[],
             recovered: &self.recovered,
             grace_over: self.grace_over,

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::super::desk::{Refusal, RefusalCode};
+use super::super::world::World;
 use super::State;
-use crate::fleet::{CheckId, Instance, TargetId};
+use crate::fleet::{CheckId, Instance, InstanceId, PoolId, TargetId};
 use crate::probe::Kind;
 
 /// A report.
@@ -44,7 +45,7 @@ impl State {
     }
 
     fn take_report(&self, target: &str, check: Option<&str>, healthy: bool, reason: &str) -> Result<Pushed, Refusal> {
-        let instance = self.reporter(target)?;
+        let instance = self.world.fleet().instance(self.named_instance(target)?);
         let (place, check) = self.awaited(instance, check)?;
         // Several addresses that are checked at one are one target.
         let targets: BTreeSet<TargetId> = instance.addresses.iter().map(|address| address.targets[place]).collect();
@@ -59,19 +60,11 @@ impl State {
     }
 
     /// Who reports.
-    fn reporter(&self, target: &str) -> Result<&Instance, Refusal> {
+    pub(super) fn named_instance(&self, target: &str) -> Result<InstanceId, Refusal> {
+        let (pool, name) = named_pool(&self.world, target)?;
         let fleet = self.world.fleet();
-        let path = target.strip_prefix("instance/").and_then(|path| path.split_once('/'));
-        let Some((pool, name)) = path.filter(|(_, name)| !name.contains('/')) else {
-            let error = format!("{target:?} is not the name of an instance");
-            return Err(Refusal::new(RefusalCode::Wrong, error, Some("instance/POOL/NAME")));
-        };
-        let pool = fleet.pools.iter().find(|known| *known.name == *pool);
-        let mut members = pool.into_iter().flat_map(|pool| &pool.instances).map(|&id| fleet.instance(id));
-        members.find(|instance| *instance.name == *name).ok_or_else(|| {
-            let hint = "see `waymark status` for names; a report is for one instance, without *";
-            Refusal::new(RefusalCode::NotFound, format!("there is no {target}"), Some(hint))
-        })
+        let found = fleet.pool(pool).instances.iter().find(|&&id| *fleet.instance(id).name == *name);
+        found.copied().ok_or_else(|| unknown(target))
     }
 
     /// The check that a report of an instance is for, and its place among those of the instance's pool.
@@ -103,4 +96,19 @@ impl State {
             },
         }
     }
+}
+
+/// The pool of an instance `instance/web/eu-1`, and its name there.
+pub(super) fn named_pool<'t>(world: &World, target: &'t str) -> Result<(PoolId, &'t str), Refusal> {
+    let path = target.strip_prefix("instance/").and_then(|path| path.split_once('/'));
+    let Some((pool, name)) = path.filter(|(_, name)| !name.contains('/')) else {
+        let error = format!("{target:?} is not the name of an instance");
+        return Err(Refusal::new(RefusalCode::Wrong, error, Some("instance/POOL/NAME")));
+    };
+    world.pool_named(pool).map(|pool| (pool, name)).ok_or_else(|| unknown(target))
+}
+
+pub(super) fn unknown(target: &str) -> Refusal {
+    let hint = "see `waymark status` for names; a report is for one instance, without *";
+    Refusal::new(RefusalCode::NotFound, format!("there is no {target}"), Some(hint))
 }

@@ -4,6 +4,7 @@
 //! of each chosen instance first, then further ones, at most `answers` (0 = all).
 
 mod draw;
+mod least_load;
 pub(super) mod round_robin;
 mod sticky;
 
@@ -13,10 +14,13 @@ use super::client::Client;
 use super::hash;
 use super::local::Local;
 use super::plan::{Steered, Steering};
-use super::selection::{Part, Roster};
+use super::selection::{Entry, Part, Roster};
 use super::service::Balance;
 use super::trace::Trace;
 use crate::fleet::{Family, InstanceId};
+
+/// Most instances whose rank a trace tells.
+const MOST_RANKED: usize = 5;
 
 /// Which roster, of which group and version, in which family.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +59,7 @@ pub fn pick<T: Trace>(
         Balance::Weighted => draw::by_weight(roster, count, local),
         Balance::Random => draw::alike(roster, count, local),
         Balance::RoundRobin => round_robin::rank(steering, steered, choice, part, count, local),
+        Balance::LeastLoad => least_load::rank(roster, count, local),
         Balance::Sticky => {
             scope = client.key_bits(steered.manner.sticky);
             sticky::rank(client.key(steered.hash, steered.manner.sticky), roster, count, local);
@@ -63,16 +68,25 @@ pub fn pick<T: Trace>(
     trace.note("balance", || {
         let chosen = local.chosen.iter().map(|&at| {
             let entry = &roster.entries[at as usize];
-            format!("{} (weight {} of {})", steering.fleet.instance(entry.instance).name, entry.weight, roster.weight)
+            let name = &steering.fleet.instance(entry.instance).name;
+            let load = match steered.manner.balance {
+                Balance::LeastLoad => format!("load {}%, ", entry.load),
+                _ => String::new(),
+            };
+            format!("{name} ({load}weight {} of {})", entry.weight, roster.weight)
         });
         format!("{}: {}", kind(steered.manner.balance), chosen.collect::<Vec<_>>().join(", "))
     });
+    if steered.manner.balance == Balance::Sticky {
+        trace.note("hash", || ranking(steering, steered, roster, client));
+        trace.note("scope", || format!("{scope}: sticky by {}", client.describe_key(steered.manner.sticky)));
+    }
     hand_out(roster, &local.chosen, most, &mut emit);
     scope
 }
 
-/// The pool that answers, of those that share the clients; its number, and that of the entries before: by the client's key where that is to keep its
-/// instance, else by a draw (SPEC 5.5).
+/// The pool that answers, of those that share the clients; its number, and that of the entries before. The client's key
+/// decides where that is to keep its instance, else a draw (SPEC 5.5).
 fn of_part<'a, T: Trace>(
     parts: &'a [Part],
     steering: &Steering,
@@ -147,11 +161,28 @@ fn hand_out(roster: &Roster, chosen: &[u32], most: usize, emit: &mut impl FnMut(
     }
 }
 
+/// How the hash of a client ranks those that may be picked, the lowest first.
+fn ranking(steering: &Steering, steered: &Steered, roster: &Roster, client: &Client) -> String {
+    let sticky = steered.manner.sticky;
+    let key = client.key(steered.hash, sticky);
+    let rank = |entry: &Entry| hash::rank(hash::score(key, entry.hash), u64::from(entry.weight));
+    let mut ranked: Vec<(f64, &Entry)> = roster.entries.iter().map(|entry| (rank(entry), entry)).collect();
+    ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let name = |entry: &Entry| &steering.fleet.instance(entry.instance).name;
+    let shown = ranked.iter().take(MOST_RANKED).map(|(rank, entry)| format!("{} {rank:.3}", name(entry)));
+    let mut shown: Vec<String> = shown.collect();
+    if ranked.len() > MOST_RANKED {
+        shown.push(format!("{} more", ranked.len() - MOST_RANKED));
+    }
+    format!("{} by service and weight, the lowest first: {}", client.describe_key(sticky), shown.join(", "))
+}
+
 fn kind(balance: Balance) -> &'static str {
     match balance {
         Balance::Weighted => "weighted draw",
         Balance::Random => "random draw",
         Balance::RoundRobin => "round-robin",
         Balance::Sticky => "sticky by client hash",
+        Balance::LeastLoad => "less loaded of two drawn by weight",
     }
 }
