@@ -50,10 +50,7 @@ impl fmt::Display for Cost {
             "latency, {prefixes} prefixes × {regions} regions: {memory_mib:.0} MiB, {sample_us:.2} µs a sample, publish \
              after {CHANGED} changed {publish_ms:.1} ms ({publish_cpu_ms:.1} ms of a processor), after {NEW} came {:.1} ms \
              ({:.1} ms); written down in {:.0} ms, {:.0} MiB",
-            self.publish_with_new_prefixes_ms,
-            self.publish_with_new_prefixes_cpu_ms,
-            self.encode_ms,
-            self.file_mib
+            self.publish_with_new_prefixes_ms, self.publish_with_new_prefixes_cpu_ms, self.encode_ms, self.file_mib
         )
     }
 }
