@@ -5,6 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use waymark::answer::{Transport, look_ahead, respond};
+use waymark::latency::ENOUGH;
 
 use crate::support::node::Node;
 use crate::support::query::Ask;
@@ -115,6 +116,10 @@ balance = "least-load"
 [services."load.gslb.example.com"]
 balance = "least-load"
 answers = 1
+[services."fast.gslb.example.com"]
+steer = "latency"
+[latency]
+explore = "10%"
 [services."shares.gslb.example.com"]
 steer = "weighted"
 shares = { eu = 70, us = 30 }
@@ -154,7 +159,12 @@ fn node() -> Node {
             "i{at} = {{ region = \"{region}\", address = [\"192.0.{high}.{low}\"{six}], weight = {weight} }}\n"
         );
     }
-    Node::of(&[("waymark.toml", &configuration), ("networks", NETWORKS), ("zone", ZONE)])
+    let mut node = Node::of(&[("waymark.toml", &configuration), ("networks", NETWORKS), ("zone", ZONE)]);
+    for (client, region, ms) in [("203.0.113.0/24", "us", 30.0), ("203.0.113.0/24", "eu2", 35.0)] {
+        (0..ENOUGH).for_each(|_| node.measure(client.parse().expect("a prefix"), region, ms));
+    }
+    node.go_by_measured();
+    node
 }
 
 /// Every kind of question that is answered differently.
@@ -166,6 +176,7 @@ fn asks() -> Vec<Ask> {
         "turns",
         "turn",
         "random",
+        "fast",
         "shares",
         "stand-in",
         "sorry",

@@ -17,9 +17,9 @@ use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::Api;
-use super::overrides::{gone, refuse, refuse_as, wrong};
-use crate::control::Change;
+use super::overrides::{refuse, refuse_as, wrong};
 use crate::control::latency::{Ask, Given, MOST_SAMPLES, Report, parse_client};
+use crate::control::{Change, Refusal, RefusalCode};
 
 /// Longest body with samples, in octets.
 pub(super) const LONGEST_BODY: usize = 1 << 20;
@@ -55,8 +55,14 @@ pub(super) async fn take(State(api): State<Api>, body: Result<Bytes, BytesReject
     match ask(&api, asked, answer).await {
         Some(Ok(taken)) => Json(taken).into_response(),
         Some(Err(refusal)) => refuse(&refusal),
-        None => refuse(&gone()),
+        None => refuse(&unanswered()),
     }
+}
+
+/// Too much waits for the thread that knows, or it is gone.
+fn unanswered() -> Refusal {
+    let hint = Some("ask again later");
+    Refusal::new(RefusalCode::Busy, "no answer: too much waits to be taken in, or the server ends", hint)
 }
 
 /// A sample from JSON.
@@ -106,7 +112,7 @@ pub(super) async fn look(State(api): State<Api>, Query(Of { client }): Query<Of>
 }
 
 fn shown_as_json(answer: Option<impl serde::Serialize>) -> Response {
-    answer.map_or_else(|| refuse(&gone()), |answer| Json(answer).into_response())
+    answer.map_or_else(|| refuse(&unanswered()), |answer| Json(answer).into_response())
 }
 
 /// Asks by way of the control loop; `None` when there is no answer.

@@ -18,6 +18,9 @@ const LONGEST_FILE: u64 = 512 << 20;
 const BATCH: usize = 2_500;
 /// Most problems of a file that are told.
 const MOST_TOLD: usize = 20;
+/// Something and the number of its line.
+type Numbered<T> = (usize, T);
+
 /// First line of a table, which may be left out.
 const HEAD: [&str; 3] = ["client", "region", "rtt-ms"];
 
@@ -93,7 +96,7 @@ impl Import {
     }
 
     /// In several requests, where there are many.
-    fn send(&self, samples: &[(usize, Given)]) -> End {
+    fn send(&self, samples: &[Numbered<Given>]) -> End {
         let mut sum = Taken { taken: 0, prefixes: 0 };
         for batch in samples.chunks(BATCH) {
             let given: Vec<&Given> = batch.iter().map(|(_, given)| given).collect();
@@ -131,7 +134,7 @@ fn read(file: &str) -> Result<String, String> {
 }
 
 /// The samples of a file, each with its line; what is wrong with the lines that are none.
-fn parse(text: &str) -> Result<Vec<(usize, Given)>, Vec<(usize, String)>> {
+fn parse(text: &str) -> Result<Vec<Numbered<Given>>, Vec<Numbered<String>>> {
     let (mut samples, mut problems) = (Vec::new(), Vec::new());
     let lines = (1..).zip(text.lines()).map(|(number, line)| (number, line.trim()));
     for (number, line) in lines.filter(|(_, line)| !line.is_empty()) {

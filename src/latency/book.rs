@@ -142,6 +142,13 @@ impl Row {
     }
 }
 
+/// All rows, each kind in ascending order.
+pub(super) struct Written<'b> {
+    pub(super) prefixes: Vec<(IpNet, &'b Row)>,
+    pub(super) systems: Vec<(u32, &'b Row)>,
+    pub(super) countries: Vec<(Code, &'b Row)>,
+}
+
 /// [`Policy`] in the units of cells.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
@@ -449,7 +456,7 @@ impl Book {
     }
 
     /// All rows, for whoever writes them down, each kind in ascending order.
-    pub(super) fn rows(&self) -> (Vec<(IpNet, &Row)>, Vec<(u32, &Row)>, Vec<(Code, &Row)>) {
+    pub(super) fn rows(&self) -> Written<'_> {
         let prefixes = self.slots.iter().filter_map(|slot| Some((slot.prefix?, &slot.row)));
         let mut prefixes: Vec<(IpNet, &Row)> = prefixes.collect();
         prefixes.sort_unstable_by_key(|(prefix, _)| *prefix);
@@ -457,7 +464,7 @@ impl Book {
         systems.sort_unstable_by_key(|(number, _)| *number);
         let mut countries: Vec<(Code, &Row)> = self.countries.iter().map(|(&code, row)| (code, row)).collect();
         countries.sort_unstable_by_key(|(code, _)| *code);
-        (prefixes, systems, countries)
+        Written { prefixes, systems, countries }
     }
 
     /// Takes rows that were written down.

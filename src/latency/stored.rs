@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::Policy;
-use super::book::{Book, Row, second};
+use super::book::{Book, Row, Written, second};
 use super::cell::{Cell, Stored};
 use crate::geo::Code;
 use crate::time::Tick;
@@ -27,7 +27,7 @@ impl Book {
     /// All that is known, as of now.
     #[must_use]
     pub fn encode(&self, now: Tick) -> Vec<u8> {
-        let (prefixes, systems, countries) = self.rows();
+        let Written { prefixes, systems, countries } = self.rows();
         let estimates = self.counts().estimates;
         let names = self.prefixes_by_region();
         let mut out = Vec::with_capacity(64 * 1024 + estimates * CELL + prefixes.len() * 20);
