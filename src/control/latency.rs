@@ -293,7 +293,7 @@ fn read(path: &Path, world: &World, now: Tick) -> Book {
     match file::read(path, policy, now, unix_milliseconds()) {
         Ok(None) => Book::new(policy),
         Ok(Some(book)) => {
-            let prefixes = book.counts().prefixes;
+            let prefixes = book.prefixes();
             tracing::info!("{}: round-trip times of {prefixes} prefixes", path.display());
             book
         }
@@ -306,6 +306,11 @@ fn read(path: &Path, world: &World, now: Tick) -> Book {
 
 fn adopt(book: &mut Book, world: &World) {
     book.adopt(world.latency.policy, world.fleet().regions.iter().map(|region| &*region.name));
+    let atlas = &world.steering.atlas;
+    book.locate(|prefix| {
+        let place = atlas.place(atlas.lookup(prefix.addr()).0);
+        (place.as_number, place.country)
+    });
 }
 
 /// Owns all estimates.
@@ -399,7 +404,7 @@ impl Clerk {
             self.unwritten_since.get_or_insert_with(Instant::now);
         }
         self.count();
-        let _ = reply.send(Ok(Taken { taken: samples.len(), prefixes: self.book.counts().prefixes }));
+        let _ = reply.send(Ok(Taken { taken: samples.len(), prefixes: self.book.prefixes() }));
     }
 
     fn unknown_regions(&self, samples: &[(usize, Given)]) -> Vec<(usize, String)> {
@@ -499,10 +504,9 @@ impl Clerk {
     }
 
     fn count(&self) {
-        let counts = self.book.counts();
         let totals = &self.inbox.totals;
-        totals.prefixes.store(counts.prefixes as u64, Ordering::Relaxed);
-        totals.evicted.store(counts.evicted, Ordering::Relaxed);
+        totals.prefixes.store(self.book.prefixes() as u64, Ordering::Relaxed);
+        totals.evicted.store(self.book.evicted(), Ordering::Relaxed);
     }
 }
 

@@ -31,10 +31,14 @@ pub fn path(state_dir: &Path) -> PathBuf {
 
 /// The file.
 pub(super) fn encode(book: &Book, now: Tick, unix_ms: u64) -> Vec<u8> {
-    let mut body = unix_ms.to_le_bytes().to_vec();
-    body.extend(book.encode(now));
-    let head = format!("{HEAD}{:016x}\n", xxh3_64(&body));
-    [head.as_bytes(), &body].concat()
+    let line = |sum: u64| format!("{HEAD}{sum:016x}\n");
+    let mut octets = line(0).into_bytes();
+    let body = octets.len();
+    octets.extend(unix_ms.to_le_bytes());
+    book.encode(now, &mut octets);
+    let head = line(xxh3_64(&octets[body..]));
+    octets[..body].copy_from_slice(head.as_bytes());
+    octets
 }
 
 /// Reads the file at `path`; `Ok(None)` when there is none.
@@ -157,7 +161,7 @@ mod tests {
         drop(writer);
         let _ = ended.recv();
         let again = read(&path, policy, now, UNIX_MS).expect("readable").expect("there");
-        assert_eq!(again.encode(now), book().encode(now));
+        assert_eq!(encode(&again, now, UNIX_MS), encode(&book(), now, UNIX_MS));
         assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
     }
 }
