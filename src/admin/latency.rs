@@ -9,7 +9,7 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use super::Api;
 use super::overrides::{gone, refuse, refuse_as, wrong};
 use crate::control::Change;
+use crate::control::desk::Refusal;
 use crate::control::latency::{Ask, Given, MOST_SAMPLES, Report, parse_client};
 
 /// Longest body with samples, in octets.
@@ -26,6 +27,7 @@ pub(super) const LONGEST_BODY: usize = 1 << 20;
 
 /// What may stand behind `GET /v1/latency`.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Of {
     client: Option<String>,
 }
@@ -91,7 +93,11 @@ fn cut(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
-pub(super) async fn look(State(api): State<Api>, Query(Of { client }): Query<Of>) -> Response {
+pub(super) async fn look(State(api): State<Api>, of: Result<Query<Of>, QueryRejection>) -> Response {
+    let client = match of {
+        Ok(Query(Of { client })) => client,
+        Err(rejection) => return refuse_as(rejection.status(), &wrong(rejection.body_text())),
+    };
     let Some(client) = client else {
         let (reply, answer) = oneshot::channel();
         return shown_as_json(ask(&api, Ask::Sum(reply), answer).await);
@@ -105,8 +111,12 @@ pub(super) async fn look(State(api): State<Api>, Query(Of { client }): Query<Of>
     }
 }
 
-fn shown_as_json(answer: Option<impl serde::Serialize>) -> Response {
-    answer.map_or_else(|| refuse(&gone()), |answer| Json(answer).into_response())
+fn shown_as_json(answer: Option<Result<impl serde::Serialize, Refusal>>) -> Response {
+    match answer {
+        Some(Ok(answer)) => Json(answer).into_response(),
+        Some(Err(refusal)) => refuse(&refusal),
+        None => refuse(&gone()),
+    }
 }
 
 /// Asks by way of the control loop; `None` when there is no answer.

@@ -327,7 +327,11 @@ impl Book {
             table,
             prefixes: rows,
             systems: Rows::keyed(&self.around.systems, |&number| number, |row, into| into.extend(row.entries())),
-            countries: Rows::keyed(&self.around.countries, |code| key_of(*code), |row, into| into.extend(row.entries())),
+            countries: Rows::keyed(
+                &self.around.countries,
+                |code| key_of(*code),
+                |row, into| into.extend(row.entries()),
+            ),
         }
     }
 
@@ -491,7 +495,8 @@ impl Book {
         let prefixes = self.slots.iter().filter_map(|slot| Some((slot.prefix?, &slot.row)));
         let mut prefixes: Vec<(IpNet, &Row)> = prefixes.collect();
         prefixes.sort_unstable_by_key(|(prefix, _)| *prefix);
-        let mut systems: Vec<(u32, &Tallies)> = self.around.systems.iter().map(|(&number, row)| (number, row)).collect();
+        let mut systems: Vec<(u32, &Tallies)> =
+            self.around.systems.iter().map(|(&number, row)| (number, row)).collect();
         systems.sort_unstable_by_key(|(number, _)| *number);
         let mut countries: Vec<(Code, &Tallies)> =
             self.around.countries.iter().map(|(&code, row)| (code, row)).collect();
@@ -772,7 +777,9 @@ mod tests {
             measure(&mut book, "192.0.2.0/24", &place, "eu", 20.0, now);
         }
         assert!((MOST_SYSTEMS - 200..=MOST_SYSTEMS).contains(&book.counts().systems), "{:?}", book.counts());
-        assert!(!book.around.systems.contains_key(&0) && book.around.systems.contains_key(&(MOST_SYSTEMS as u32 + 999)));
+        assert!(
+            !book.around.systems.contains_key(&0) && book.around.systems.contains_key(&(MOST_SYSTEMS as u32 + 999))
+        );
     }
 
     #[test]
