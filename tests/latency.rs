@@ -72,6 +72,11 @@ fn samples_decide_and_outlive_the_process() {
     assert_eq!(server.metric("waymark_latency_prefixes"), Some(1.0));
     assert!(server.metric("waymark_latency_published_total").is_some_and(|count| count >= 1.0));
 
+    // What if one were down: by what is measured, still.
+    let live = ["explain", FAST, "--client", CLIENT, "--live", "--down", "region/eu-west"];
+    let said = client::text(&site.run(&live));
+    assert!(said.contains("ap-south serves") && said.contains("12 ms by 203.0.113.0/25"), "{said}");
+
     until("the file", || fs::metadata(site.path("state/latency")).ok());
     server.signal("KILL");
     server.wait_end();
@@ -97,7 +102,8 @@ fn a_file_that_cannot_be_believed_is_passed_over() {
     fs::create_dir_all(site.path("state")).expect("a folder");
     fs::write(site.path("state/latency"), "waymark latency 1 0000000000000000\nnonsense").expect("written");
     let server = site.start();
-    server.wait_logged(&["WARN", "state/latency", "not used", "checksum"]);
+    server.wait_logged(&["WARN", "state/latency", "not used", "checksum", "moved to"]);
+    assert!(site.path("state/latency.aside").exists());
     assert_eq!(server.addresses(FAST, CLIENT), [EUROPE]);
     measure(&site, CLIENT, "ap-south", 12.0);
     wait_served(&server, ASIA);
@@ -143,6 +149,7 @@ fn wrong_samples_are_told_together_and_none_is_taken() {
     assert_eq!(over_tcp.expect("a response").status, 403, "without tokens only the control socket may write");
     assert_eq!(server.get("/v1/latency").status, 200);
     assert_eq!(server.get("/v1/latency?client=nobody").status, 400);
+    assert_eq!(server.get("/v1/latency?clint=203.0.113.7").status, 400);
 }
 
 #[test]
@@ -167,9 +174,12 @@ fn files_are_imported() {
     site.write("samples.json", &format!("{}\nnonsense\n{{}}\n", sample(CLIENT, "eu-west", 5.0)));
     let said = run(&site, &["import", file], 2);
     assert!(said.contains("samples.json:2: 1 columns") && said.contains("samples.json:3: rtt-ms: missing"), "{said}");
-    site.write("samples.json", &sample(CLIENT, "nowhere", 5.0).to_string());
+    site.write("samples.json", &format!("\n\n{}", sample(CLIENT, "nowhere", 5.0)));
     let said = run(&site, &["import", file], 2);
-    assert!(said.contains("there is no region \"nowhere\"") && said.contains("0 samples before them are"), "{said}");
+    assert!(
+        said.contains("line 3: there is no region \"nowhere\"") && said.contains("0 samples before them are"),
+        "{said}"
+    );
     run(&site, &["import", "/nonexistent"], 1);
     assert_eq!(server.metric("waymark_latency_samples_total{outcome=\"taken\"}"), Some(8_200.0));
 }

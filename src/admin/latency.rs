@@ -9,7 +9,7 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -17,15 +17,17 @@ use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::Api;
-use super::overrides::{refuse, refuse_as, wrong};
+use super::overrides::{gone, refuse, refuse_as, wrong};
+use crate::control::Change;
+use crate::control::desk::Refusal;
 use crate::control::latency::{Ask, Given, MOST_SAMPLES, Report, parse_client};
-use crate::control::{Change, Refusal, RefusalCode};
 
 /// Longest body with samples, in octets.
 pub(super) const LONGEST_BODY: usize = 1 << 20;
 
 /// What may stand behind `GET /v1/latency`.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Of {
     client: Option<String>,
 }
@@ -55,14 +57,8 @@ pub(super) async fn take(State(api): State<Api>, body: Result<Bytes, BytesReject
     match ask(&api, asked, answer).await {
         Some(Ok(taken)) => Json(taken).into_response(),
         Some(Err(refusal)) => refuse(&refusal),
-        None => refuse(&unanswered()),
+        None => refuse(&gone()),
     }
-}
-
-/// Too much waits for the thread that knows, or it is gone.
-fn unanswered() -> Refusal {
-    let hint = Some("ask again later");
-    Refusal::new(RefusalCode::Busy, "no answer: too much waits to be taken in, or the server ends", hint)
 }
 
 /// A sample from JSON.
@@ -97,7 +93,11 @@ fn cut(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
-pub(super) async fn look(State(api): State<Api>, Query(Of { client }): Query<Of>) -> Response {
+pub(super) async fn look(State(api): State<Api>, of: Result<Query<Of>, QueryRejection>) -> Response {
+    let client = match of {
+        Ok(Query(Of { client })) => client,
+        Err(rejection) => return refuse_as(rejection.status(), &wrong(rejection.body_text())),
+    };
     let Some(client) = client else {
         let (reply, answer) = oneshot::channel();
         return shown_as_json(ask(&api, Ask::Sum(reply), answer).await);
@@ -111,8 +111,12 @@ pub(super) async fn look(State(api): State<Api>, Query(Of { client }): Query<Of>
     }
 }
 
-fn shown_as_json(answer: Option<impl serde::Serialize>) -> Response {
-    answer.map_or_else(|| refuse(&unanswered()), |answer| Json(answer).into_response())
+fn shown_as_json(answer: Option<Result<impl serde::Serialize, Refusal>>) -> Response {
+    match answer {
+        Some(Ok(answer)) => Json(answer).into_response(),
+        Some(Err(refusal)) => refuse(&refusal),
+        None => refuse(&gone()),
+    }
 }
 
 /// Asks by way of the control loop; `None` when there is no answer.

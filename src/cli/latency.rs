@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::status::{span, table};
 use super::{ControlArg, End, output};
-use crate::admin::client;
+use crate::admin::client::{self, Failure};
 use crate::admin::latency::sample;
 use crate::control::latency::{Given, Looked, LookedRegion, Summary, Taken, parse_client};
 
@@ -101,7 +101,8 @@ impl Import {
         for batch in samples.chunks(BATCH) {
             let given: Vec<&Given> = batch.iter().map(|(_, given)| given).collect();
             let (first, last) = (batch[0].0, batch[batch.len() - 1].0);
-            let ask = |socket: &Path| client::take_latency(socket, &given);
+            let lines: Vec<usize> = batch.iter().map(|(line, _)| *line).collect();
+            let ask = |socket: &Path| client::take_latency(socket, &given).map_err(|failure| by_line(failure, &lines));
             let end = self.control.ask(ask, |taken| sum = Taken { taken: sum.taken + taken.taken, ..*taken });
             if end != End::Done {
                 let place = format!("{}: lines {first} to {last} are not taken", self.file);
@@ -117,6 +118,23 @@ impl Import {
         }
         End::Done
     }
+}
+
+/// A refusal with the lines of samples, where it names their places in the request.
+fn by_line(failure: Failure, lines: &[usize]) -> Failure {
+    let Failure::Refused(mut refusal) = failure else { return failure };
+    let mut said = String::new();
+    for (at, part) in refusal.error.split('[').enumerate() {
+        let line =
+            part.split_once(']').and_then(|(place, rest)| Some((lines.get(place.parse::<usize>().ok()?)?, rest)));
+        match line.filter(|_| at > 0) {
+            Some((line, rest)) => said += &format!("line {line}:{rest}"),
+            None if at > 0 => said += &format!("[{part}"),
+            None => said += part,
+        }
+    }
+    refusal.error = said;
+    Failure::Refused(refusal)
 }
 
 fn read(file: &str) -> Result<String, String> {
@@ -222,6 +240,7 @@ fn look(looked: &Looked) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::desk::{Refusal, RefusalCode};
 
     #[test]
     fn files_are_tables_or_json() {
@@ -235,6 +254,17 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(lines.iter().copied().map(expected).collect()), "{text}");
         }
+    }
+
+    #[test]
+    fn refusals_name_lines() {
+        let error = "2 of 3 samples are wrong: [0] there is no region \"a[7]\"; [2] there is no region \"b\"";
+        let refusal = Refusal::new(RefusalCode::Wrong, error, None);
+        assert_eq!(
+            by_line(Failure::Refused(Box::new(refusal)), &[15, 17, 19]).to_string(),
+            "2 of 3 samples are wrong: line 15: there is no region \"a[7]\"; line 19: there is no region \"b\""
+        );
+        assert_eq!(by_line(Failure::NobodyListens, &[1]), Failure::NobodyListens);
     }
 
     #[test]

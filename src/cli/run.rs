@@ -506,13 +506,15 @@ fn started(node: &str) -> Record {
 /// Has everything written that is still to be; waits at most `DISK_PATIENCE` for the disk.
 fn finish_files(keeper: Option<Keeper>, gauge: Option<Gauge>, journal: &Journal) {
     let began = std::time::Instant::now();
+    // It may have much to write, and begins while the others write.
+    gauge.iter().for_each(Gauge::end);
     if let Some(keeper) = keeper {
         keeper.finish(DISK_PATIENCE);
     }
+    journal.finish(DISK_PATIENCE.saturating_sub(began.elapsed()));
     if let Some(gauge) = gauge {
         gauge.finish(DISK_PATIENCE.saturating_sub(began.elapsed()));
     }
-    journal.finish(DISK_PATIENCE.saturating_sub(began.elapsed()));
 }
 
 /// Opens the sockets and answers from what is `published`.

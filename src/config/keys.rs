@@ -140,7 +140,7 @@ pub(super) static SERVER: Section = section(
             "state-dir",
             Kind::Path,
             Is(r#""state""#),
-            "Folder of the control socket, the lock, last-good health and the journal.",
+            "Folder of the control socket, the lock, overrides, last-good health, measured round-trip times and the journal.",
         ),
         key("workers", Kind::Integer { min: 1, max: 1024 }, Words("one per core"), "UDP threads."),
         key(
@@ -288,7 +288,7 @@ pub(super) static LATENCY: Section = section(
             "half-life",
             Kind::Duration { min_ms: SECOND, max_ms: 24 * HOUR },
             Is(r#""10m""#),
-            "After so long what was measured before counts half.",
+            "After so long, or about a dozen samples, whichever is sooner, what was measured before counts half.",
         ),
         key(
             "expire-after",
@@ -300,8 +300,8 @@ pub(super) static LATENCY: Section = section(
             "prefixes",
             Kind::Integer { min: 1, max: 1_000_000 },
             Is("100000"),
-            "Most prefixes that have estimates of their own; those measured last stay. 100000 of them take 150 MB with 32 \
-             regions each.",
+            "Most prefixes that have estimates of their own; those measured last stay. 100000 of them take 160 MB with 32 \
+             regions each, and up to 240 MB while they are written down.",
         ),
         key(
             "explore",

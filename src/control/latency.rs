@@ -31,8 +31,10 @@ pub use sample::{Given, MOST_RTT_MS, parse_client};
 
 /// Most samples of one request.
 pub const MOST_SAMPLES: usize = 10_000;
-/// Requests and questions that may wait.
+/// Requests with samples that may wait.
 const MOST_WAITING: usize = 64;
+/// Questions that may wait, beside them: they keep no sample out.
+const MOST_QUESTIONS: usize = 8;
 /// Most problems of one request that are told.
 const MOST_TOLD: usize = 20;
 /// Least time from one table to the next: what comes meanwhile goes into one.
@@ -52,9 +54,9 @@ pub enum Ask {
     /// To take samples in.
     Take(Report),
     /// What is known for a client.
-    Look(IpNet, oneshot::Sender<Looked>),
+    Look(IpNet, oneshot::Sender<Result<Looked, Refusal>>),
     /// How much there is.
-    Sum(oneshot::Sender<Summary>),
+    Sum(oneshot::Sender<Result<Summary, Refusal>>),
 }
 
 /// Samples of one request: all of them are taken, or none.
@@ -178,7 +180,9 @@ impl Inbox {
     /// Hands on what somebody wants; whoever wants it is told when too much waits.
     pub(super) fn ask(&self, ask: Ask) {
         let mut slot = self.slot();
-        if slot.asks.len() >= MOST_WAITING || slot.ending {
+        let most = if ask.is_question() { MOST_QUESTIONS } else { MOST_WAITING };
+        let waiting = slot.asks.iter().filter(|other| other.is_question() == ask.is_question()).count();
+        if waiting >= most || slot.ending {
             drop(slot);
             return self.turn_away(ask);
         }
@@ -186,12 +190,22 @@ impl Inbox {
         self.changed.notify_one();
     }
 
-    /// Dropped questions are answered by that.
+    /// Whoever asked may be gone.
     fn turn_away(&self, ask: Ask) {
-        if let Ask::Take(report) = ask {
-            self.totals.refused.fetch_add(report.count() as u64, Ordering::Relaxed);
-            let error = "too many samples wait to be taken in";
-            let _ = report.reply.send(Err(Refusal::new(RefusalCode::Busy, error, Some("send them again later"))));
+        let busy = |error: &str, hint| Refusal::new(RefusalCode::Busy, error, Some(hint));
+        let questions = || busy("too many questions wait to be answered", "ask again in a moment");
+        match ask {
+            Ask::Take(report) => {
+                self.totals.refused.fetch_add(report.count() as u64, Ordering::Relaxed);
+                let refusal = busy("too many samples wait to be taken in", "send them again later");
+                let _ = report.reply.send(Err(refusal));
+            }
+            Ask::Look(_, reply) => {
+                let _ = reply.send(Err(questions()));
+            }
+            Ask::Sum(reply) => {
+                let _ = reply.send(Err(questions()));
+            }
         }
     }
 
@@ -212,6 +226,12 @@ impl Inbox {
         let (mut slot, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let left = Slot { ending: slot.ending, ..Slot::default() };
         std::mem::replace(&mut *slot, left)
+    }
+}
+
+impl Ask {
+    fn is_question(&self) -> bool {
+        !matches!(self, Ask::Take(_))
     }
 }
 
@@ -242,7 +262,7 @@ impl Gauge {
         adopt(&mut book, world);
         let measured = Arc::new(book.freeze(&Measured::default()));
         let inbox = Arc::new(Inbox::default());
-        let (writer, ended) = file::start_writer(path)?;
+        let (writer, state, ended) = file::start_writer(path)?;
         let mut clerk = Clerk {
             book,
             world: Arc::clone(world),
@@ -250,6 +270,7 @@ impl Gauge {
             changes,
             inbox: Arc::clone(&inbox),
             writer,
+            state,
             published_at: None,
             swept_at: Instant::now(),
             unwritten_since: None,
@@ -278,10 +299,15 @@ impl Gauge {
         Arc::clone(&self.inbox.totals)
     }
 
-    /// Has everything written and ends the thread; waits at most `patience` for the disk.
-    pub fn finish(self, patience: Duration) {
+    /// Has everything written and ends the thread, without waiting for that.
+    pub fn end(&self) {
         self.inbox.slot().ending = true;
         self.inbox.changed.notify_one();
+    }
+
+    /// [`Gauge::end`], and waits at most `patience` for the disk.
+    pub fn finish(self, patience: Duration) {
+        self.end();
         // Either way: it is over, or it took too long.
         let _ = self.ended.recv_timeout(patience);
     }
@@ -293,7 +319,7 @@ fn read(path: &Path, world: &World, now: Tick) -> Book {
     match file::read(path, policy, now, unix_milliseconds()) {
         Ok(None) => Book::new(policy),
         Ok(Some(book)) => {
-            let prefixes = book.counts().prefixes;
+            let prefixes = book.prefixes();
             tracing::info!("{}: round-trip times of {prefixes} prefixes", path.display());
             book
         }
@@ -306,6 +332,11 @@ fn read(path: &Path, world: &World, now: Tick) -> Book {
 
 fn adopt(book: &mut Book, world: &World) {
     book.adopt(world.latency.policy, world.fleet().regions.iter().map(|region| &*region.name));
+    let atlas = &world.steering.atlas;
+    book.locate(|prefix| {
+        let place = atlas.place(atlas.lookup(prefix.addr()).0);
+        (place.as_number, place.country)
+    });
 }
 
 /// Owns all estimates.
@@ -317,6 +348,8 @@ struct Clerk {
     changes: Changes,
     inbox: Arc<Inbox>,
     writer: mpsc::SyncSender<Vec<u8>>,
+    /// Of the writer.
+    state: Arc<file::State>,
     published_at: Option<Instant>,
     swept_at: Instant,
     /// Since when there is something that is not written.
@@ -333,6 +366,7 @@ impl Clerk {
                 adopt(&mut self.book, &self.world);
             }
             asks.into_iter().for_each(|ask| self.handle(ask));
+            self.hear_writer();
             if self.swept_at.elapsed() >= SWEEP {
                 self.book.expire(time::now());
                 self.swept_at = Instant::now();
@@ -371,10 +405,10 @@ impl Clerk {
         match ask {
             Ask::Take(report) => self.take(report),
             Ask::Look(client, reply) => {
-                let _ = reply.send(self.look(client));
+                let _ = reply.send(Ok(self.look(client)));
             }
             Ask::Sum(reply) => {
-                let _ = reply.send(self.sum());
+                let _ = reply.send(Ok(self.sum()));
             }
         }
     }
@@ -399,7 +433,7 @@ impl Clerk {
             self.unwritten_since.get_or_insert_with(Instant::now);
         }
         self.count();
-        let _ = reply.send(Ok(Taken { taken: samples.len(), prefixes: self.book.counts().prefixes }));
+        let _ = reply.send(Ok(Taken { taken: samples.len(), prefixes: self.book.prefixes() }));
     }
 
     fn unknown_regions(&self, samples: &[(usize, Given)]) -> Vec<(usize, String)> {
@@ -489,20 +523,32 @@ impl Clerk {
         if self.unwritten_since.is_none() {
             return;
         }
+        if !last && self.state.is_writing() {
+            // What would be encoded now would only wait beside it.
+            self.next_write = Instant::now() + PUBLISH_PAUSE;
+            return;
+        }
         let began = Instant::now();
         let octets = file::encode(&self.book, time::now(), unix_milliseconds());
         self.next_write = Instant::now() + WRITE_PAUSE.max(began.elapsed() * PAUSE_PER_WRITE);
+        self.state.begin();
         let is_sent = if last { self.writer.send(octets).is_ok() } else { self.writer.try_send(octets).is_ok() };
         if is_sent {
             self.unwritten_since = None;
         }
     }
 
+    /// What could not be written, on a full disk, is to be written still.
+    fn hear_writer(&mut self) {
+        if self.state.has_failed() {
+            self.unwritten_since.get_or_insert_with(Instant::now);
+        }
+    }
+
     fn count(&self) {
-        let counts = self.book.counts();
         let totals = &self.inbox.totals;
-        totals.prefixes.store(counts.prefixes as u64, Ordering::Relaxed);
-        totals.evicted.store(counts.evicted, Ordering::Relaxed);
+        totals.prefixes.store(self.book.prefixes() as u64, Ordering::Relaxed);
+        totals.evicted.store(self.book.evicted(), Ordering::Relaxed);
     }
 }
 
@@ -511,5 +557,32 @@ fn level_word(level: Level) -> &'static str {
         Level::Prefix => "prefix",
         Level::System => "as",
         Level::Country => "country",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_keep_no_samples_out() {
+        let inbox = Inbox::default();
+        let sum = || {
+            let (reply, answer) = oneshot::channel();
+            inbox.ask(Ask::Sum(reply));
+            answer
+        };
+        let take = || {
+            let (reply, answer) = oneshot::channel();
+            inbox.ask(Ask::Take(Report { samples: Vec::new(), problems: Vec::new(), reply }));
+            answer
+        };
+        let mut questions: Vec<_> = (0..20).map(|_| sum()).collect();
+        let mut reports: Vec<_> = (0..MOST_WAITING + 1).map(|_| take()).collect();
+        let refusal = questions[MOST_QUESTIONS].try_recv().expect("answered").expect_err("refused");
+        assert!(refusal.code == RefusalCode::Busy && refusal.error.contains("too many questions"), "{refusal:?}");
+        assert!(questions[MOST_QUESTIONS - 1].try_recv().is_err() && reports[MOST_WAITING - 1].try_recv().is_err());
+        let refusal = reports[MOST_WAITING].try_recv().expect("answered").expect_err("refused");
+        assert!(refusal.error.contains("too many samples"), "{refusal:?}");
     }
 }

@@ -1,24 +1,20 @@
 //! All estimates: by prefix, by autonomous system and by country, each region by region.
 //!
-//! A sample counts for its client's prefix, and for the system and the country of it, so that prefixes of which little
-//! is known can go by what their neighbours measured. Everything is bounded: when there is no room for a prefix more,
+//! A sample counts for its client's prefix, and the prefix has one vote in its system and in its country, so that prefixes
+//! of which little is known can go by what their neighbours measured. Everything is bounded: when there is no room for a prefix more,
 //! those go that had no sample for the longest time, and whatever has none for `expire-after` goes by itself.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
 
 use ipnet::IpNet;
 
 use super::Policy;
+use super::around::{Around, EVICTED_AT_ONCE, Home, Tallies, Tally, Vote};
 use super::cell::{Cell, ENOUGH, Rtt};
 use super::measured::{Entry, Measured, Rows};
 use crate::geo::{Code, Place, RangeMap};
 use crate::time::Tick;
 
-/// Most autonomous systems that have estimates of their own.
-pub(super) const MOST_SYSTEMS: usize = 16_384;
-/// Where there is no room, this part of what there is room for goes at once: finding out who goes costs a look at all.
-const EVICTED_AT_ONCE: usize = 100;
 /// Names of regions that are kept beside those configured now: they may come back.
 const MOST_FORMER_REGIONS: usize = 256;
 
@@ -111,16 +107,8 @@ impl Row {
         }
     }
 
-    /// Forgets what had no sample for too long; whether that changes what is published.
-    fn expire(&mut self, second: u32, expire_after: u32) -> bool {
-        let is_old = |cell: &Cell| second.saturating_sub(cell.last) >= expire_after;
-        self.forget(is_old)
-    }
-
-    fn forget(&mut self, is_gone: impl Fn(&Cell) -> bool) -> bool {
-        let changes = self.cells.iter().any(|cell| is_gone(cell) && cell.published().is_some());
-        self.cells.retain(|cell| !is_gone(cell));
-        changes
+    fn vote(&self, region: u16) -> Option<Vote> {
+        self.cell(region).map(Cell::vote)
     }
 
     fn is_published(&self) -> bool {
@@ -145,8 +133,8 @@ impl Row {
 /// All rows, each kind in ascending order.
 pub(super) struct Written<'b> {
     pub(super) prefixes: Vec<(IpNet, &'b Row)>,
-    pub(super) systems: Vec<(u32, &'b Row)>,
-    pub(super) countries: Vec<(Code, &'b Row)>,
+    pub(super) systems: Vec<(u32, &'b Tallies)>,
+    pub(super) countries: Vec<(Code, &'b Tallies)>,
 }
 
 /// [`Policy`] in the units of cells.
@@ -161,6 +149,8 @@ struct Pace {
 struct Slot {
     /// `None` = free.
     prefix: Option<IpNet>,
+    /// Who hears the votes of all its cells.
+    home: Home,
     row: Row,
     /// Whether it is other than in the table frozen last.
     is_new: bool,
@@ -177,8 +167,9 @@ pub struct Book {
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_prefix: HashMap<IpNet, u32>,
-    systems: HashMap<u32, Row>,
-    countries: HashMap<Code, Row>,
+    around: Around,
+    /// By number of a region: prefixes that have an estimate of it.
+    held: Vec<usize>,
     evicted: u64,
     /// Whether the prefixes are other ones than in the table frozen last.
     has_new_prefixes: bool,
@@ -197,8 +188,8 @@ impl Book {
             slots: Vec::new(),
             free: Vec::new(),
             by_prefix: HashMap::new(),
-            systems: HashMap::new(),
-            countries: HashMap::new(),
+            around: Around::default(),
+            held: Vec::new(),
             evicted: 0,
             has_new_prefixes: true,
             is_new: true,
@@ -224,6 +215,7 @@ impl Book {
         // A configuration has fewer than 2^16 regions, and few that are not in it are kept beside them.
         let number = u16::try_from(self.regions.len()).unwrap_or(u16::MAX);
         self.regions.push(name.into());
+        self.held.push(0);
         self.numbers.insert(name.into(), number);
         self.is_new = true;
         number
@@ -239,30 +231,75 @@ impl Book {
     pub fn take(&mut self, sample: &Sample, now: Tick) {
         let (second, pace) = (second(now), self.pace());
         let &Sample { client, as_number, country, region, rtt } = sample;
-        let slot = self.slot(client);
-        let was_published = self.slots[slot].row.is_published();
-        let slot = &mut self.slots[slot];
+        let (at, home) = (self.slot(client), Home { as_number, country });
+        self.house(at, home);
+        let slot = &mut self.slots[at];
+        let (was_published, before) = (slot.row.is_published(), slot.row.vote(region));
         let mut changed = slot.row.take(region, rtt, second, pace);
         // If only for the number of its samples.
         slot.is_new = true;
         if changed {
             self.has_new_prefixes |= was_published != slot.row.is_published();
         }
-        if let Some(number) = as_number {
-            changed |= self.system(number).take(region, rtt, second, pace);
-        }
-        if let Some(code) = country {
-            changed |= self.countries.entry(code).or_default().take(region, rtt, second, pace);
-        }
+        self.held[usize::from(region)] += usize::from(before.is_none());
+        changed |= self.around.change(home, region, before, slot.row.vote(region), second);
         self.is_new |= changed;
+    }
+
+    /// Has prefixes vote where they are now, by what `place` says of their autonomous system and their country.
+    pub fn locate(&mut self, place: impl Fn(IpNet) -> (Option<u32>, Option<Code>)) {
+        for at in 0..self.slots.len() {
+            if let Some(prefix) = self.slots[at].prefix {
+                let (as_number, country) = place(prefix);
+                self.house(at, Home { as_number, country });
+            }
+        }
+    }
+
+    /// Where the prefix of a slot is, from now on.
+    fn house(&mut self, at: usize, home: Home) {
+        if let Some(number) = home.as_number {
+            self.make_room_for_system(number);
+        }
+        let before = std::mem::replace(&mut self.slots[at].home, home);
+        if before == home {
+            return;
+        }
+        // No country, and no system, hears a prefix twice.
+        for cell in &self.slots[at].row.cells {
+            let vote = Some(cell.vote());
+            self.is_new |= self.around.change(before, cell.region, vote, None, 0);
+            self.is_new |= self.around.change(home, cell.region, None, vote, cell.last);
+        }
+    }
+
+    fn make_room_for_system(&mut self, number: u32) {
+        let gone = self.around.evict_for(number);
+        if gone.is_empty() {
+            return;
+        }
+        let gone: HashSet<u32> = gone.into_iter().collect();
+        // With the next sample they vote again, with all they have.
+        for slot in &mut self.slots {
+            slot.home.as_number = slot.home.as_number.filter(|number| !gone.contains(number));
+        }
+        self.is_new = true;
     }
 
     /// Forgets what had no sample for `expire-after`.
     pub fn expire(&mut self, now: Tick) {
         let (second, after) = (second(now), self.pace().expire_after);
+        let is_old = |cell: &Cell| second.saturating_sub(cell.last) >= after;
         let mut empty = Vec::new();
         for (at, slot) in (0..).zip(&mut self.slots).filter(|(_, slot)| slot.prefix.is_some()) {
-            if slot.row.expire(second, after) {
+            let mut changes = false;
+            for cell in slot.row.cells.iter().filter(|cell| is_old(cell)) {
+                changes |= cell.published().is_some();
+                self.held[usize::from(cell.region)] -= 1;
+                self.is_new |= self.around.change(slot.home, cell.region, Some(cell.vote()), None, 0);
+            }
+            slot.row.cells.retain(|cell| !is_old(cell));
+            if changes {
                 (slot.is_new, self.is_new) = (true, true);
                 self.has_new_prefixes |= !slot.row.is_published();
             }
@@ -271,7 +308,7 @@ impl Book {
             }
         }
         empty.into_iter().for_each(|at| self.give_up(at));
-        self.is_new |= expire(&mut self.systems, second, after) | expire(&mut self.countries, second, after);
+        self.is_new |= self.around.expire(second, after);
     }
 
     /// Whether anything is published otherwise than in the table frozen last.
@@ -296,8 +333,12 @@ impl Book {
             regions: self.regions.clone().into(),
             table,
             prefixes: rows,
-            systems: Rows::keyed(&self.systems, |&number| number, |row, entries| entries.extend(row.entries())),
-            countries: Rows::keyed(&self.countries, |code| key_of(*code), |row, entries| entries.extend(row.entries())),
+            systems: Rows::keyed(&self.around.systems, |&number| number, |row, into| into.extend(row.entries())),
+            countries: Rows::keyed(
+                &self.around.countries,
+                |code| key_of(*code),
+                |row, into| into.extend(row.entries()),
+            ),
         }
     }
 
@@ -305,18 +346,16 @@ impl Book {
     #[must_use]
     pub fn look(&self, client: IpNet, place: &Place, now: Tick) -> Vec<Known> {
         let now = second(now);
-        let rows = [
-            (Level::Prefix, self.around(client)),
-            (Level::System, place.as_number.and_then(|number| self.systems.get(&number))),
-            (Level::Country, place.country.and_then(|code| self.countries.get(&code))),
-        ];
+        let own = self.around(client);
+        let system = place.as_number.and_then(|number| self.around.systems.get(&number));
+        let country = place.country.and_then(|code| self.around.countries.get(&code));
         let regions = 0..self.regions.len() as u16;
         let known = |region| {
-            let each = rows.iter().filter_map(move |(level, row)| Some((*level, row.as_ref()?.cell(region)?)));
-            let counts = each.clone().find(|(_, cell)| cell.published().is_some());
-            let (level, cell) = counts.or_else(|| each.max_by_key(|(_, cell)| cell.count))?;
-            let (published, estimate, samples) = (cell.published(), cell.estimate(), cell.count);
-            Some(Known { region, level, published, estimate, samples, age_s: now.saturating_sub(cell.last) })
+            let own = own.and_then(|row| row.cell(region)).map(|cell| of_cell(cell, now));
+            let of_tally = |level, row: Option<&Tallies>| Some(of_tally(level, row?.tally(region)?, now));
+            let each = [own, of_tally(Level::System, system), of_tally(Level::Country, country)].into_iter().flatten();
+            let counts = each.clone().find(|known| known.published.is_some());
+            counts.or_else(|| each.max_by_key(|known| known.samples))
         };
         regions.filter_map(known).collect()
     }
@@ -334,25 +373,31 @@ impl Book {
     /// How much there is.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let of_prefixes = self.slots.iter().map(|slot| &slot.row);
-        let rows = of_prefixes.chain(self.systems.values()).chain(self.countries.values());
         Counts {
             prefixes: self.by_prefix.len(),
-            systems: self.systems.len(),
-            countries: self.countries.len(),
-            estimates: rows.map(|row| row.cells.len()).sum(),
+            systems: self.around.systems.len(),
+            countries: self.around.countries.len(),
+            estimates: self.held.iter().sum::<usize>() + self.around.estimates(),
             evicted: self.evicted,
         }
+    }
+
+    /// How many prefixes there are.
+    #[must_use]
+    pub fn prefixes(&self) -> usize {
+        self.by_prefix.len()
+    }
+
+    /// How many prefixes went because there was no room.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     /// How many prefixes have an estimate for each region, in order of their numbers.
     #[must_use]
     pub fn prefixes_by_region(&self) -> Vec<(&str, usize)> {
-        let mut counts = vec![0; self.regions.len()];
-        for cell in self.slots.iter().flat_map(|slot| &slot.row.cells) {
-            counts[usize::from(cell.region)] += 1;
-        }
-        self.regions.iter().map(|name| &**name).zip(counts).collect()
+        self.regions.iter().map(|name| &**name).zip(self.held.iter().copied()).collect()
     }
 
     fn around(&self, client: IpNet) -> Option<&Row> {
@@ -372,7 +417,7 @@ impl Book {
             return at as usize;
         }
         self.make_room(1);
-        let slot = Slot { prefix: Some(prefix), row: Row::default(), is_new: true };
+        let slot = Slot { prefix: Some(prefix), home: Home::default(), row: Row::default(), is_new: true };
         let at = match self.free.pop() {
             Some(at) => {
                 self.slots[at as usize] = slot;
@@ -413,22 +458,15 @@ impl Book {
             self.by_prefix.remove(&prefix);
             self.free.push(at);
         }
-        (slot.row, slot.is_new) = (Row::default(), true);
+        let row = std::mem::take(&mut slot.row);
+        let home = std::mem::take(&mut slot.home);
+        slot.is_new = true;
+        for cell in &row.cells {
+            self.held[usize::from(cell.region)] -= 1;
+            self.is_new |= self.around.change(home, cell.region, Some(cell.vote()), None, 0);
+        }
         self.has_new_prefixes |= changes;
         self.is_new |= changes;
-    }
-
-    fn system(&mut self, number: u32) -> &mut Row {
-        if self.systems.len() >= MOST_SYSTEMS && !self.systems.contains_key(&number) {
-            let mut ages: Vec<(u32, u32)> = self.systems.iter().map(|(&number, row)| (row.last(), number)).collect();
-            let gone = MOST_SYSTEMS / EVICTED_AT_ONCE;
-            ages.select_nth_unstable(gone);
-            for (_, number) in &ages[..gone] {
-                self.systems.remove(number);
-            }
-            self.is_new = true;
-        }
-        self.systems.entry(number).or_default()
     }
 
     /// Forgets all regions but those; the others get new numbers.
@@ -445,13 +483,17 @@ impl Book {
             .collect();
         self.numbers = kept.iter().cloned().zip(0..).collect();
         self.regions = kept;
-        let of_prefixes = self.slots.iter_mut().map(|slot| &mut slot.row);
-        for row in of_prefixes.chain(self.systems.values_mut()).chain(self.countries.values_mut()) {
-            row.forget(|cell| numbers[usize::from(cell.region)].is_none());
+        self.held = self.held.iter().zip(&numbers).filter(|(_, number)| number.is_some()).map(|(n, _)| *n).collect();
+        for slot in &mut self.slots {
             // They stay in order.
-            row.cells.iter_mut().for_each(|cell| cell.region = numbers[usize::from(cell.region)].unwrap_or(0));
+            slot.row.cells.retain_mut(|cell| {
+                let number = numbers[usize::from(cell.region)];
+                cell.region = number.unwrap_or(0);
+                number.is_some()
+            });
+            slot.is_new = true;
         }
-        self.slots.iter_mut().for_each(|slot| slot.is_new = true);
+        self.around.renumber(&numbers);
         (self.has_new_prefixes, self.is_new) = (true, true);
     }
 
@@ -460,46 +502,56 @@ impl Book {
         let prefixes = self.slots.iter().filter_map(|slot| Some((slot.prefix?, &slot.row)));
         let mut prefixes: Vec<(IpNet, &Row)> = prefixes.collect();
         prefixes.sort_unstable_by_key(|(prefix, _)| *prefix);
-        let mut systems: Vec<(u32, &Row)> = self.systems.iter().map(|(&number, row)| (number, row)).collect();
+        let mut systems: Vec<(u32, &Tallies)> =
+            self.around.systems.iter().map(|(&number, row)| (number, row)).collect();
         systems.sort_unstable_by_key(|(number, _)| *number);
-        let mut countries: Vec<(Code, &Row)> = self.countries.iter().map(|(&code, row)| (code, row)).collect();
+        let mut countries: Vec<(Code, &Tallies)> =
+            self.around.countries.iter().map(|(&code, row)| (code, row)).collect();
         countries.sort_unstable_by_key(|(code, _)| *code);
         Written { prefixes, systems, countries }
     }
 
-    /// Takes rows that were written down.
+    /// Takes a row that was written down.
     pub(super) fn put_prefix(&mut self, prefix: IpNet, row: Row) {
+        // Twice the same would be no file of ours; the later one holds.
+        if let Some(&at) = self.by_prefix.get(&prefix) {
+            self.give_up(at);
+        }
         let at = self.slot(prefix);
-        self.slots[at] = Slot { prefix: Some(prefix), row, is_new: true };
+        row.cells.iter().for_each(|cell| self.held[usize::from(cell.region)] += 1);
+        self.slots[at].row = row;
         (self.is_new, self.has_new_prefixes) = (true, true);
     }
 
     /// The same.
-    pub(super) fn put_system(&mut self, number: u32, row: Row) {
-        *self.system(number) = row;
+    pub(super) fn put_system(&mut self, number: u32, row: &Row) {
+        self.make_room_for_system(number);
+        self.around.systems.insert(number, Tallies::restored(&row.cells));
         self.is_new = true;
     }
 
     /// The same.
-    pub(super) fn put_country(&mut self, code: Code, row: Row) {
-        self.countries.insert(code, row);
+    pub(super) fn put_country(&mut self, code: Code, row: &Row) {
+        self.around.countries.insert(code, Tallies::restored(&row.cells));
         self.is_new = true;
     }
+}
+
+fn of_cell(cell: &Cell, now: u32) -> Known {
+    let (published, estimate, samples) = (cell.published(), cell.estimate(), cell.count);
+    let age_s = now.saturating_sub(cell.last);
+    Known { region: cell.region, level: Level::Prefix, published, estimate, samples, age_s }
+}
+
+fn of_tally(level: Level, tally: &Tally, now: u32) -> Known {
+    let (published, estimate, samples) = (tally.published(), tally.estimate(), tally.samples());
+    let age_s = now.saturating_sub(tally.last);
+    Known { region: tally.region, level, published, estimate, samples, age_s }
 }
 
 /// A country as the key of [`Measured`].
 pub(super) fn key_of(Code([a, b]): Code) -> u32 {
     u32::from(a) << 8 | u32::from(b)
-}
-
-/// Whether that changes what is published.
-fn expire<K: Eq + Hash>(rows: &mut HashMap<K, Row>, second: u32, after: u32) -> bool {
-    let mut changes = false;
-    rows.retain(|_, row| {
-        changes |= row.expire(second, after);
-        !row.cells.is_empty()
-    });
-    changes
 }
 
 impl Known {
@@ -517,6 +569,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::around::MOST_SYSTEMS;
     use super::super::measured::find;
     use super::*;
 
@@ -566,6 +619,75 @@ mod tests {
             let shown: Vec<(&str, Level, f64)> = shown.iter().map(|(name, level, ms)| (&**name, *level, *ms)).collect();
             assert_eq!(shown, expected, "{client} {place}");
         }
+    }
+
+    fn encoded(book: &Book, now: Tick) -> Vec<u8> {
+        let mut octets = Vec::new();
+        book.encode(now, &mut octets);
+        octets
+    }
+
+    /// What clients of a place go by of whom nothing is known.
+    fn around_ms(book: &Book, place: &Place, now: Tick) -> Vec<f64> {
+        shown(book, "192.0.2.0/24", place, now).into_iter().map(|(_, _, ms)| ms).collect()
+    }
+
+    #[test]
+    fn one_prefix_does_not_speak_for_its_system() {
+        for samples in [1, ENOUGH, 10] {
+            let (mut book, now) = (Book::new(Policy::default()), Tick::START);
+            let regions = [book.region("eu"), book.region("us")];
+            let sample = |number: u8, region: u16, ms: f64| Sample {
+                client: IpNet::new(IpAddr::from([198, 51, number, 0]), 24).expect("a length of the family"),
+                as_number: Some(64500),
+                country: Code::parse("DE"),
+                region,
+                rtt: Rtt::from_ms(ms),
+            };
+            for number in 0..200 {
+                for _ in 0..samples {
+                    book.take(&sample(number, regions[0], 20.0 + f64::from(number % 5)), now);
+                    book.take(&sample(number, regions[1], 90.0), now);
+                }
+            }
+            let elsewhere = Place { as_number: None, ..germany() };
+            let before = [germany(), elsewhere.clone()].map(|place| around_ms(&book, &place, now));
+            assert!(before.iter().all(|ms| (20.0..=24.0).contains(&ms[0]) && ms[1] == 90.0), "{before:?}");
+            for _ in 0..20 {
+                book.take(&sample(7, regions[0], 300.0), now);
+                book.take(&sample(7, regions[1], 5.0), now);
+            }
+            let after = [germany(), elsewhere].map(|place| around_ms(&book, &place, now));
+            assert_eq!(after, before, "{samples} samples each");
+            // Half of them and one: then it is so.
+            for number in 0..101 {
+                (0..20).for_each(|_| book.take(&sample(number, regions[0], 300.0), now));
+            }
+            assert!(around_ms(&book, &germany(), now)[0] > 200.0, "{samples} samples each");
+        }
+    }
+
+    #[test]
+    fn prefixes_vote_where_they_are() {
+        let (mut book, now) = (Book::new(Policy::default()), Tick::START);
+        let austria = Place { country: Code::parse("AT"), as_number: Some(64501), ..Place::default() };
+        measure(&mut book, "203.0.113.0/24", &germany(), "eu", 20.0, now);
+        measure(&mut book, "198.51.100.0/24", &germany(), "eu", 40.0, now);
+        measure(&mut book, "198.51.101.0/24", &germany(), "eu", 60.0, now);
+        assert_eq!(around_ms(&book, &germany(), now), [40.0]);
+        let octets = encoded(&book, now);
+        book.locate(|prefix| match prefix.addr() {
+            IpAddr::V4(v4) if v4.octets()[0] == 203 => (germany().as_number, germany().country),
+            _ => (austria.as_number, austria.country),
+        });
+        assert_eq!((around_ms(&book, &germany(), now), around_ms(&book, &austria, now)), (vec![20.0], vec![40.0]));
+        // Whoever reads it again goes by what was published until it knows where the prefixes are.
+        let mut again = Book::decode(&octets, book.policy, now, 0).expect("readable");
+        assert_eq!(around_ms(&again, &germany(), now), [40.0]);
+        again.locate(|_| (austria.as_number, austria.country));
+        assert_eq!((around_ms(&again, &germany(), now), around_ms(&again, &austria, now)), (vec![40.0], vec![40.0]));
+        measure(&mut again, "203.0.113.0/24", &austria, "eu", 20.0, now);
+        assert_eq!(around_ms(&again, &austria, now), [40.0]);
     }
 
     #[test]
@@ -662,7 +784,9 @@ mod tests {
             measure(&mut book, "192.0.2.0/24", &place, "eu", 20.0, now);
         }
         assert!((MOST_SYSTEMS - 200..=MOST_SYSTEMS).contains(&book.counts().systems), "{:?}", book.counts());
-        assert!(!book.systems.contains_key(&0) && book.systems.contains_key(&(MOST_SYSTEMS as u32 + 999)));
+        assert!(
+            !book.around.systems.contains_key(&0) && book.around.systems.contains_key(&(MOST_SYSTEMS as u32 + 999))
+        );
     }
 
     #[test]
@@ -713,9 +837,9 @@ mod tests {
         ) {
             let mut book = book_of(&samples);
             let now = Tick::START.plus(Duration::from_secs(70_000));
-            let octets = book.encode(now);
+            let octets = encoded(&book, now);
             let mut again = Book::decode(&octets, book.policy, now, 0).expect("readable");
-            prop_assert_eq!(again.encode(now), octets.clone());
+            prop_assert_eq!(encoded(&again, now), octets.clone());
             prop_assert_eq!(again.counts(), Counts { evicted: 0, ..book.counts() });
             let (one, two) = (book.freeze(&Measured::default()), again.freeze(&Measured::default()));
             for &(first, second, ..) in &samples {

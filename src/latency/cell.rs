@@ -8,6 +8,8 @@
 //! nor runs after noise where they are many; it lets go faster while the median is far off, for that is no noise. The published value stays until the estimate has left a band around it:
 //! decisions go by published values alone, so that noise does not swap regions that are about as near.
 
+use super::around::Vote;
+
 /// Samples whose median counts.
 const RECENT: usize = 7;
 /// Samples from which an estimate counts.
@@ -123,9 +125,7 @@ impl Cell {
         if self.count < ENOUGH {
             return false;
         }
-        let published = f32::from(self.published);
-        let band = (published * BAND).max(LEAST_BAND);
-        let is_new = self.published == 0 || (self.estimate - published).abs() > band;
+        let is_new = is_beyond_band(self.published, self.estimate);
         let now = self.rounded();
         is_new && std::mem::replace(&mut self.published, now) != now
     }
@@ -142,6 +142,11 @@ impl Cell {
     /// What is thought now.
     pub(super) fn estimate(&self) -> Rtt {
         Rtt(self.rounded())
+    }
+
+    /// What it says among others: what is published, or else what is thought.
+    pub(super) fn vote(&self) -> Vote {
+        Vote { rtt: self.published().unwrap_or(self.estimate()), samples: self.count }
     }
 
     pub(super) fn stored(&self) -> Stored {
@@ -163,6 +168,12 @@ impl Cell {
             published,
         }
     }
+}
+
+/// Whether an estimate, in tenths of a millisecond, has left the dead band around what is published, or nothing is (0).
+pub(super) fn is_beyond_band(published: u16, estimate: f32) -> bool {
+    let around = f32::from(published);
+    published == 0 || (estimate - around).abs() > (around * BAND).max(LEAST_BAND)
 }
 
 #[cfg(test)]

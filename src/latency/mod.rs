@@ -10,10 +10,12 @@
 //! | what | file |
 //! |---|---|
 //! | one estimate: noise, garbage, drift, a dead band | `cell` |
+//! | systems and countries: the median of their prefixes | `around` |
 //! | all of them, bounded; expiry | `book` |
 //! | what answers read | `measured` |
 //! | what outlives the process | `stored` |
 
+mod around;
 mod book;
 mod cell;
 mod measured;

@@ -7,14 +7,15 @@
 //!  u32 countries    each: two letters, row
 //!  row: u16 cells   each: u16 region, u32 seconds since the last sample, u16 estimate, u16 published, u16 weight, u16 count
 //! ```
-//! Of the last samples themselves nothing is kept: an estimate that was restored begins as if all of them had been like
-//! it.
+//! Systems and countries have a weight of 0. Of the last samples themselves nothing is kept: an estimate that was restored begins as if all of them had been like
+//! it. Where prefixes are is not kept either; [`Book::locate`] tells, and then their systems and countries go by them.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::Policy;
+use super::around::Tally;
 use super::book::{Book, Row, Written, second};
 use super::cell::{Cell, Stored};
 use crate::geo::Code;
@@ -24,13 +25,14 @@ use crate::time::Tick;
 const CELL: usize = 14;
 
 impl Book {
-    /// All that is known, as of now.
-    #[must_use]
-    pub fn encode(&self, now: Tick) -> Vec<u8> {
+    /// Writes all that is known, as of now, behind what is there. So much is known that there is to be one copy of it.
+    pub fn encode(&self, now: Tick, out: &mut Vec<u8>) {
         let Written { prefixes, systems, countries } = self.rows();
         let estimates = self.counts().estimates;
         let names = self.prefixes_by_region();
-        let mut out = Vec::with_capacity(64 * 1024 + estimates * CELL + prefixes.len() * 20);
+        let of_names: usize = names.iter().map(|(name, _)| 1 + name.len()).sum();
+        let of_rows = prefixes.len() * 20 + systems.len() * 6 + countries.len() * 4;
+        out.reserve_exact(14 + of_names + of_rows + estimates * CELL);
         out.extend((names.len() as u16).to_le_bytes());
         for (name, _) in names {
             // The configuration allows no longer ones.
@@ -50,22 +52,22 @@ impl Book {
                     out.extend(v6.octets());
                 }
             }
-            encode_row(row, second(now), &mut out);
+            encode_cells(row.cells.iter().map(Cell::stored), second(now), out);
         }
         out.extend((systems.len() as u32).to_le_bytes());
         for (number, row) in systems {
             out.extend(number.to_le_bytes());
-            encode_row(row, second(now), &mut out);
+            encode_cells(row.0.iter().map(Tally::stored), second(now), out);
         }
         out.extend((countries.len() as u32).to_le_bytes());
         for (Code(letters), row) in countries {
             out.extend(letters);
-            encode_row(row, second(now), &mut out);
+            encode_cells(row.0.iter().map(Tally::stored), second(now), out);
         }
-        out
     }
 
-    /// What was known `elapsed_s` seconds ago. What has expired since is left out.
+    /// What was known `elapsed_s` seconds ago. What has expired since is left out. Where the prefixes are is to be told
+    /// next.
     ///
     /// # Errors
     /// In words, what does not make sense.
@@ -81,10 +83,9 @@ impl Book {
     }
 }
 
-fn encode_row(row: &Row, now: u32, out: &mut Vec<u8>) {
-    out.extend((row.cells.len() as u16).to_le_bytes());
-    for cell in &row.cells {
-        let Stored { region, last, estimate, published, weight, count } = cell.stored();
+fn encode_cells(cells: impl ExactSizeIterator<Item = Stored>, now: u32, out: &mut Vec<u8>) {
+    out.extend((cells.len() as u16).to_le_bytes());
+    for Stored { region, last, estimate, published, weight, count } in cells {
         out.extend(region.to_le_bytes());
         out.extend(now.saturating_sub(last).to_le_bytes());
         [estimate, published, weight, count].iter().for_each(|value| out.extend(value.to_le_bytes()));
@@ -117,13 +118,13 @@ impl Reader<'_> {
         for _ in 0..self.u32()? {
             let number = self.u32()?;
             let row = self.row()?;
-            book.put_system(number, row);
+            book.put_system(number, &row);
         }
         for _ in 0..self.u32()? {
             let letters = self.take::<2>()?;
             let code = Code::parse(std::str::from_utf8(&letters).ok()?)?;
             let row = self.row()?;
-            book.put_country(code, row);
+            book.put_country(code, &row);
         }
         Some(book)
     }

@@ -225,7 +225,8 @@ impl Client {
 /// The IPv4 address inside an IPv6 prefix of `bits`, its length and the bits before it: mapped and NAT64 (from /104 on),
 /// 6to4 (from /24 on), Teredo for a packet's own source alone, where the client's address is in the last 32 bits,
 /// inverted (RFC 4380 §4).
-fn unwrap(address: IpAddr, bits: u8, own_source: bool) -> (IpAddr, u8, u8) {
+#[must_use]
+pub fn unwrap(address: IpAddr, bits: u8, own_source: bool) -> (IpAddr, u8, u8) {
     let IpAddr::V6(v6) = address else { return (address, bits, 0) };
     let octets = v6.octets();
     let inside = |at: usize| IpAddr::V4(Ipv4Addr::new(octets[at], octets[at + 1], octets[at + 2], octets[at + 3]));

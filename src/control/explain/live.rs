@@ -99,7 +99,9 @@ impl Live {
         match &self.kept {
             Some(kept) if !down.is_empty() => {
                 let standings = kept.standings(&self.world, &self.snapshot.standings, down);
-                explain(&self.world.freeze(standings, self.snapshot.serial), ask, recorded)
+                let latency = self.snapshot.latency.clone();
+                let snapshot = Snapshot { latency, ..self.world.freeze(standings, self.snapshot.serial) };
+                explain(&snapshot, ask, recorded)
             }
             _ => explain(&self.snapshot, ask, recorded),
         }

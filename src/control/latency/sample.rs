@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::steering::EcsPolicy;
+use crate::steering::client::unwrap;
 
 /// Longest round trip, in milliseconds.
 pub const MOST_RTT_MS: f64 = 60_000.0;
@@ -65,11 +66,10 @@ pub fn parse_client(text: &str) -> Result<IpNet, String> {
     Ok(net)
 }
 
-/// IPv4 that is mapped into IPv6 is IPv4, as in queries.
+/// IPv4 inside IPv6 is IPv4, as in queries.
 fn unwrapped(net: IpNet) -> IpNet {
-    let IpNet::V6(v6) = net else { return net };
-    let inside = v6.addr().to_ipv4_mapped().filter(|_| v6.prefix_len() >= 96);
-    inside.and_then(|v4| IpNet::new(v4.into(), v6.prefix_len() - 96).ok()).unwrap_or(net)
+    let (address, bits, _) = unwrap(net.addr(), net.prefix_len(), false);
+    IpNet::new(address, bits).unwrap_or(net)
 }
 
 /// No longer than what is looked at of a client.
@@ -95,6 +95,12 @@ mod tests {
             ("2001:db8:1:2ff::7", "2001:db8:1:200::/56"),
             ("::ffff:203.0.113.77", "203.0.113.0/24"),
             ("::ffff:203.0.113.0/120", "203.0.113.0/24"),
+            ("64:ff9b::203.0.113.77", "203.0.113.0/24"),
+            ("64:ff9b::203.0.0.0/112", "203.0.0.0/16"),
+            ("2002:cb00:714d::1", "203.0.113.0/24"),
+            ("2002:cb00:7100::/40", "203.0.113.0/24"),
+            ("2002:cb00::/32", "203.0.0.0/16"),
+            ("2002::/16", "2002::/16"),
         ] {
             let given = Given::new(client, "eu", 3.0).expect("well-formed");
             assert_eq!(given.prefix(&ecs).to_string(), expected, "{client}");
