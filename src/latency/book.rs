@@ -149,6 +149,9 @@ struct Slot {
     is_new: bool,
 }
 
+/// All rows, each kind in ascending order: prefixes, systems, countries.
+type Sorted<'b> = (Vec<(IpNet, &'b Row)>, Vec<(u32, &'b Tallies)>, Vec<(Code, &'b Tallies)>);
+
 /// All estimates.
 #[derive(Debug)]
 pub struct Book {
@@ -491,7 +494,7 @@ impl Book {
     }
 
     /// All rows, for whoever writes them down, each kind in ascending order.
-    pub(super) fn rows(&self) -> (Vec<(IpNet, &Row)>, Vec<(u32, &Tallies)>, Vec<(Code, &Tallies)>) {
+    pub(super) fn rows(&self) -> Sorted<'_> {
         let prefixes = self.slots.iter().filter_map(|slot| Some((slot.prefix?, &slot.row)));
         let mut prefixes: Vec<(IpNet, &Row)> = prefixes.collect();
         prefixes.sort_unstable_by_key(|(prefix, _)| *prefix);
