@@ -320,7 +320,10 @@ fn the_beacon_measures() {
             seen.push({ name: url, requestStart: 100, responseStart: 100 + (seen.length % 2 ? 34.26 : 250) });
             return { arrayBuffer: async () => {} };
         };
-        globalThis.performance = { getEntriesByType: () => seen };
+        // A full buffer takes no entry more.
+        let room = 0;
+        const full = () => seen.slice(0, room);
+        globalThis.performance = { getEntriesByType: full, setResourceTimingBufferSize: (size) => { room = size; } };
         const navigator = { sendBeacon: (to, body) => console.log(to, body) };
     "#;
     if !support::has("node") {
