@@ -459,7 +459,7 @@ static CITIES: &[City] = &[
     row("Jeddah", b"SA", 21.49, 39.19),
     row("Jerusalem", b"IL", 31.77, 35.21),
     row("Johannesburg", b"ZA", -26.2, 28.05),
-    row("Kuala Lumpur", b"MY", 3.14, 101.69),
+    row("Kuala Lumpur", b"MY", 3.15, 101.69),
     row("Las Vegas", b"US", 36.17, -115.14),
     row("Limburg", b"DE", 50.38, 8.06),
     row("London", b"GB", 51.51, -0.13),
