@@ -46,6 +46,19 @@ pub(super) fn order<T: Trace>(
     Ranking::fixed(regions).with_run(count, By::Latency { tolerance })
 }
 
+/// Groups that are sorted one by one as they come: what sorts many costs too much for a few.
+const FEW: usize = 12;
+
+/// Moves the last to where it belongs among the others, which are sorted.
+fn sink(room: &mut [(f64, u32)]) {
+    for at in (1..room.len()).rev() {
+        if room[at - 1].0 <= room[at].0 {
+            return;
+        }
+        room.swap(at - 1, at);
+    }
+}
+
 /// What is measured of the ways from one client.
 pub(super) struct Ways<'a> {
     view: &'a View,
@@ -108,9 +121,15 @@ impl<'a> Ways<'a> {
         for (place, &group) in groups.iter().enumerate() {
             let time = self.to(region(group)).map_or(NONE, |rtt| rtt.0.into());
             best = best.min(time);
-            room.push((f64::from(time) * PLACES + place as f64, group));
+            let rank = f64::from(time) * PLACES + place as f64;
+            room.push((rank, group));
+            if groups.len() <= FEW {
+                sink(room);
+            }
         }
-        room.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        if groups.len() > FEW {
+            room.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        }
         let limit = f64::from((best + u32::from(tolerance)).min(NONE - 1) + 1) * PLACES;
         for (to, &(rank, group)) in groups.iter_mut().zip(room.iter()) {
             *to = group;
@@ -119,7 +138,7 @@ impl<'a> Ways<'a> {
         equals
     }
 
-    /// How many of groups that are sorted are within `tolerance` of the best.
+    /// How many of the groups that are sorted are within `tolerance` of the best.
     pub(super) fn equals(&mut self, groups: &[u32], tolerance: u16, region: impl Fn(u32) -> RegionId) -> usize {
         let best = groups.iter().map_while(|&group| self.to(region(group))).min();
         let Some(limit) = best.map(|best| u32::from(best.0) + u32::from(tolerance)) else { return 0 };
@@ -208,6 +227,29 @@ mod tests {
             assert_eq!(ways.sort(&mut groups, tolerance, region, &mut Vec::new()), equals, "{address}");
             assert_eq!((&groups[..], ways.scope), (sorted, scope), "{address} {tolerance}");
             assert_eq!(ways.equals(&groups, tolerance, region), equals, "{address}");
+        }
+    }
+
+    /// Few and many are sorted alike.
+    #[test]
+    fn any_number_of_groups_is_sorted() {
+        let region = |name: String| crate::fleet::Region { name, location: None, bias: 0, only_named: false };
+        let fleet = Fleet { regions: (0..60).map(|at| region(format!("r{at}"))).collect(), ..Fleet::default() };
+        let ms = |region: usize| 1.0 + (region * 37 % 23) as f64;
+        let measured = |region: usize| !region.is_multiple_of(5);
+        let samples: Vec<(&str, usize, f64)> =
+            (0..60).filter(|&region| measured(region)).map(|region| ("10.0.0.0/24", region, ms(region))).collect();
+        let (view, atlas) = (view(&fleet, &samples), atlas());
+        for count in 0..60 {
+            let mut groups: Vec<u32> = (0..count).map(|at| at * 17 % 60).collect();
+            let mut expected = groups.clone();
+            let time = |group: u32| if measured(group as usize) { ms(group as usize) } else { f64::INFINITY };
+            expected.sort_by(|a, b| time(*a).total_cmp(&time(*b)));
+            let best = expected.first().map_or(0.0, |&first| time(first));
+            let near = expected.iter().filter(|&&group| time(group).is_finite() && time(group) <= best + 3.0).count();
+            let mut ways = Ways::new(&view, &atlas, "10.0.0.7".parse().expect("an address"));
+            let equals = ways.sort(&mut groups, 30, |group| RegionId(group as u16), &mut Vec::new());
+            assert_eq!((groups, equals), (expected, near), "{count}");
         }
     }
 

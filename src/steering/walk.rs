@@ -224,7 +224,8 @@ impl<'a> Walk<'a, '_> {
         sequence.extend_from_slice(&order.groups);
         let groups = &self.steering.layout(steered.layout).groups;
         let standings = self.standings.of(id, steered.layout);
-        let key = self.client.key(steered.hash, steered.manner.sticky);
+        let client = self.client;
+        let key = || client.key(steered.hash, steered.manner.sticky);
         for run in &order.runs {
             let stretch = &mut sequence[run.from as usize..run.to as usize];
             let hash = |group: u32| groups[group as usize].hash;
@@ -232,14 +233,14 @@ impl<'a> Walk<'a, '_> {
             match &run.by {
                 By::Draw(shares) => order::draw(stretch, shares, room, random),
                 By::Shares(shares) => {
-                    order::by_key(stretch, key, ranked, |place, group| (hash(group), u64::from(shares[place])));
+                    order::by_key(stretch, key(), ranked, |place, group| (hash(group), u64::from(shares[place])));
                 }
-                By::Weights => order::by_key(stretch, key, ranked, |_, group| (hash(group), weight(group))),
+                By::Weights => order::by_key(stretch, key(), ranked, |_, group| (hash(group), weight(group))),
                 By::Latency { tolerance } => {
                     let equals = self.sort_by_latency(steered, stretch, *tolerance, ranked);
                     if equals > 1 {
                         let equals = &mut stretch[..equals];
-                        order::by_key(equals, key, ranked, |_, group| (hash(group), weight(group)));
+                        order::by_key(equals, key(), ranked, |_, group| (hash(group), weight(group)));
                     }
                     self.tell_of_latency(steered, stretch, equals, trace);
                 }
