@@ -93,7 +93,8 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<()> {
         came.push(publish(&mut book)?);
     }
     let began = Instant::now();
-    let file = book.encode(at(arguments.rounds.into()));
+    let mut file = Vec::new();
+    book.encode(at(arguments.rounds.into()), &mut file);
     let cost = Cost {
         prefixes: PREFIXES,
         regions: REGIONS,

@@ -172,8 +172,15 @@ fn pool(
     }
     shares.retain(|(_, share)| *share > 0);
     let shares: Box<[(PoolId, u32)]> = shares.into();
-    let mix = |shares: &Box<[(PoolId, u32)]>| fleet.mix(shares.clone());
-    (!shares.is_empty()).then(|| *mixes.entry(shares).or_insert_with_key(mix))
+    if shares.is_empty() {
+        return None;
+    }
+    if let Some(&mix) = mixes.get(&shares) {
+        return Some(mix);
+    }
+    let mix = fleet.mix(shares.clone());
+    mixes.insert(shares, mix);
+    Some(mix)
 }
 
 /// A share, where it is one.

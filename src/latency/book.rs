@@ -156,9 +156,6 @@ struct Slot {
     is_new: bool,
 }
 
-/// All rows, each kind in ascending order: prefixes, systems, countries.
-type Sorted<'b> = (Vec<(IpNet, &'b Row)>, Vec<(u32, &'b Tallies)>, Vec<(Code, &'b Tallies)>);
-
 /// All estimates.
 #[derive(Debug)]
 pub struct Book {
