@@ -54,6 +54,28 @@ pub struct Options<'a> {
     pub folder: &'a Path,
 }
 
+/// What came of it.
+pub struct Outcome {
+    /// Networks of the data base, and octets of its file.
+    pub networks: usize,
+    pub octets: usize,
+    pub services: Vec<Agreement>,
+}
+
+impl Outcome {
+    /// Whether all bounds hold.
+    pub fn holds(&self) -> bool {
+        self.services.iter().all(Agreement::holds)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a data base of {} networks, {} MiB", self.networks, self.octets >> 20)?;
+        self.services.iter().try_for_each(|service| write!(f, "\n{service}"))
+    }
+}
+
 /// What came of one service.
 pub struct Agreement {
     pub name: &'static str,
@@ -137,11 +159,11 @@ impl fmt::Display for Agreement {
     }
 }
 
-/// Starts both servers, asks them, and says what came of each service.
+/// Starts both servers, asks them, and says what came of it.
 ///
 /// # Errors
 /// In words, when a file cannot be written, a server does not start, or does not answer.
-pub fn run(options: &Options<'_>) -> Result<Vec<Agreement>, String> {
+pub fn run(options: &Options<'_>) -> Result<Outcome, String> {
     let world = World::new(options.size, options.seed);
     let file = world.file();
     let servers = [Server::waymark(options, &world, &file)?, Server::gdnsd(options, &world)?];
@@ -160,7 +182,9 @@ pub fn run(options: &Options<'_>) -> Result<Vec<Agreement>, String> {
         }
         Ok(agreement)
     };
-    [("map.example.com", Steer::Map), ("near.example.com", Steer::Nearest)].into_iter().map(compare).collect()
+    let both = [("map.example.com", Steer::Map), ("near.example.com", Steer::Nearest)];
+    let services = both.into_iter().map(compare).collect::<Result<_, String>>()?;
+    Ok(Outcome { networks: world.len(), octets: file.len(), services })
 }
 
 /// Client subnets: anywhere, in networks of the world, at the borders of these, IPv4 inside IPv6.
