@@ -92,7 +92,7 @@ pub(crate) struct Agree {
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
 
-    /// A small data base instead of some six million networks
+    /// A small data base instead of some seven million networks
     #[arg(long)]
     pub(crate) small: bool,
 

@@ -71,7 +71,7 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a data base of {} networks, {} MiB", self.networks, self.octets >> 20)?;
+        write!(f, "a data base of {} networks, {} KiB", self.networks, self.octets >> 10)?;
         self.services.iter().try_for_each(|service| write!(f, "\n{service}"))
     }
 }

@@ -111,9 +111,9 @@ pub struct Size {
 }
 
 impl Size {
-    /// As a data base of cities is sold: some six million networks, 100 000 places.
+    /// As a data base of cities is sold: some seven million networks, 100 000 places.
     pub const FULL: Size = Size { cities: 4000, ipv4: 24, ipv6: 40, allocations: 3000 };
-    /// Some ten thousand networks.
+    /// Some thirty thousand networks.
     pub const SMALL: Size = Size { cities: 60, ipv4: 15, ipv6: 35, allocations: 150 };
 }
 
