@@ -5,6 +5,7 @@
 //! those go that had no sample for the longest time, and whatever has none for `expire-after` goes by itself.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -325,8 +326,11 @@ impl Book {
         let prefixes = (1..).zip(&self.slots).filter_map(|(number, slot)| Some((known(slot)?, number)));
         let is_other = self.has_new_prefixes;
         let table = if is_other { RangeMap::from_prefixes(0, prefixes) } else { before.table.clone() };
-        let each = self.slots.iter().map(|slot| (slot.is_new, &slot.row));
-        let rows = before.prefixes.renewed(each, |row, entries| entries.extend(row.entries()));
+        let row = |(at, slot): (usize, &Slot)| match before.prefixes.get(at) {
+            Some(same) if !slot.is_new => Arc::clone(same),
+            _ => slot.row.entries().collect(),
+        };
+        let rows = self.slots.iter().enumerate().map(row).collect();
         self.slots.iter_mut().for_each(|slot| slot.is_new = false);
         (self.is_new, self.has_new_prefixes) = (false, false);
         Measured {

@@ -2,10 +2,9 @@
 //!
 //! ```text
 //!  table     address ─► row of its prefix, and the widest prefix around it that has that row = ECS scope
-//!  rows      starts   0        3     3        5
-//!            entries  eu us ap       eu ap             by number of the region; a row may have none
+//!  row       eu us ap                    by number of the region; a row may have none
 //! ```
-//! Systems and countries are rows as well, found by a search among their numbers.
+//! Systems and countries have rows as well, one after the other, found by a search among their numbers.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -33,7 +32,8 @@ pub struct Measured {
     pub(super) regions: Arc<[Box<str>]>,
     /// One more than the number of a row; 0 = no prefix is around it.
     pub(super) table: RangeMap<u32>,
-    pub(super) prefixes: Rows,
+    /// By number of the row: one that did not change is shared with the table before.
+    pub(super) prefixes: Vec<Arc<[Entry]>>,
     pub(super) systems: Rows,
     pub(super) countries: Rows,
 }
@@ -44,7 +44,7 @@ impl Default for Measured {
         Measured {
             regions: Arc::default(),
             table: RangeMap::uniform(0),
-            prefixes: Rows::default(),
+            prefixes: Vec::new(),
             systems: Rows::default(),
             countries: Rows::default(),
         }
@@ -55,7 +55,7 @@ impl Measured {
     /// Whether nothing is measured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.prefixes.entries.is_empty() && self.systems.entries.is_empty() && self.countries.entries.is_empty()
+        self.prefixes.is_empty() && self.systems.entries.is_empty() && self.countries.entries.is_empty()
     }
 
     /// What is published for the prefix around an address, empty where there is none; and the length of the widest prefix
@@ -64,7 +64,7 @@ impl Measured {
     #[inline]
     pub fn of_prefix(&self, address: IpAddr) -> (&[Entry], u8) {
         let (row, scope) = self.table.lookup(address);
-        (row.checked_sub(1).map_or(&[], |row| self.prefixes.row(row as usize)), scope)
+        (row.checked_sub(1).map_or(&[], |row| &*self.prefixes[row as usize]), scope)
     }
 
     /// What is published for an autonomous system.
@@ -82,8 +82,8 @@ impl Measured {
     /// Octets that it takes, beside what it shares with the table before it.
     #[must_use]
     pub fn octets(&self) -> usize {
-        let rows = [&self.prefixes, &self.systems, &self.countries];
-        rows.iter().map(|rows| size_of_val(&rows.entries[..]) + 4 * (rows.starts.len() + rows.keys.len())).sum()
+        let of_rows = |rows: &Rows| size_of_val(&rows.entries[..]) + 4 * (rows.starts.len() + rows.keys.len());
+        size_of_val(&self.prefixes[..]) + of_rows(&self.systems) + of_rows(&self.countries)
     }
 }
 
@@ -109,11 +109,6 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// How many.
-    pub(super) fn len(&self) -> usize {
-        self.starts.len().saturating_sub(1)
-    }
-
     #[inline]
     fn row(&self, at: usize) -> &[Entry] {
         &self.entries[self.starts[at] as usize..self.starts[at + 1] as usize]
@@ -121,26 +116,6 @@ impl Rows {
 
     fn find(&self, key: u32) -> &[Entry] {
         self.keys.binary_search(&key).map_or(&[], |at| self.row(at))
-    }
-
-    /// Rows anew: those that are not new are those of the same numbers here.
-    pub(super) fn renewed<'r, R: 'r>(
-        &self,
-        rows: impl ExactSizeIterator<Item = (bool, &'r R)>,
-        write: impl Fn(&R, &mut Vec<Entry>),
-    ) -> Rows {
-        let mut starts = Vec::with_capacity(rows.len() + 1);
-        let mut entries = Vec::with_capacity(self.entries.len() + self.entries.len() / 16);
-        for (at, (is_new, row)) in rows.enumerate() {
-            starts.push(entries.len() as u32);
-            if is_new || at >= self.len() {
-                write(row, &mut entries);
-            } else {
-                entries.extend_from_slice(self.row(at));
-            }
-        }
-        starts.push(entries.len() as u32);
-        Rows { keys: Vec::new(), starts, entries }
     }
 
     /// Rows with keys.
