@@ -330,12 +330,13 @@ impl Book {
             Some(same) if !slot.is_new => Arc::clone(same),
             _ => slot.row.entries().collect(),
         };
-        let rows = self.slots.iter().enumerate().map(row).collect();
+        let rows: Vec<Arc<[Entry]>> = self.slots.iter().enumerate().map(row).collect();
         self.slots.iter_mut().for_each(|slot| slot.is_new = false);
         (self.is_new, self.has_new_prefixes) = (false, false);
         Measured {
             regions: self.regions.clone().into(),
             table,
+            has_prefixes: rows.iter().any(|row| !row.is_empty()),
             prefixes: rows,
             systems: Rows::keyed(&self.around.systems, |&number| number, |row, into| into.extend(row.entries())),
             countries: Rows::keyed(

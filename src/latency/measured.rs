@@ -34,6 +34,8 @@ pub struct Measured {
     pub(super) table: RangeMap<u32>,
     /// By number of the row: one that did not change is shared with the table before.
     pub(super) prefixes: Vec<Arc<[Entry]>>,
+    /// Whether something is published of a prefix.
+    pub(super) has_prefixes: bool,
     pub(super) systems: Rows,
     pub(super) countries: Rows,
 }
@@ -45,6 +47,7 @@ impl Default for Measured {
             regions: Arc::default(),
             table: RangeMap::uniform(0),
             prefixes: Vec::new(),
+            has_prefixes: false,
             systems: Rows::default(),
             countries: Rows::default(),
         }
@@ -55,7 +58,7 @@ impl Measured {
     /// Whether nothing is measured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.prefixes.is_empty() && self.systems.entries.is_empty() && self.countries.entries.is_empty()
+        !self.has_prefixes && self.systems.entries.is_empty() && self.countries.entries.is_empty()
     }
 
     /// What is published for the prefix around an address, empty where there is none; and the length of the widest prefix
