@@ -13,7 +13,7 @@ use crate::steering::ServiceId;
 use crate::zone::{Found, Node, Rrset};
 
 /// Most CNAMEs and DNAMEs followed; a loop ends here, with what was found.
-const MAX_CHAIN: usize = 16;
+pub(super) const MAX_CHAIN: usize = 16;
 
 /// The name that is looked up now: at first the one asked, then the target of each link. Its room belongs to the thread.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use super::chain::MAX_CHAIN;
 use super::whoami;
 use crate::dns::{ClientSubnet, LowerName, Name, RecordType};
 use crate::fleet::{Family, InstanceId};
@@ -12,13 +13,9 @@ use crate::steering::balance::{Choice, pick};
 use crate::steering::client::EcsPolicy;
 use crate::steering::service::WhenAllDown;
 use crate::steering::trace::{Recorded, Trace};
+use crate::steering::walk::MAX_FALLBACKS;
 use crate::steering::{Client, Decision, Local, Outcome, ServiceId, decide, hash};
 use crate::zone::Found;
-
-/// Most CNAMEs followed, as in `chain`.
-const MAX_CHAIN: usize = 16;
-/// Most services that stand in for each other; loading refuses circles.
-const MAX_FALLBACKS: usize = 8;
 
 /// A question to be explained.
 #[derive(Clone, Copy, Debug)]

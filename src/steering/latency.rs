@@ -12,11 +12,11 @@
 
 use std::net::IpAddr;
 
-use super::nearest::{by_bias, position};
+use super::fence;
+use super::nearest::{by_bias, of_unknown, open, position};
 use super::order::{By, Ranking};
 use super::service::Map;
 use super::trace::Trace;
-use super::{fence, geo};
 use crate::fleet::{Fleet, RegionId};
 use crate::geo::{Atlas, Place, PlaceId};
 use crate::latency::{Entry, Rtt, View, find};
@@ -33,13 +33,12 @@ pub(super) fn order<T: Trace>(
     present: &[RegionId],
     trace: &mut T,
 ) -> Ranking {
-    let open: Vec<RegionId> = present.iter().copied().filter(|&region| !fleet.region(region).only_named).collect();
-    let (how, regions) = match (position(place), map.filter(|map| !map.default.is_empty())) {
-        (Some(client), _) => ("by distance", by_bias(fleet, &open, client)),
-        (None, Some(map)) => {
-            ("place unknown, the map's default", geo::resolve(&map.default, map.within, None, fleet, present).regions)
+    let (how, regions) = match position(place) {
+        Some(client) => ("by distance", by_bias(fleet, &open(fleet, present), client)),
+        None => {
+            let (how, order) = of_unknown(map, fleet, present);
+            (how, order.regions)
         }
-        (None, None) => ("place unknown, configured order", open),
     };
     trace.note("order", || format!("where nothing is measured, {how}: {}", fence::names(fleet, &regions)));
     let count = regions.len();

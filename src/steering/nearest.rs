@@ -22,16 +22,12 @@ pub(super) fn order<T: Trace>(
     present: &[RegionId],
     trace: &mut T,
 ) -> Ranking {
-    let open: Vec<RegionId> = present.iter().copied().filter(|&region| !fleet.region(region).only_named).collect();
     let Some(client) = position(place) else {
-        let (which, order) = match map.filter(|map| !map.default.is_empty()) {
-            Some(map) => ("the map's default", geo::resolve(&map.default, map.within, None, fleet, present)),
-            None => ("configured order", Ranking::fixed(open)),
-        };
-        trace.note("order", || format!("place unknown, {which}: {}", super::fence::names(fleet, &order.regions)));
+        let (how, order) = of_unknown(map, fleet, present);
+        trace.note("order", || format!("{how}: {}", super::fence::names(fleet, &order.regions)));
         return order;
     };
-    let order = with_bias(fleet, &open, client);
+    let order = with_bias(fleet, &open(fleet, present), client);
     let nearest = order.first().map_or(0.0, |first| first.0);
     let limit = nearest * (1.0 + f64::from(tolerance) / 10_000.0);
     // Regions without a location are never near, not even equals of each other.
@@ -43,6 +39,21 @@ pub(super) fn order<T: Trace>(
         format!("nearest first{by_bias}: {}{}", shown.join(", "), equal(equals, tolerance))
     });
     Ranking::fixed(order.into_iter().map(|(_, region)| region).collect()).with_run(equals, By::Weights)
+}
+
+/// Those that need not be named.
+#[must_use]
+pub(super) fn open(fleet: &Fleet, present: &[RegionId]) -> Vec<RegionId> {
+    present.iter().copied().filter(|&region| !fleet.region(region).only_named).collect()
+}
+
+/// The order for clients whose place nobody knows, and where it comes from.
+#[must_use]
+pub(super) fn of_unknown(map: Option<&Map>, fleet: &Fleet, present: &[RegionId]) -> (&'static str, Ranking) {
+    match map.filter(|map| !map.default.is_empty()) {
+        Some(map) => ("place unknown, the map's default", geo::resolve(&map.default, map.within, None, fleet, present)),
+        None => ("place unknown, configured order", Ranking::fixed(open(fleet, present))),
+    }
 }
 
 /// `; the first 2 are equals, within 5%`.

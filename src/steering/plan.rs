@@ -598,7 +598,7 @@ fn policy<T: Trace>(
             ranking
         }
         (Steer::Any, _) => {
-            let open = present.iter().copied().filter(|&region| !fleet.region(region).only_named).collect();
+            let open = nearest::open(fleet, present);
             trace.note("order", || "any: all regions are one group".into());
             Ranking::fixed(open)
         }

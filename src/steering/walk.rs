@@ -28,7 +28,7 @@ use crate::latency::View;
 /// Losses within this time of each other count as equal.
 const SAME_LOSS: Duration = Duration::from_secs(60);
 /// Longest chain of services that stand in for each other; loading refuses cycles.
-const MAX_FALLBACKS: usize = 8;
+pub const MAX_FALLBACKS: usize = 8;
 
 /// Most members of a group that a trace names.
 pub const MAX_SHOWN: usize = 20;
