@@ -326,9 +326,15 @@ impl Book {
         let prefixes = (1..).zip(&self.slots).filter_map(|(number, slot)| Some((known(slot)?, number)));
         let is_other = self.has_new_prefixes;
         let table = if is_other { RangeMap::from_prefixes(0, prefixes) } else { before.table.clone() };
+        // How many entries a row has is known once they are read: room for them is made once for all.
+        let mut entries = Vec::new();
         let row = |(at, slot): (usize, &Slot)| match before.prefixes.get(at) {
             Some(same) if !slot.is_new => Arc::clone(same),
-            _ => slot.row.entries().collect(),
+            _ => {
+                entries.clear();
+                entries.extend(slot.row.entries());
+                Arc::from(&entries[..])
+            }
         };
         let rows: Vec<Arc<[Entry]>> = self.slots.iter().enumerate().map(row).collect();
         self.slots.iter_mut().for_each(|slot| slot.is_new = false);
