@@ -300,8 +300,8 @@ pub(super) static LATENCY: Section = section(
             "prefixes",
             Kind::Integer { min: 1, max: 1_000_000 },
             Is("100000"),
-            "Most prefixes that have estimates of their own; those measured last stay. 100000 of them take 160 MB with 32 \
-             regions each, and up to 240 MB while they are written down.",
+            "Most prefixes that have estimates of their own; those measured last stay. 100000 of them take up to 190 MB \
+             with 32 regions each.",
         ),
         key(
             "explore",

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Replaces the file at `path`, by way of one beside it with the extension `beside`: whoever reads it, after a crash as
 /// well, sees the one before or this one.
@@ -10,15 +10,39 @@ use std::path::Path;
 /// # Errors
 /// When it was not replaced; nothing of the new one is left, for half a file would only take room on a disk that is full.
 pub(super) fn replace(path: &Path, beside: &str, octets: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension(beside);
-    let written = File::create(&temporary).and_then(|mut file| {
-        file.write_all(octets)?;
-        file.sync_all()
-    });
-    written.and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| {
-        // It may have never been made.
-        let _ = fs::remove_file(&temporary);
-    })
+    let mut new = NewFile::beside(path, beside)?;
+    new.file.write_all(octets)?;
+    new.take_place()
+}
+
+/// A file that is to take the place of another one; if it never does, nothing of it is left.
+#[derive(Debug)]
+pub(super) struct NewFile {
+    /// To write to.
+    pub(super) file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// An empty one beside the file at `path`, with the extension `beside`.
+    pub(super) fn beside(path: &Path, beside: &str) -> io::Result<NewFile> {
+        let temporary = path.with_extension(beside);
+        Ok(NewFile { file: File::create(&temporary)?, temporary, path: path.to_owned() })
+    }
+
+    /// Puts it where it belongs, once all of it is on the disk.
+    pub(super) fn take_place(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.temporary, &self.path)
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // Once it has taken its place there is no such file.
+        let _ = fs::remove_file(&self.temporary);
+    }
 }
 
 /// How well what was written is kept. Either way it is what the next process reads.

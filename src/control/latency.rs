@@ -11,10 +11,10 @@ mod sample;
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::Builder;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -262,22 +262,26 @@ impl Gauge {
         adopt(&mut book, world);
         let measured = Arc::new(book.freeze(&Measured::default()));
         let inbox = Arc::new(Inbox::default());
-        let (writer, state, ended) = file::start_writer(path)?;
+        let (running, ended) = mpsc::channel();
         let mut clerk = Clerk {
             book,
             world: Arc::clone(world),
             measured: Arc::clone(&measured),
             changes,
             inbox: Arc::clone(&inbox),
-            writer,
-            state,
+            path,
+            writing: None,
+            is_failing: false,
             published_at: None,
             swept_at: Instant::now(),
             unwritten_since: None,
             next_write: Instant::now(),
         };
         clerk.count();
-        Builder::new().name("latency".into()).spawn(move || clerk.run())?;
+        Builder::new().name("latency".into()).spawn(move || {
+            let _running: mpsc::Sender<()> = running;
+            clerk.run();
+        })?;
         Ok(Gauge { inbox, measured, ended })
     }
 
@@ -347,9 +351,12 @@ struct Clerk {
     measured: Arc<Measured>,
     changes: Changes,
     inbox: Arc<Inbox>,
-    writer: mpsc::SyncSender<Vec<u8>>,
-    /// Of the writer.
-    state: Arc<file::State>,
+    /// Of the file.
+    path: PathBuf,
+    /// What is being put in its place.
+    writing: Option<JoinHandle<io::Result<()>>>,
+    /// Whether the last try to write failed.
+    is_failing: bool,
     published_at: Option<Instant>,
     swept_at: Instant,
     /// Since when there is something that is not written.
@@ -366,7 +373,9 @@ impl Clerk {
                 adopt(&mut self.book, &self.world);
             }
             asks.into_iter().for_each(|ask| self.handle(ask));
-            self.hear_writer();
+            if !self.is_writing() {
+                self.finish_writing();
+            }
             if self.swept_at.elapsed() >= SWEEP {
                 self.book.expire(time::now());
                 self.swept_at = Instant::now();
@@ -379,6 +388,7 @@ impl Clerk {
                 self.write(ending);
             }
             if ending {
+                self.finish_writing();
                 return;
             }
         }
@@ -523,24 +533,46 @@ impl Clerk {
         if self.unwritten_since.is_none() {
             return;
         }
-        if !last && self.state.is_writing() {
-            // What would be encoded now would only wait beside it.
+        if !last && self.is_writing() {
             self.next_write = Instant::now() + PUBLISH_PAUSE;
             return;
         }
+        self.finish_writing();
         let began = Instant::now();
-        let octets = file::encode(&self.book, time::now(), unix_milliseconds());
+        let written = file::write(&self.path, &self.book, time::now(), unix_milliseconds());
         self.next_write = Instant::now() + WRITE_PAUSE.max(began.elapsed() * PAUSE_PER_WRITE);
-        self.state.begin();
-        let is_sent = if last { self.writer.send(octets).is_ok() } else { self.writer.try_send(octets).is_ok() };
-        if is_sent {
-            self.unwritten_since = None;
+        self.unwritten_since = None;
+        match written {
+            Ok(writing) => self.writing = Some(writing),
+            Err(error) => self.wrote(Err(error)),
         }
     }
 
-    /// What could not be written, on a full disk, is to be written still.
-    fn hear_writer(&mut self) {
-        if self.state.has_failed() {
+    fn is_writing(&self) -> bool {
+        self.writing.as_ref().is_some_and(|writing| !writing.is_finished())
+    }
+
+    /// Waits until the disk has what was written.
+    fn finish_writing(&mut self) {
+        if let Some(writing) = self.writing.take() {
+            let panicked = |_| Err(io::Error::other("the thread that writes it panicked"));
+            self.wrote(writing.join().unwrap_or_else(panicked));
+        }
+    }
+
+    /// One warning when writing begins to fail, one line when that ends. What could not be written, on a full disk, is to be
+    /// written still.
+    fn wrote(&mut self, written: io::Result<()>) {
+        let path = self.path.display();
+        match &written {
+            Err(error) if !self.is_failing => {
+                tracing::warn!("{path}: {error}; round-trip times are not kept for the next start");
+            }
+            Ok(()) if self.is_failing => tracing::info!("{path}: written again"),
+            Ok(()) | Err(_) => {}
+        }
+        self.is_failing = written.is_err();
+        if self.is_failing {
             self.unwritten_since.get_or_insert_with(Instant::now);
         }
     }

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use super::cell::{Cell, ENOUGH, Rtt, Stored, is_beyond_band};
 use super::measured::Entry;
@@ -148,47 +149,70 @@ impl Tally {
     }
 }
 
-/// Estimates of a system or a country, by region in ascending order.
+/// Estimates of a system or a country.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tallies(pub(super) Vec<Tally>);
+pub(super) struct Tallies {
+    /// By region in ascending order.
+    pub(super) all: Vec<Tally>,
+    /// What is published of them, as it was frozen last.
+    frozen: Arc<[Entry]>,
+    /// Whether something else is published by now.
+    is_new: bool,
+}
 
 impl Tallies {
     fn change(&mut self, region: u16, before: Option<Vote>, now: Option<Vote>, last: u32) -> bool {
-        let at = match self.0.binary_search_by_key(&region, |tally| tally.region) {
+        let at = match self.all.binary_search_by_key(&region, |tally| tally.region) {
             Ok(at) => at,
             Err(_) if now.is_none() => return false,
             Err(at) => {
-                self.0.reserve_exact(1);
-                self.0.insert(at, Tally::new(region));
+                self.all.reserve_exact(1);
+                self.all.insert(at, Tally::new(region));
                 at
             }
         };
-        let tally = &mut self.0[at];
+        let tally = &mut self.all[at];
         tally.last = tally.last.max(last);
-        tally.change(before, now)
+        let changes = tally.change(before, now);
+        self.is_new |= changes;
+        changes
     }
 
     pub(super) fn restored(cells: &[Cell]) -> Tallies {
-        Tallies(cells.iter().map(Tally::restored).collect())
+        Tallies { all: cells.iter().map(Tally::restored).collect(), is_new: true, ..Tallies::default() }
     }
 
     pub(super) fn tally(&self, region: u16) -> Option<&Tally> {
-        self.0.binary_search_by_key(&region, |tally| tally.region).ok().map(|at| &self.0[at])
+        self.all.binary_search_by_key(&region, |tally| tally.region).ok().map(|at| &self.all[at])
     }
 
-    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
-        let entry =
-            |tally: &Tally| Some(Entry { region: tally.region, rtt: tally.published()?, samples: tally.samples() });
-        self.0.iter().filter_map(entry)
+    /// What is published, each with the number of samples when the row was frozen last: their number alone makes no new row.
+    pub(super) fn freeze(&mut self) -> Arc<[Entry]> {
+        if std::mem::take(&mut self.is_new) {
+            let entry =
+                |tally: &Tally| Some(Entry { region: tally.region, rtt: tally.published()?, samples: tally.samples() });
+            self.frozen = self.all.iter().filter_map(entry).collect();
+        }
+        Arc::clone(&self.frozen)
+    }
+
+    /// Forgets what had no sample for too long; whether that changes what is published.
+    fn expire(&mut self, second: u32, after: u32) -> bool {
+        let is_old = |tally: &Tally| second.saturating_sub(tally.last) >= after;
+        let changes = self.all.iter().any(|tally| is_old(tally) && tally.published > 0);
+        self.all.retain(|tally| !is_old(tally));
+        self.is_new |= changes;
+        changes
     }
 
     fn last(&self) -> u32 {
-        self.0.iter().map(|tally| tally.last).max().unwrap_or(0)
+        self.all.iter().map(|tally| tally.last).max().unwrap_or(0)
     }
 
     /// Regions get new numbers, in the same order; those without one are forgotten.
     fn renumber(&mut self, numbers: &[Option<u16>]) {
-        self.0.retain_mut(|tally| {
+        self.is_new = true;
+        self.all.retain_mut(|tally| {
             let number = numbers[usize::from(tally.region)];
             tally.region = number.unwrap_or(0);
             number.is_some()
@@ -246,17 +270,15 @@ impl Around {
 
     /// How many estimates.
     pub(super) fn estimates(&self) -> usize {
-        self.systems.values().chain(self.countries.values()).map(|tallies| tallies.0.len()).sum()
+        self.systems.values().chain(self.countries.values()).map(|tallies| tallies.all.len()).sum()
     }
 }
 
 fn expire<K: Eq + Hash>(all: &mut HashMap<K, Tallies>, second: u32, after: u32) -> bool {
     let mut changes = false;
-    let is_old = |tally: &Tally| second.saturating_sub(tally.last) >= after;
     all.retain(|_, tallies| {
-        changes |= tallies.0.iter().any(|tally| is_old(tally) && tally.published > 0);
-        tallies.0.retain(|tally| !is_old(tally));
-        !tallies.0.is_empty()
+        changes |= tallies.expire(second, after);
+        !tallies.all.is_empty()
     });
     changes
 }

@@ -153,8 +153,18 @@ struct Slot {
     /// Who hears the votes of all its cells.
     home: Home,
     row: Row,
+    /// Whether something is published of it: whoever looks at all slots has no time for their rows.
+    is_published: bool,
     /// Whether it is other than in the table frozen last.
     is_new: bool,
+}
+
+impl Slot {
+    /// After its row changed; whether something is published of it now and was not before, or the other way round.
+    fn settle(&mut self) -> bool {
+        let now = self.row.is_published();
+        std::mem::replace(&mut self.is_published, now) != now
+    }
 }
 
 /// All estimates.
@@ -235,12 +245,12 @@ impl Book {
         let (at, home) = (self.slot(client), Home { as_number, country });
         self.house(at, home);
         let slot = &mut self.slots[at];
-        let (was_published, before) = (slot.row.is_published(), slot.row.vote(region));
+        let before = slot.row.vote(region);
         let mut changed = slot.row.take(region, rtt, second, pace);
         // If only for the number of its samples.
         slot.is_new = true;
         if changed {
-            self.has_new_prefixes |= was_published != slot.row.is_published();
+            self.has_new_prefixes |= slot.settle();
         }
         self.held[usize::from(region)] += usize::from(before.is_none());
         changed |= self.around.change(home, region, before, slot.row.vote(region), second);
@@ -302,7 +312,7 @@ impl Book {
             slot.row.cells.retain(|cell| !is_old(cell));
             if changes {
                 (slot.is_new, self.is_new) = (true, true);
-                self.has_new_prefixes |= !slot.row.is_published();
+                self.has_new_prefixes |= slot.settle();
             }
             if slot.row.cells.is_empty() {
                 empty.push(at);
@@ -322,7 +332,7 @@ impl Book {
     /// not change.
     #[must_use]
     pub fn freeze(&mut self, before: &Measured) -> Measured {
-        let known = |slot: &Slot| slot.prefix.filter(|_| slot.row.is_published());
+        let known = |slot: &Slot| slot.prefix.filter(|_| slot.is_published);
         let prefixes = (1..).zip(&self.slots).filter_map(|(number, slot)| Some((known(slot)?, number)));
         let is_other = self.has_new_prefixes;
         let table = if is_other { RangeMap::from_prefixes(0, prefixes) } else { before.table.clone() };
@@ -342,14 +352,10 @@ impl Book {
         Measured {
             regions: self.regions.clone().into(),
             table,
-            has_prefixes: rows.iter().any(|row| !row.is_empty()),
+            has_prefixes: self.slots.iter().any(|slot| slot.is_published),
             prefixes: rows,
-            systems: Rows::keyed(&self.around.systems, |&number| number, |row, into| into.extend(row.entries())),
-            countries: Rows::keyed(
-                &self.around.countries,
-                |code| key_of(*code),
-                |row, into| into.extend(row.entries()),
-            ),
+            systems: Rows::keyed(self.around.systems.iter_mut().map(|(&number, row)| (number, row.freeze()))),
+            countries: Rows::keyed(self.around.countries.iter_mut().map(|(&code, row)| (key_of(code), row.freeze()))),
         }
     }
 
@@ -375,9 +381,9 @@ impl Book {
     #[must_use]
     pub fn prefix_around(&self, client: IpNet) -> Option<IpNet> {
         let around = (0..=client.prefix_len()).rev().filter_map(|length| IpNet::new(client.addr(), length).ok());
-        let known = |net: &IpNet| Some(&self.slots[*self.by_prefix.get(net)? as usize].row);
+        let known = |net: &IpNet| Some(&self.slots[*self.by_prefix.get(net)? as usize]);
         let mut around = around.map(|net| net.trunc());
-        let counts = around.clone().find(|net| known(net).is_some_and(Row::is_published));
+        let counts = around.clone().find(|net| known(net).is_some_and(|slot| slot.is_published));
         counts.or_else(|| around.find(|net| known(net).is_some()))
     }
 
@@ -428,7 +434,13 @@ impl Book {
             return at as usize;
         }
         self.make_room(1);
-        let slot = Slot { prefix: Some(prefix), home: Home::default(), row: Row::default(), is_new: true };
+        let slot = Slot {
+            prefix: Some(prefix),
+            home: Home::default(),
+            row: Row::default(),
+            is_published: false,
+            is_new: true,
+        };
         let at = match self.free.pop() {
             Some(at) => {
                 self.slots[at as usize] = slot;
@@ -464,7 +476,7 @@ impl Book {
 
     fn give_up(&mut self, at: u32) {
         let slot = &mut self.slots[at as usize];
-        let changes = slot.row.is_published();
+        let changes = std::mem::take(&mut slot.is_published);
         if let Some(prefix) = slot.prefix.take() {
             self.by_prefix.remove(&prefix);
             self.free.push(at);
@@ -502,6 +514,7 @@ impl Book {
                 cell.region = number.unwrap_or(0);
                 number.is_some()
             });
+            slot.settle();
             slot.is_new = true;
         }
         self.around.renumber(&numbers);
@@ -531,6 +544,7 @@ impl Book {
         let at = self.slot(prefix);
         row.cells.iter().for_each(|cell| self.held[usize::from(cell.region)] += 1);
         self.slots[at].row = row;
+        self.slots[at].settle();
         (self.is_new, self.has_new_prefixes) = (true, true);
     }
 
@@ -634,7 +648,7 @@ mod tests {
 
     fn encoded(book: &Book, now: Tick) -> Vec<u8> {
         let mut octets = Vec::new();
-        book.encode(now, &mut octets);
+        book.encode(now, &mut octets).expect("written");
         octets
     }
 
@@ -716,6 +730,9 @@ mod tests {
                 book.slots.iter_mut().for_each(|slot| slot.is_new = true);
                 book.freeze(&Measured::default())
             };
+            let around: Vec<f64> = frozen.of_system(64500).iter().map(|entry| entry.rtt.ms()).collect();
+            assert_eq!(around, around_ms(&book, &germany(), now), "round {round}");
+            assert_eq!(frozen.of_country(Code(*b"DE")), frozen.of_system(64500), "round {round}");
             for address in ["203.0.113.9", "198.51.0.1", "198.51.1.1", "198.51.3.1", "198.51.200.1"] {
                 let address = address.parse().expect("an address");
                 assert_eq!(frozen.of_prefix(address), fresh.of_prefix(address), "{address} in round {round}");

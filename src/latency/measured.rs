@@ -4,7 +4,7 @@
 //!  table     address ─► row of its prefix, and the widest prefix around it that has that row = ECS scope
 //!  row       eu us ap                    by number of the region; a row may have none
 //! ```
-//! Systems and countries have rows as well, one after the other, found by a search among their numbers.
+//! Systems and countries have rows as well, found by a search among their numbers.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -58,7 +58,7 @@ impl Measured {
     /// Whether nothing is measured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.has_prefixes && self.systems.entries.is_empty() && self.countries.entries.is_empty()
+        !self.has_prefixes && self.systems.keys.is_empty() && self.countries.keys.is_empty()
     }
 
     /// What is published for the prefix around an address, empty where there is none; and the length of the widest prefix
@@ -85,7 +85,7 @@ impl Measured {
     /// Octets that it takes, beside what it shares with the table before it.
     #[must_use]
     pub fn octets(&self) -> usize {
-        let of_rows = |rows: &Rows| size_of_val(&rows.entries[..]) + 4 * (rows.starts.len() + rows.keys.len());
+        let of_rows = |rows: &Rows| size_of_val(&rows.keys[..]) + size_of_val(&rows.rows[..]);
         size_of_val(&self.prefixes[..]) + of_rows(&self.systems) + of_rows(&self.countries)
     }
 }
@@ -101,41 +101,26 @@ pub fn find(row: &[Entry], region: u16) -> Option<&Entry> {
     row.binary_search_by_key(&region, |entry| entry.region).ok().map(|at| &row[at])
 }
 
-/// Rows of entries, one after the other.
+/// Rows of systems or of countries, found by a number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rows {
-    /// By row; those of systems and countries are found by it.
+    /// Ascending.
     keys: Vec<u32>,
-    /// Where each row begins, and where the last one ends; empty = no row.
-    starts: Vec<u32>,
-    entries: Vec<Entry>,
+    /// The same number; one that did not change is shared with the table before.
+    rows: Vec<Arc<[Entry]>>,
 }
 
 impl Rows {
-    #[inline]
-    fn row(&self, at: usize) -> &[Entry] {
-        &self.entries[self.starts[at] as usize..self.starts[at + 1] as usize]
+    /// Those of which something is published, in any order.
+    pub(super) fn keyed(rows: impl Iterator<Item = (u32, Arc<[Entry]>)>) -> Rows {
+        let mut sorted: Vec<(u32, Arc<[Entry]>)> = rows.filter(|(_, row)| !row.is_empty()).collect();
+        sorted.sort_unstable_by_key(|(key, _)| *key);
+        let (keys, rows) = sorted.into_iter().unzip();
+        Rows { keys, rows }
     }
 
     fn find(&self, key: u32) -> &[Entry] {
-        self.keys.binary_search(&key).map_or(&[], |at| self.row(at))
-    }
-
-    /// Rows with keys.
-    pub(super) fn keyed<K, R>(
-        rows: &HashMap<K, R>,
-        key: impl Fn(&K) -> u32,
-        write: impl Fn(&R, &mut Vec<Entry>),
-    ) -> Rows {
-        let mut sorted: Vec<(u32, &R)> = rows.iter().map(|(of, row)| (key(of), row)).collect();
-        sorted.sort_unstable_by_key(|(key, _)| *key);
-        let mut all = Rows { starts: vec![0], ..Rows::default() };
-        for (key, row) in sorted {
-            write(row, &mut all.entries);
-            all.keys.push(key);
-            all.starts.push(all.entries.len() as u32);
-        }
-        all
+        self.keys.binary_search(&key).map_or(&[], |at| &self.rows[at])
     }
 }
 

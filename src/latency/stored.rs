@@ -10,6 +10,7 @@
 //! Systems and countries have a weight of 0. Of the last samples themselves nothing is kept: an estimate that was restored begins as if all of them had been like
 //! it. Where prefixes are is not kept either; [`Book::locate`] tells, and then their systems and countries go by them.
 
+use std::io::{self, Write};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -25,45 +26,45 @@ use crate::time::Tick;
 const CELL: usize = 14;
 
 impl Book {
-    /// Writes all that is known, as of now, behind what is there. So much is known that there is to be one copy of it.
-    pub fn encode(&self, now: Tick, out: &mut Vec<u8>) {
+    /// Writes all that is known, as of now; row by row, for so much is known that there is to be one copy of it.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn encode(&self, now: Tick, out: &mut impl Write) -> io::Result<()> {
         let Written { prefixes, systems, countries } = self.rows();
-        let estimates = self.counts().estimates;
         let names = self.prefixes_by_region();
-        let of_names: usize = names.iter().map(|(name, _)| 1 + name.len()).sum();
-        let of_rows = prefixes.len() * 20 + systems.len() * 6 + countries.len() * 4;
-        out.reserve_exact(14 + of_names + of_rows + estimates * CELL);
-        out.extend((names.len() as u16).to_le_bytes());
+        out.write_all(&(names.len() as u16).to_le_bytes())?;
         for (name, _) in names {
             // The configuration allows no longer ones.
             let name = &name.as_bytes()[..name.len().min(255)];
-            out.push(name.len() as u8);
-            out.extend(name);
+            out.write_all(&[name.len() as u8])?;
+            out.write_all(name)?;
         }
-        out.extend((prefixes.len() as u32).to_le_bytes());
+        out.write_all(&(prefixes.len() as u32).to_le_bytes())?;
         for (prefix, row) in prefixes {
             match prefix.addr() {
                 IpAddr::V4(v4) => {
-                    out.extend([4, prefix.prefix_len()]);
-                    out.extend(v4.octets());
+                    out.write_all(&[4, prefix.prefix_len()])?;
+                    out.write_all(&v4.octets())?;
                 }
                 IpAddr::V6(v6) => {
-                    out.extend([6, prefix.prefix_len()]);
-                    out.extend(v6.octets());
+                    out.write_all(&[6, prefix.prefix_len()])?;
+                    out.write_all(&v6.octets())?;
                 }
             }
-            encode_cells(row.cells.iter().map(Cell::stored), second(now), out);
+            encode_cells(row.cells.iter().map(Cell::stored), second(now), out)?;
         }
-        out.extend((systems.len() as u32).to_le_bytes());
+        out.write_all(&(systems.len() as u32).to_le_bytes())?;
         for (number, row) in systems {
-            out.extend(number.to_le_bytes());
-            encode_cells(row.0.iter().map(Tally::stored), second(now), out);
+            out.write_all(&number.to_le_bytes())?;
+            encode_cells(row.all.iter().map(Tally::stored), second(now), out)?;
         }
-        out.extend((countries.len() as u32).to_le_bytes());
+        out.write_all(&(countries.len() as u32).to_le_bytes())?;
         for (Code(letters), row) in countries {
-            out.extend(letters);
-            encode_cells(row.0.iter().map(Tally::stored), second(now), out);
+            out.write_all(&letters)?;
+            encode_cells(row.all.iter().map(Tally::stored), second(now), out)?;
         }
+        Ok(())
     }
 
     /// What was known `elapsed_s` seconds ago. What has expired since is left out. Where the prefixes are is to be told
@@ -83,13 +84,17 @@ impl Book {
     }
 }
 
-fn encode_cells(cells: impl ExactSizeIterator<Item = Stored>, now: u32, out: &mut Vec<u8>) {
-    out.extend((cells.len() as u16).to_le_bytes());
+fn encode_cells(cells: impl ExactSizeIterator<Item = Stored>, now: u32, out: &mut impl Write) -> io::Result<()> {
+    out.write_all(&(cells.len() as u16).to_le_bytes())?;
     for Stored { region, last, estimate, published, weight, count } in cells {
-        out.extend(region.to_le_bytes());
-        out.extend(now.saturating_sub(last).to_le_bytes());
-        [estimate, published, weight, count].iter().for_each(|value| out.extend(value.to_le_bytes()));
+        let mut octets = [0; CELL];
+        octets[..2].copy_from_slice(&region.to_le_bytes());
+        octets[2..6].copy_from_slice(&now.saturating_sub(last).to_le_bytes());
+        let rest = octets[6..].chunks_exact_mut(2).zip([estimate, published, weight, count]);
+        rest.for_each(|(octets, value)| octets.copy_from_slice(&value.to_le_bytes()));
+        out.write_all(&octets)?;
     }
+    Ok(())
 }
 
 struct Reader<'o> {

@@ -6,16 +6,14 @@
 //! ```
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread::Builder;
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::super::files;
+use super::super::files::NewFile;
 use crate::latency::{Book, Policy};
 use crate::time::Tick;
 
@@ -24,22 +22,47 @@ const HEAD: &str = "waymark latency 1 ";
 /// The largest file that is read, octets: a million prefixes with 32 regions take half of it.
 const LARGEST: u64 = 1 << 30;
 
+/// Octets that are written at once.
+const PIECE: usize = 1 << 16;
+
 /// Where the file of a server is.
 #[must_use]
 pub fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("latency")
 }
 
-/// The file.
-pub(super) fn encode(book: &Book, now: Tick, unix_ms: u64) -> Vec<u8> {
+/// Writes it to `file`, which is empty.
+///
+/// # Errors
+/// Those of the disk.
+fn encode(book: &Book, now: Tick, unix_ms: u64, mut file: impl Write + Seek) -> io::Result<()> {
     let line = |sum: u64| format!("{HEAD}{sum:016x}\n");
-    let mut octets = line(0).into_bytes();
-    let body = octets.len();
-    octets.extend(unix_ms.to_le_bytes());
-    book.encode(now, &mut octets);
-    let head = line(xxh3_64(&octets[body..]));
-    octets[..body].copy_from_slice(head.as_bytes());
-    octets
+    // Known at the end.
+    file.write_all(line(0).as_bytes())?;
+    let mut body = BufWriter::with_capacity(PIECE, Summed { inner: &mut file, sum: Xxh3::new() });
+    body.write_all(&unix_ms.to_le_bytes())?;
+    book.encode(now, &mut body)?;
+    let Summed { sum, .. } = body.into_inner().map_err(|error| error.into_error())?;
+    file.rewind()?;
+    file.write_all(line(sum.digest()).as_bytes())
+}
+
+/// Sums up what is written through it.
+struct Summed<W> {
+    inner: W,
+    sum: Xxh3,
+}
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(octets)?;
+        self.sum.update(&octets[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// Reads the file at `path`; `Ok(None)` when there is none. What is not believed is moved aside, so that it is not
@@ -87,69 +110,14 @@ fn parse(octets: &[u8], policy: Policy, now: Tick, unix_ms: u64) -> Result<Book,
     Book::decode(estimates, policy, now, elapsed_s).map_err(|why| format!("it is damaged: {why}"))
 }
 
-/// What the writer is at.
-#[derive(Debug, Default)]
-pub(super) struct State {
-    writing: AtomicBool,
-    failed: AtomicBool,
-}
-
-impl State {
-    /// Something is about to be sent to it.
-    pub(super) fn begin(&self) {
-        self.writing.store(true, Ordering::Release);
-    }
-
-    /// Whether it has not done yet what it was sent.
-    pub(super) fn is_writing(&self) -> bool {
-        self.writing.load(Ordering::Acquire)
-    }
-
-    /// Whether something could not be written since this was asked last.
-    pub(super) fn has_failed(&self) -> bool {
-        self.failed.swap(false, Ordering::AcqRel)
-    }
-}
-
-/// A thread that writes: where to send it what, what it is at, and what is closed when it has ended.
-type Writer = (mpsc::SyncSender<Vec<u8>>, Arc<State>, mpsc::Receiver<()>);
-
-/// Starts a thread that writes what it is sent.
+/// Writes the file at `path` anew. What waits for the disk is a thread's.
 ///
 /// # Errors
-/// When no thread can be started.
-pub(super) fn start_writer(path: PathBuf) -> io::Result<Writer> {
-    let (writer, files) = mpsc::sync_channel::<Vec<u8>>(1);
-    let (running, ended) = mpsc::channel();
-    let state = Arc::new(State::default());
-    let told = Arc::clone(&state);
-    Builder::new().name("latency-file".into()).spawn(move || {
-        let _running: mpsc::Sender<()> = running;
-        let mut failing = false;
-        for octets in files {
-            let written = files::replace(&path, "latency-tmp", &octets);
-            drop(octets);
-            told.failed.store(written.is_err(), Ordering::Release);
-            told.writing.store(false, Ordering::Release);
-            say(&path, written, &mut failing);
-        }
-    })?;
-    Ok((writer, state, ended))
-}
-
-/// One warning when writing begins to fail, one line when that ends.
-fn say(path: &Path, written: io::Result<()>, failing: &mut bool) {
-    match written {
-        Err(error) if !*failing => {
-            tracing::warn!("{}: {error}; round-trip times are not kept for the next start", path.display());
-            *failing = true;
-        }
-        Ok(()) if *failing => {
-            tracing::info!("{}: written again", path.display());
-            *failing = false;
-        }
-        Ok(()) | Err(_) => {}
-    }
+/// Those of the disk; the file is as it was. The thread's are the same.
+pub(super) fn write(path: &Path, book: &Book, now: Tick, unix_ms: u64) -> io::Result<JoinHandle<io::Result<()>>> {
+    let mut new = NewFile::beside(path, "latency-tmp")?;
+    encode(book, now, unix_ms, &mut new.file)?;
+    Builder::new().name("latency-file".into()).spawn(move || new.take_place())
 }
 
 #[cfg(test)]
@@ -168,9 +136,15 @@ mod tests {
         book
     }
 
+    fn encoded(book: &Book) -> Vec<u8> {
+        let mut octets = io::Cursor::new(Vec::new());
+        encode(book, Tick::START, UNIX_MS, &mut octets).expect("written");
+        octets.into_inner()
+    }
+
     #[test]
     fn what_cannot_be_believed_is_refused() {
-        let good = encode(&book(), Tick::START, UNIX_MS);
+        let good = encoded(&book());
         let with = |at: usize, octet: u8| {
             let mut other = good.clone();
             other[at] ^= octet;
@@ -205,14 +179,10 @@ mod tests {
         let path = path(folder.path());
         let (policy, now) = (Policy::default(), Tick::START);
         assert!(matches!(read(&path, policy, now, UNIX_MS), Ok(None)));
-        let (writer, state, ended) = start_writer(path.clone()).expect("a thread");
-        state.begin();
-        writer.send(encode(&book(), now, UNIX_MS)).expect("it runs");
-        drop(writer);
-        let _ = ended.recv();
-        assert!(!state.is_writing() && !state.has_failed());
+        let writing = write(&path, &book(), now, UNIX_MS).expect("written");
+        writing.join().expect("no panic").expect("in place");
         let again = read(&path, policy, now, UNIX_MS).expect("readable").expect("there");
-        assert_eq!(encode(&again, now, UNIX_MS), encode(&book(), now, UNIX_MS));
+        assert_eq!(encoded(&again), encoded(&book()));
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
     }
 
@@ -227,13 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_told() {
+    fn what_cannot_be_written_leaves_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (writer, state, ended) = start_writer(folder.path().join("nowhere/latency")).expect("a thread");
-        state.begin();
-        writer.send(vec![1]).expect("it runs");
-        drop(writer);
-        let _ = ended.recv();
-        assert!(state.has_failed() && !state.has_failed() && !state.is_writing());
+        let write = |path: &Path| write(path, &book(), Tick::START, UNIX_MS);
+        assert!(write(&folder.path().join("nowhere/latency")).is_err());
+        let path = path(folder.path());
+        fs::create_dir_all(path.join("in the way")).expect("a folder");
+        let writing = write(&path).expect("written");
+        writing.join().expect("no panic").expect_err("it has no place");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
     }
 }
