@@ -106,6 +106,7 @@ impl Collector for Scrape {
         self.health(&mut encoder)?;
         self.loads(&mut encoder)?;
         self.overrides(&mut encoder)?;
+        self.resolutions(&mut encoder)?;
         self.latency(&mut encoder)?;
         self.geo(&mut encoder)?;
         self.node(&mut encoder)
@@ -282,6 +283,24 @@ impl Scrape {
         for action in actions.map(Action::word) {
             let count = self.status.overrides.iter().filter(|one| one.of.action.word() == action).count();
             level(&mut overrides, &[("action", action)], count as f64)?;
+        }
+        Ok(())
+    }
+
+    fn resolutions(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let totals = &self.api.resolutions;
+        let says = "Targets of CNAMEs that were resolved, by what became of it";
+        let mut all = counter(encoder, "target_resolutions", says)?;
+        for (outcome, count) in [("answered", &totals.answered), ("failed", &totals.failed)] {
+            put(&mut all, &[("outcome", outcome)], count.load(Ordering::Relaxed))?;
+        }
+        let says = "Addresses that are known behind the CNAME of an instance";
+        let mut addresses = gauge(encoder, "target_addresses", says)?;
+        for pool in &self.status.pools {
+            for instance in pool.instances.iter().filter(|instance| instance.target.is_some()) {
+                let labels = [("pool", &*pool.name), ("instance", &*instance.name)];
+                level(&mut addresses, &labels, instance.addresses.len() as f64)?;
+            }
         }
         Ok(())
     }

@@ -43,6 +43,7 @@ use ipnet::IpNet;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
 
+use crate::control::resolution::Resolutions;
 use crate::control::status::{EcsStatus, Sender};
 use crate::control::{Change, Changes, Status};
 use crate::metrics::{Registry, TRANSPORTS, TYPES};
@@ -63,6 +64,8 @@ pub struct Api {
     pub registry: Arc<Registry>,
     /// Counters of probes.
     pub probes: Arc<Totals>,
+    /// Counters of targets that were resolved.
+    pub resolutions: Arc<Resolutions>,
     /// Counters of round-trip times.
     pub latency: Arc<crate::control::latency::Totals>,
     /// Whether queries are answered.

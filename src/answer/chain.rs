@@ -10,7 +10,7 @@ use crate::dns::writer::name_length;
 use crate::dns::{LowerName, Owner, Rcode, RecordType, Section, Writer};
 use crate::fleet::Family;
 use crate::steering::ServiceId;
-use crate::zone::{Found, Node, Rrset};
+use crate::zone::{Apex, Found, Node, Rrset};
 
 /// Most CNAMEs and DNAMEs followed; a loop ends here, with what was found.
 pub(super) const MAX_CHAIN: usize = 16;
@@ -41,9 +41,10 @@ impl Current {
         &self.lower
     }
 
-    /// What a service is asked for.
-    fn asked(&self) -> Asked<'_> {
-        Asked { owner: self.owner(), label: self.lower.first_label() }
+    /// What a service is asked for, whose name stands in that zone.
+    fn asked(&self, apex: &Apex) -> Asked<'_> {
+        let no_cname = self.lower.as_wire().len() == apex.origin.as_wire().len();
+        Asked { owner: self.owner(), label: self.lower.first_label(), no_cname }
     }
 
     fn owner(&self) -> Owner<'_> {
@@ -144,12 +145,24 @@ fn data<'a>(reply: &mut Reply<'a>, node: Node<'a>, current: &mut Current, follow
     if tag == Some(whoami::TAG) && whoami::answer(reply, node.zone(), current.owner()) {
         return Link::End;
     }
-    if qtype == RecordType::ANY {
-        any(reply, node, current.asked());
-        return Link::End;
+    let service = tag.filter(|&tag| tag != whoami::TAG).map(ServiceId);
+    let apex = snapshot.authority.zone(node.zone());
+    if let Some(service) = service {
+        let asked = current.asked(apex);
+        let target = match family(qtype) {
+            Some(family) => steered::answer(reply, service, family, node.zone(), asked),
+            None => steered::cname(reply, service, asked),
+        };
+        match target {
+            Some(target) if !matches!(qtype, RecordType::CNAME | RecordType::ANY) && !has(followed, node) => {
+                return if current.follow(target, &reply.writer) { Link::Next(node) } else { Link::End };
+            }
+            None if family(qtype).is_none() => {}
+            _ => return Link::End,
+        }
     }
-    if let (Some(tag), Some(family)) = (tag, family(qtype)) {
-        steered::answer(reply, ServiceId(tag), family, node.zone(), current.asked());
+    if qtype == RecordType::ANY {
+        any(reply, node, current.asked(apex));
         return Link::End;
     }
     if let Some(rrset) = node.rrset(qtype) {
@@ -164,9 +177,9 @@ fn data<'a>(reply: &mut Reply<'a>, node: Node<'a>, current: &mut Current, follow
             && cname.rdatas().next().is_some_and(|target| current.follow(target, &reply.writer));
         return if goes_on { Link::Next(node) } else { Link::End };
     }
-    match tag {
-        Some(whoami::TAG) | None => reply.negative(Rcode::NOERROR, snapshot.authority.zone(node.zone()), u32::MAX),
-        Some(tag) => steered::nodata(reply, node.zone(), snapshot.steering.service(ServiceId(tag)).manner.ttl.min),
+    match service {
+        None => reply.negative(Rcode::NOERROR, apex, u32::MAX),
+        Some(service) => steered::nodata(reply, node.zone(), snapshot.steering.service(service).manner.ttl.min),
     }
     Link::End
 }

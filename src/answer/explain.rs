@@ -42,6 +42,8 @@ pub struct Traced {
     pub candidates: Vec<String>,
     /// The addresses answered.
     pub addresses: Vec<IpAddr>,
+    /// Where the CNAME leads that is answered in their place.
+    pub cname: Option<String>,
     /// How long the answer may be kept, seconds; `None` when the name is not steered.
     pub ttl: Option<u32>,
     /// What the answer's ECS option says, if it has one.
@@ -70,10 +72,14 @@ impl Asked<'_> {
 
 /// Makes the decision, and notes every stage in `trace`. Draws come from `local`, which need not have adopted anything.
 pub fn trace(snapshot: &Snapshot, asked: &Asked<'_>, local: &mut Local, trace: &mut Recorded) -> Traced {
-    let Some((service, label)) = find(snapshot, asked.name, asked.rtype, trace) else { return Traced::default() };
+    let Some(found) = find(snapshot, asked.name, asked.rtype, trace) else { return Traced::default() };
+    let Steered { service, label, is_apex } = found;
+    let may_be_cname = !is_apex && snapshot.steering.service(service).may_be_cname;
     let family = match asked.rtype {
         RecordType::A => Family::V4,
         RecordType::AAAA => Family::V6,
+        // A CNAME answers every type.
+        _ if may_be_cname => Family::V4,
         other => {
             trace.note("type", || {
                 format!("a steered name has addresses (A, AAAA); {other} is answered from the zone, else NODATA")
@@ -95,7 +101,14 @@ pub fn trace(snapshot: &Snapshot, asked: &Asked<'_>, local: &mut Local, trace: &
     let mut found = decision.scope;
     match decision.outcome {
         Outcome::Pick { .. } => {
-            found = found.max(picked(snapshot, &decision, family, &client, local, trace, &mut traced))
+            found = found.max(picked(snapshot, &decision, (family, is_apex), &client, local, trace, &mut traced));
+            let is_answered = matches!(asked.rtype, RecordType::A | RecordType::AAAA) || traced.cname.is_some();
+            if !is_answered {
+                traced.addresses.clear();
+                trace.note("type", || {
+                    format!("no CNAME is chosen: {} is answered from the zone, else NODATA", asked.rtype)
+                });
+            }
         }
         Outcome::Addresses(all) => {
             trace.note("balance", || "the addresses of `when-all-down`".into());
@@ -104,7 +117,8 @@ pub fn trace(snapshot: &Snapshot, asked: &Asked<'_>, local: &mut Local, trace: &
         Outcome::Nodata => trace.note("balance", || "nothing to answer with: NODATA".into()),
         Outcome::Servfail => trace.note("balance", || "SERVFAIL, as `when-all-down` says".into()),
     }
-    trace.note("ttl", || ttl(snapshot, service, &decision, traced.addresses.is_empty()));
+    let is_negative = traced.addresses.is_empty() && traced.cname.is_none();
+    trace.note("ttl", || ttl(snapshot, service, &decision, is_negative));
     traced.scope = client.scope(found);
     trace.note("scope", || client.describe_scope(found));
     traced
@@ -114,7 +128,7 @@ pub fn trace(snapshot: &Snapshot, asked: &Asked<'_>, local: &mut Local, trace: &
 fn picked(
     snapshot: &Snapshot,
     decision: &Decision<'_>,
-    family: Family,
+    (family, no_cname): (Family, bool),
     client: &Client,
     local: &mut Local,
     trace: &mut Recorded,
@@ -124,9 +138,12 @@ fn picked(
     let steering = &*snapshot.steering;
     let answering = steering.service(decision.service);
     let mut instances: Vec<InstanceId> = Vec::new();
-    let choice = Choice { roster, group, version, family };
+    let choice = Choice { roster, group, version, family, no_cname };
     let scope = pick(steering, answering, choice, client, local, trace, |instance, address| {
-        traced.addresses.push(address);
+        traced.addresses.extend(address);
+        if address.is_none() {
+            traced.cname = steering.fleet.cname(instance).map(|cname| cname.target.to_string());
+        }
         if !instances.contains(&instance) {
             instances.push(instance);
         }
@@ -176,7 +193,7 @@ fn ttl(snapshot: &Snapshot, asked: ServiceId, decision: &Decision<'_>, is_negati
 #[must_use]
 pub fn services(snapshot: &Snapshot, name: &LowerName, rtype: RecordType) -> Vec<ServiceId> {
     let mut services: Vec<ServiceId> = Vec::new();
-    let mut next = find(snapshot, name, rtype, &mut Recorded::default()).map(|(service, _)| service);
+    let mut next = find(snapshot, name, rtype, &mut Recorded::default()).map(|found| found.service);
     while let Some(service) = next.filter(|service| services.len() < MAX_FALLBACKS && !services.contains(service)) {
         services.push(service);
         next = match snapshot.steering.service(service).configured.service.when_all_down {
@@ -187,25 +204,36 @@ pub fn services(snapshot: &Snapshot, name: &LowerName, rtype: RecordType) -> Vec
     services
 }
 
-/// The service at a name, or where its CNAMEs lead to in our zones; and the hash of that name's leftmost label.
-fn find(snapshot: &Snapshot, name: &LowerName, rtype: RecordType, trace: &mut Recorded) -> Option<(ServiceId, u64)> {
+/// A name that is steered.
+struct Steered {
+    service: ServiceId,
+    /// Hash of its leftmost label.
+    label: u64,
+    is_apex: bool,
+}
+
+/// The service at a name, or where its static CNAMEs lead to in our zones.
+fn find(snapshot: &Snapshot, name: &LowerName, rtype: RecordType, trace: &mut Recorded) -> Option<Steered> {
     let mut current = name.clone();
     for _ in 0..MAX_CHAIN {
         match look_up(snapshot, &current, rtype, trace) {
-            Ok(service) => return Some((service, hash::of_label(current.first_label()))),
+            Ok((service, is_apex)) => {
+                let label = hash::of_label(current.first_label());
+                return Some(Steered { service, label, is_apex });
+            }
             Err(target) => current.set(target?)?,
         };
     }
     None
 }
 
-/// The service at a name; else the target of its CNAME, if it has one that is to be followed.
+/// The service at a name, and whether that is its zone's; else the target of its CNAME, if it has one that is to be followed.
 fn look_up<'a>(
     snapshot: &'a Snapshot,
     name: &LowerName,
     rtype: RecordType,
     trace: &mut Recorded,
-) -> Result<ServiceId, Option<&'a [u8]>> {
+) -> Result<(ServiceId, bool), Option<&'a [u8]>> {
     let authority = &snapshot.authority;
     let mut note = |text: String| trace.note("name", || text);
     match authority.find(name, rtype) {
@@ -227,7 +255,8 @@ fn look_up<'a>(
                     let steered = snapshot.steering.service(ServiceId(tag));
                     let pool = &snapshot.steering.fleet.pool(steered.configured.service.pool).name;
                     note(format!("service/{}{by}, pool/{pool}", steered.configured.name));
-                    return Ok(ServiceId(tag));
+                    let origin = &authority.zone(node.zone()).origin;
+                    return Ok((ServiceId(tag), origin.as_wire().len() == name.as_wire().len()));
                 }
                 None => {}
             }

@@ -68,7 +68,8 @@ fn explained(reply: &Reply<'_>, name: &LowerName) -> Option<(LowerName, RecordTy
 }
 
 fn outcome(traced: &Traced) -> String {
-    let addresses: Vec<String> = traced.addresses.iter().map(ToString::to_string).collect();
+    let cname = traced.cname.iter().map(|target| format!("CNAME {target}"));
+    let addresses: Vec<String> = cname.chain(traced.addresses.iter().map(ToString::to_string)).collect();
     match (&addresses[..], traced.ttl) {
         ([], _) => "no address".into(),
         (_, Some(ttl)) => format!("TTL {ttl}, ECS scope {}: {}", traced.scope, addresses.join(", ")),

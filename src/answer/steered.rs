@@ -1,15 +1,16 @@
-//! A steered name: decide, pick, write (SPEC 7.2). An answer holds addresses, or it is NODATA with the zone's SOA.
+//! A steered name: decide, pick, write (SPEC 7.2). An answer holds addresses or one CNAME, or it is NODATA with the
+//! zone's SOA.
 
 use std::net::IpAddr;
 
 use super::edns::ExtendedError;
 use super::reply::Reply;
-use crate::dns::{Full, Owner, Rcode};
+use crate::dns::{Full, Owner, Rcode, RecordType, Section};
 use crate::fleet::Family;
 use crate::steering::balance::{Choice, pick};
 use crate::steering::client::Origin;
 use crate::steering::trace::Silent;
-use crate::steering::{Client, Outcome, ServiceId, StickyBy, decide, hash};
+use crate::steering::{Outcome, ServiceId, StickyBy, decide, hash};
 use crate::zone::ZoneId;
 
 /// The name that a service is asked for.
@@ -19,43 +20,74 @@ pub(super) struct Asked<'a> {
     pub(super) owner: Owner<'a>,
     /// Its leftmost label, in lower case.
     pub(super) label: &'a [u8],
+    /// Whether no CNAME may stand there, as it is that of a zone.
+    pub(super) no_cname: bool,
 }
 
 /// What came of asking a service.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Given {
+pub(super) enum Given<'a> {
     /// No address of this family.
     Nothing,
     /// SERVFAIL is configured.
     Failure,
     /// Addresses, or they did not fit and the answer says so.
     Addresses,
+    /// A CNAME that leads there.
+    Cname(&'a [u8]),
 }
 
-/// Answers for `service` at a node of `zone`, by the name asked.
-pub(super) fn answer(reply: &mut Reply<'_>, service: ServiceId, family: Family, zone: ZoneId, asked: Asked<'_>) {
-    let given = addresses(reply, service, family, asked);
-    conclude(reply, service, zone, given);
+/// Answers for `service` at a node of `zone`, by the name asked. Returns where a CNAME leads, if that is the answer.
+pub(super) fn answer<'a>(
+    reply: &mut Reply<'a>,
+    service: ServiceId,
+    family: Family,
+    zone: ZoneId,
+    asked: Asked<'_>,
+) -> Option<&'a [u8]> {
+    let given = give(reply, service, family, asked, |_| true);
+    conclude(reply, service, zone, given)
 }
 
-/// [`answer`] for both families at once; without addresses it is negative only if it has no other records.
+/// [`answer`] with addresses of both families at once; without any it is negative only if it has no other records.
 pub(super) fn answer_both(reply: &mut Reply<'_>, service: ServiceId, zone: ZoneId, asked: Asked<'_>, has_others: bool) {
-    let [v4, v6] = Family::BOTH.map(|family| addresses(reply, service, family, asked));
+    let asked = Asked { no_cname: true, ..asked };
+    let [v4, v6] = Family::BOTH.map(|family| give(reply, service, family, asked, |_| true));
     if !has_others {
         conclude(reply, service, zone, v4.max(v6));
     }
 }
 
-fn conclude(reply: &mut Reply<'_>, service: ServiceId, zone: ZoneId, given: Given) {
+/// The CNAME of a service, which every type is answered with, if one is chosen; returns where it leads. Else nothing is
+/// written.
+pub(super) fn cname<'a>(reply: &mut Reply<'a>, service: ServiceId, asked: Asked<'_>) -> Option<&'a [u8]> {
+    if asked.no_cname || !reply.snapshot.steering.service(service).may_be_cname {
+        return None;
+    }
+    match give(reply, service, Family::V4, asked, |address| address.is_none()) {
+        Given::Cname(target) => Some(target),
+        _ => None,
+    }
+}
+
+fn conclude<'a>(reply: &mut Reply<'_>, service: ServiceId, zone: ZoneId, given: Given<'a>) -> Option<&'a [u8]> {
     match given {
         Given::Addresses => {}
         Given::Failure => reply.refuse(Rcode::SERVFAIL),
         Given::Nothing => nodata(reply, zone, reply.snapshot.steering.service(service).manner.ttl.min),
+        Given::Cname(target) => return Some(target),
     }
+    None
 }
 
-/// Decides and writes the addresses.
-fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, asked: Asked<'_>) -> Given {
+/// Decides, and writes what is `wanted` of that: addresses, or `None` for a CNAME.
+fn give<'a>(
+    reply: &mut Reply<'a>,
+    service: ServiceId,
+    family: Family,
+    asked: Asked<'_>,
+    wanted: impl Fn(Option<IpAddr>) -> bool,
+) -> Given<'a> {
     let snapshot = reply.snapshot;
     let steered = snapshot.steering.service(service);
     let subnet = reply.query.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref());
@@ -76,20 +108,50 @@ fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, asked: A
         reply.extended_error = Some(if as_if_up { ExtendedError::FAIL_OPEN } else { ExtendedError::FALLBACK });
     }
     let answering = snapshot.steering.service(decision.service);
+    let mut cname = None;
     let written = match decision.outcome {
         Outcome::Nodata => return Given::Nothing,
         Outcome::Servfail => return Given::Failure,
-        Outcome::Addresses(addresses) => addresses_of(reply, asked.owner, ttl, family, addresses),
+        Outcome::Addresses(addresses) => {
+            let of_family = |address: &&IpAddr| Family::of(**address) == family && wanted(Some(**address));
+            addresses_of(reply, asked.owner, ttl, addresses.iter().filter(of_family))
+        }
         Outcome::Pick { roster, group, version } => {
             reply.thread.tally.add(answering.slot as usize + group);
-            let choice = Choice { roster, group, version, family };
-            picked(reply, asked.owner, ttl, decision.service, choice, &client)
+            let choice = Choice { roster, group, version, family, no_cname: asked.no_cname };
+            let (writer, local) = (&mut reply.writer, &mut *reply.thread.local);
+            let mark = writer.mark();
+            let mut written = Ok(0);
+            let emit = |instance, address: Option<IpAddr>| {
+                if !wanted(address) {
+                    return;
+                }
+                written = written.and_then(|count| {
+                    match address {
+                        Some(address) => writer.address(asked.owner, ttl, address),
+                        None => {
+                            let target =
+                                snapshot.steering.fleet.cname(instance).map_or(&[0][..], |one| one.target.as_wire());
+                            cname = Some(target);
+                            writer.record(Section::Answer, asked.owner, RecordType::CNAME, ttl, target)
+                        }
+                    }
+                    .map(|()| count + 1)
+                });
+            };
+            let scope = pick(&snapshot.steering, answering, choice, &client, local, &mut Silent, emit);
+            if written.is_err() {
+                reply.writer.rewind(mark);
+            }
+            reply.scope = reply.scope.max(client.scope(scope));
+            written
         }
     };
-    match written {
-        Ok(0) => Given::Nothing,
-        Ok(_) => Given::Addresses,
-        Err(Full) => {
+    match (written, cname) {
+        (Ok(0), _) => Given::Nothing,
+        (Ok(_), Some(target)) => Given::Cname(target),
+        (Ok(_), None) => Given::Addresses,
+        (Err(Full), _) => {
             reply.truncate();
             Given::Addresses
         }
@@ -102,43 +164,19 @@ pub(super) fn nodata(reply: &mut Reply<'_>, zone: ZoneId, ttl: u32) {
     reply.negative(Rcode::NOERROR, snapshot.authority.zone(zone), ttl);
 }
 
-fn addresses_of(
+fn addresses_of<'i>(
     reply: &mut Reply<'_>,
     owner: Owner<'_>,
     ttl: u32,
-    family: Family,
-    addresses: &[IpAddr],
+    addresses: impl Iterator<Item = &'i IpAddr>,
 ) -> Result<usize, Full> {
     let mark = reply.writer.mark();
     let mut written = Ok(0);
-    for &address in addresses.iter().filter(|&&address| Family::of(address) == family) {
+    for &address in addresses {
         written = written.and_then(|count| reply.writer.address(owner, ttl, address).map(|()| count + 1));
     }
     if written.is_err() {
         reply.writer.rewind(mark);
     }
-    written
-}
-
-fn picked(
-    reply: &mut Reply<'_>,
-    owner: Owner<'_>,
-    ttl: u32,
-    service: ServiceId,
-    choice: Choice<'_>,
-    client: &Client,
-) -> Result<usize, Full> {
-    let steering = &reply.snapshot.steering;
-    let (writer, local) = (&mut reply.writer, &mut *reply.thread.local);
-    let mark = writer.mark();
-    let mut written = Ok(0);
-    let emit = |_, address| {
-        written = written.and_then(|count| writer.address(owner, ttl, address).map(|()| count + 1));
-    };
-    let scope = pick(steering, steering.service(service), choice, client, local, &mut Silent, emit);
-    if written.is_err() {
-        reply.writer.rewind(mark);
-    }
-    reply.scope = reply.scope.max(client.scope(scope));
     written
 }

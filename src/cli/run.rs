@@ -27,7 +27,9 @@ use crate::control::journal::{self, Journal, Kind, Record};
 use crate::control::last_good::{self, Clock, Keeper, LastGood};
 use crate::control::latency::Gauge;
 use crate::control::renewal::{self, Look, POLL, Watch};
+use crate::control::resolution::{Found, Resolution};
 use crate::control::{self, Change, Changes, GeoNews, GeoRefusal, State, Store, Succession, World, explain};
+use crate::dns::Name;
 use crate::idle;
 use crate::metrics::Registry;
 use crate::probe::{self, Prober};
@@ -38,6 +40,8 @@ use crate::time::{self, unix_milliseconds, unix_nanoseconds};
 
 /// Reports of probes that may wait; probes wait when there are more.
 const REPORTS: usize = 1024;
+/// How long a start waits at most for the addresses of targets.
+const RESOLVE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a reload may yield to answering.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(300);
 /// Longest that the end waits for the disk.
@@ -169,6 +173,8 @@ impl Node {
         // From the beginning: a SIGHUP that nobody waits for would kill.
         let signals = signal(SignalKind::hangup()).and_then(|hangup| Ok((hangup, Ending::new()?)));
         let (hangup, mut ending) = signals.map_err(|error| format!("cannot wait for signals: {error}"))?;
+        let mut configuration = configuration;
+        let resolution = resolve_first(&mut configuration).await;
         let world = Arc::new(World::compile(configuration));
         let (server, settings) = (world.server.clone(), world.admin.clone());
         for failed in explain::failed_tests(&world) {
@@ -202,6 +208,7 @@ impl Node {
             changes: changes.clone(),
             registry: Arc::clone(&registry),
             probes,
+            resolutions: resolution.totals(),
             latency: gauge.as_ref().map(Gauge::totals).unwrap_or_default(),
             ready: Arc::clone(&ready),
             journal: journal_path,
@@ -220,8 +227,16 @@ impl Node {
             journal.note(|| started(&server.node));
         }
         let geo = GeoWatch::new(&world);
-        let reloader =
-            Reloader { path: path.to_path_buf(), served: world, server, admin: settings, changes, registry, geo };
+        let reloader = Reloader {
+            path: path.to_path_buf(),
+            served: world,
+            server,
+            admin: settings,
+            changes,
+            registry,
+            geo,
+            resolution,
+        };
         Ok(Node { reloader, ready, hangup, ending, running, keeper, journal, gauge, lock })
     }
 
@@ -230,18 +245,21 @@ impl Node {
         self.reloader.changes.clone()
     }
 
-    /// Reloads on SIGHUP, and takes geo files that are replaced, one after the other, until SIGTERM or SIGINT comes.
+    /// Reloads on SIGHUP, takes geo files that are replaced, and other addresses of targets, one after the other, until
+    /// SIGTERM or SIGINT comes.
     pub(super) async fn until_ended(&mut self) {
         loop {
             let due = tokio::select! {
                 () = self.ending.signalled() => return,
-                _ = self.hangup.recv() => None,
-                look = self.reloader.geo.changed() => Some(look),
+                _ = self.hangup.recv() => Due::Reload,
+                look = self.reloader.geo.changed() => Due::Geo(look),
+                names = self.reloader.resolution.changed() => Due::Found(names),
             };
             let work = async {
                 match due {
-                    None => self.reloader.reload().await,
-                    Some(look) => self.reloader.renew(look).await,
+                    Due::Reload => self.reloader.reload().await,
+                    Due::Geo(look) => self.reloader.renew(look).await,
+                    Due::Found(names) => self.reloader.take_found(names).await,
                 }
             };
             tokio::select! {
@@ -268,6 +286,25 @@ impl Node {
     }
 }
 
+/// What the configuration is to be compiled for.
+enum Due {
+    Reload,
+    Geo(Look),
+    /// Targets that have other addresses.
+    Found(Vec<Name>),
+}
+
+/// Finds the addresses of targets, as far as that is possible before the first answer.
+async fn resolve_first(configuration: &mut Configuration) -> Resolution {
+    let Configuration { server, fleet, .. } = configuration;
+    let mut resolution = Resolution::new(server, fleet);
+    resolution.first(server.startup_grace.min(RESOLVE_PATIENCE)).await;
+    let found = resolution.found();
+    fleet.take_found(|target| found.get(target).map_or(&[], Vec::as_slice));
+    resolution.follow(server, fleet);
+    resolution
+}
+
 /// What a reload needs.
 struct Reloader {
     path: PathBuf,
@@ -279,6 +316,7 @@ struct Reloader {
     changes: Changes,
     registry: Arc<Registry>,
     geo: GeoWatch,
+    resolution: Resolution,
 }
 
 /// Looks after the geo files of what is served.
@@ -341,6 +379,7 @@ impl Reloader {
         self.warn_of_restart(change.world());
         self.served = Arc::clone(change.world());
         self.geo = GeoWatch::new(&self.served);
+        self.resolution.follow(&self.served.server, self.served.fleet());
         let (done, accepted) = oneshot::channel();
         let sent = self.changes.send(Change::Reload(Box::new(change), done)).await;
         if sent.is_ok() && accepted.await.is_ok() {
@@ -397,12 +436,33 @@ impl Reloader {
         }
     }
 
+    /// Goes by what is known of targets now, of which these have other addresses than before.
+    async fn take_found(&mut self, names: Vec<Name>) {
+        let (served, registry, found) = (Arc::clone(&self.served), Arc::clone(&self.registry), self.resolution.found());
+        let work = move || {
+            registry.tallies.retire();
+            succeed(served.with_found(&found), &served, &registry)
+        };
+        let next = match in_background(work).await {
+            Ok(next) => next,
+            Err(problem) => return tracing::error!("addresses of targets: {problem}"),
+        };
+        self.served = Arc::clone(next.world());
+        self.resolution.follow(&self.served.server, self.served.fleet());
+        let (done, accepted) = oneshot::channel();
+        if self.changes.send(Change::Found(Box::new(next), names, done)).await.is_ok() {
+            // It fails only when the control loop has ended.
+            let _ = accepted.await;
+        }
+    }
+
     /// Compiles the configuration.
     async fn load(&self) -> Result<Succession, Vec<String>> {
         let (path, served, registry) = (self.path.clone(), Arc::clone(&self.served), Arc::clone(&self.registry));
+        let found = self.resolution.found();
         let work = move || {
             registry.tallies.retire();
-            let world = reloaded(&path)?;
+            let world = reloaded(&path, &found)?;
             for doubt in renewal::doubts(&served, &world) {
                 tracing::warn!("[geo] {}: taken, as this is a reload: {}", doubt.file, doubt.reason);
             }
@@ -557,10 +617,11 @@ impl Ending {
 }
 
 /// A world that may be served, or why not.
-fn reloaded(path: &Path) -> Result<World, Vec<String>> {
+fn reloaded(path: &Path, found: &Found) -> Result<World, Vec<String>> {
     let config::Loaded { configuration, problems, sources } = config::load_to_serve(path);
     let rendered = || problems.iter().map(|problem| render(std::slice::from_ref(problem), &sources, false)).collect();
-    let Some(configuration) = configuration else { return Err(rendered()) };
+    let Some(mut configuration) = configuration else { return Err(rendered()) };
+    configuration.fleet.take_found(|target| found.get(target).map_or(&[], Vec::as_slice));
     // The texts of all files may be a lot, and compiling takes memory too.
     drop(sources);
     let world = World::compile(configuration);

@@ -205,7 +205,7 @@ fn instances(status: &Shown, now: u64) -> Table {
     let mut table = table(&head);
     for pool in &status.pools {
         for instance in &pool.instances {
-            for address in &instance.addresses {
+            let head = |address: String, health: String| -> Vec<String> {
                 let load = is_reported.then(|| load_cell(instance));
                 let head = [
                     format!("instance/{}/{}", pool.name, instance.name),
@@ -213,11 +213,16 @@ fn instances(status: &Shown, now: u64) -> Table {
                     instance.weight.to_string(),
                     operator_cell(instance, now),
                 ];
-                let health = [
-                    address.address.to_string(),
-                    format!("{}{}", address.verdict, if instance.frozen { " (frozen)" } else { "" }),
-                ];
-                let head: Vec<String> = head.into_iter().chain(load).chain(health).collect();
+                head.into_iter().chain(load).chain([address, health]).collect()
+            };
+            if let (Some(target), []) = (&instance.target, &instance.addresses[..]) {
+                let head = head(target.clone(), "-".into()).into_iter();
+                table.add_row(head.chain(["-".into(), "-".into(), "no address of it is known".into()]));
+            }
+            for address in &instance.addresses {
+                let of_target = instance.target.as_ref().map_or(String::new(), |target| format!(" ({target})"));
+                let health = format!("{}{}", address.verdict, if instance.frozen { " (frozen)" } else { "" });
+                let head = head(format!("{}{of_target}", address.address), health);
                 if address.checks.is_empty() {
                     table.add_row(head.iter().cloned().chain(["-".into(), "-".into(), "no check: always up".into()]));
                 }

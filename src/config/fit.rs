@@ -14,6 +14,7 @@ use super::{Ecs, Zone};
 use crate::dns::Name;
 use crate::fleet::{Fleet, InstanceId, RegionId};
 use crate::problem::{Problem, Span};
+use crate::steering::walk::MAX_FALLBACKS;
 use crate::steering::{Element, List, Steer, StickyBy, WhenAllDown};
 
 /// All that services are held against.
@@ -46,6 +47,7 @@ fn regions_of_pool(service: &Placed, fleet: &Fleet) -> BTreeSet<RegionId> {
 /// Every name is steered once, stands in a zone and hides nothing; so does every `whoami` name, whose places are given.
 pub(super) fn check_names(
     services: &[Placed],
+    fleet: &Fleet,
     whoami: &[Name],
     places: &[Span],
     zones: &[Zone],
@@ -54,14 +56,17 @@ pub(super) fn check_names(
     let steered = services.iter().flat_map(Placed::names).map(|(name, _)| name);
     let statics = Statics::new(zones, steered.chain(whoami));
     let mut seen: HashMap<&Name, Span> = HashMap::with_capacity(services.len());
-    for (name, span) in services.iter().flat_map(Placed::names).filter(|(name, _)| !name.is_root()) {
+    let uses = services.iter().zip(may_be_cname(services, fleet));
+    let uses = uses.flat_map(|(placed, of)| placed.names().map(move |(name, span)| (name, span, of)));
+    for (name, span, of) in uses.filter(|(name, ..)| !name.is_root()) {
         if let Some(first) = seen.insert(name, span) {
             let problem = Problem::error(span, format!("{} is steered twice", name.to_plain()));
             findings.cross.push(problem.also(first, "first here"));
         } else {
-            findings.cross.extend(statics.problems(name, span, Use::Steered));
+            findings.cross.extend(statics.problems(name, span, of));
         }
     }
+    services.iter().for_each(|placed| refuse_own_name(placed, fleet, findings));
     for (name, &span) in whoami.iter().zip(places) {
         match seen.insert(name, span) {
             Some(first) => {
@@ -69,6 +74,31 @@ pub(super) fn check_names(
                 findings.cross.push(Problem::error(span, message).also(first, "first here"));
             }
             None => findings.cross.extend(statics.problems(name, span, Use::Whoami)),
+        }
+    }
+}
+
+/// What the names of each service are: those of a CNAME where an instance of its own, or of a service that stands in for it,
+/// has a `target`.
+fn may_be_cname(services: &[Placed], fleet: &Fleet) -> Vec<Use> {
+    let own: Vec<bool> = services.iter().map(|placed| fleet.has_cname(placed.service.pool)).collect();
+    let in_turn = |at| std::iter::successors(Some(at), |&at: &usize| fallback(&services[at])).take(1 + MAX_FALLBACKS);
+    let of = |at| if in_turn(at).any(|at| own[at]) { Use::Cname } else { Use::Steered };
+    (0..services.len()).map(of).collect()
+}
+
+/// A CNAME does not lead back to where it stands.
+fn refuse_own_name(placed: &Placed, fleet: &Fleet, findings: &mut Findings) {
+    if !fleet.has_cname(placed.service.pool) {
+        return;
+    }
+    for &id in &fleet.pool(placed.service.pool).instances {
+        let Some(cname) = fleet.cname(id) else { continue };
+        if let Some((name, span)) = placed.names().find(|(name, _)| **name == cname.target) {
+            let instance = &fleet.instance(id).name;
+            let message =
+                format!("instance \"{instance}\" has {} as its `target`: the name leads to itself", name.to_plain());
+            findings.cross.push(Problem::error(span, message));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use super::kinds::{self, Kind};
 use super::value::{Entry, Table, Value};
-use super::{checks, maps, pools, regions, services};
+use super::{checks, maps, pools, regions, server, services};
 use crate::problem::{Problem, SourceId, Span};
 
 /// A table of fixed keys.
@@ -187,7 +187,12 @@ pub(super) static SERVER: Section = section(
             "Checks with an `address`: while all of these fail, and over half of all targets, this node sees nothing and \
              verdicts are frozen.",
         ),
-        later("resolvers", Is("[]"), "Resolvers for targets and probes by name.", "instances have addresses"),
+        key(
+            "resolvers",
+            Kind::Custom { describe: "array of address or address:port", check: server::check_resolvers },
+            Words("the system's"),
+            "Resolvers that are asked for the addresses of `target`s; port 53 unless given.",
+        ),
         later("watch", Is("false"), "Reload when a named file changes.", "reload with SIGHUP"),
     ],
 );
@@ -622,14 +627,19 @@ pub(super) static INSTANCE: Section = section(
         key(
             "address",
             Kind::Custom { describe: "address or array of them", check: pools::check_addresses },
-            Required,
+            Words("none; required without `target`"),
             "Handed out in answers, and probed.",
         ),
         key("port", PORT, Words("the check's"), "Port that is probed."),
         key("weight", Kind::Integer { min: 0, max: MAX_WEIGHT }, Is("1"), "Its part of the clients; 0: never."),
         key("check-address", Kind::Address, Words("its addresses"), "Probed instead of its addresses."),
         key("check-port", PORT, Words("the check's `port`, else `port`"), "Port that is probed instead."),
-        later("target", Words("none"), "CNAME target.", "available: address"),
+        key(
+            "target",
+            Kind::DomainName,
+            Words("none; instead of `address`"),
+            "Handed out as a CNAME; the addresses that this name has are found and probed, and one that passes suffices.",
+        ),
         key(
             "capacity",
             LOAD,

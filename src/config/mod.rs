@@ -107,6 +107,8 @@ pub struct SelectorSpans {
 pub struct Server {
     /// UDP and TCP on each.
     pub listen: Vec<SocketAddr>,
+    /// Who is asked for the addresses of targets; empty = the system's resolvers.
+    pub resolvers: Vec<SocketAddr>,
     /// Name of this node.
     pub node: String,
     /// Absolute, or relative to the working directory.
@@ -245,13 +247,14 @@ fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut 
     let checks = checks::compile(&document, sources, findings);
     let (mut fleet, places) = pools::compile(&document, regions, &checks, findings);
     canaries::compile(&document, &checks, &mut fleet, findings);
+    fleet.configured_targets = fleet.targets.len();
     document.forget("pools");
     let maps = maps::compile(&document, findings);
     let mut services = services::compile(&document, &mut fleet, findings);
     document.forget("services");
     let zones = zones::compile(&document, sources, findings);
     let networks = networks::compile(&document, sources, findings);
-    fit::check_names(&services, &server.whoami, &whoami, &zones, findings);
+    fit::check_names(&services, &fleet, &server.whoami, &whoami, &zones, findings);
     fit::check(&mut services, &fit::Surroundings { fleet: &fleet, places: &places, maps: &maps }, findings);
     fit::check_long_prefixes(&ecs, &networks, &maps, &services, findings);
     let tests = expectations::compile(&document, sources, &fleet, &services, findings);

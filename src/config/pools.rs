@@ -12,8 +12,9 @@ use super::keys;
 use super::kinds::{self, Read};
 use super::text::{self, show_share};
 use super::value::{Entry, Value};
+use crate::dns::Name;
 use crate::fleet::{
-    Address, CheckId, Few, Fleet, Instance, InstanceId, Limits, Pool, PoolId, Region, RegionId, Target, TargetId,
+    Address, CheckId, Cname, Few, Fleet, Instance, InstanceId, Limits, Pool, PoolId, Region, RegionId, Target, TargetId,
 };
 use crate::problem::{Problem, Span};
 
@@ -130,11 +131,16 @@ impl Builder<'_> {
         let fields = Fields::alone(&keys::INSTANCE, entry.key, table);
         fields.require(findings);
         let ips = unique_addresses(&fields, findings);
-        let addresses = if common.used.is_empty() {
-            ips.iter().map(|&ip| Address { ip, targets: Few::default() }).collect()
+        let target = target(entry, &fields, findings);
+        let probes = if ips.is_empty() && target.is_none() || common.used.is_empty() {
+            Few::default()
         } else {
-            self.probed(entry, &fields, &ips, common, findings)
+            self.probes(entry, &fields, common, findings)
         };
+        let addresses = ips.iter().map(|&ip| self.address(ip, &probes)).collect();
+        if let Some(target) = target {
+            self.fleet.cnames.push((InstanceId(self.fleet.instances.len() as u32), Cname { target, probes }));
+        }
         let regions = self.instance_regions(&fields, findings);
         let weight = fields.integer("weight").unwrap_or(1);
         if let Some(limits) = limits(&fields) {
@@ -145,42 +151,33 @@ impl Builder<'_> {
         self.places.names_region.push(fields.own("region").is_some_and(|value| !value.elements().is_empty()));
     }
 
-    /// The addresses of an instance, each with a target for each check.
-    fn probed(
-        &mut self,
-        entry: &Entry,
-        fields: &Fields<'_>,
-        ips: &[IpAddr],
-        common: &Common<'_>,
-        findings: &mut Findings,
-    ) -> Few<Address> {
+    /// What is probed for each address of an instance, a target for each check; its address is unspecified where it is that of the
+    /// instance.
+    fn probes(&self, entry: &Entry, fields: &Fields<'_>, common: &Common<'_>, findings: &mut Findings) -> Few<Target> {
         let port = fields.integer("port");
         let check_port = fields.integer("check-port");
-        let check_address = fields.address("check-address");
-        let ports = common.used.iter().map(|&(check, _)| {
+        let address = fields.address("check-address").unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        let probe = |&(check, _): &(CheckId, Span)| {
             let placed = &self.checks[check.0 as usize];
             let told: Option<u16> = check_port.or(placed.port).or(port);
             let port = match (told, placed.type_port) {
                 (_, TypePort::Unused) => 0,
                 (Some(port), _) | (None, TypePort::Usual(port)) => port,
                 (None, TypePort::Needed) => {
-                    if !ips.is_empty() {
-                        findings.cross.push(no_port(entry, placed));
-                    }
+                    findings.cross.push(no_port(entry, placed));
                     0
                 }
             };
-            (check, port)
-        });
-        let ports: Few<(CheckId, u16)> = ports.collect();
-        let mut address = |&ip: &IpAddr| {
-            let target = |&(check, port): &(CheckId, u16)| {
-                let address = check_address.unwrap_or(ip);
-                self.target(Target { check, address, port, host: self.target_host(check, common, &entry.name) })
-            };
-            Address { ip, targets: ports.iter().map(target).collect() }
+            Target { check, address, port, host: self.target_host(check, common, &entry.name) }
         };
-        ips.iter().map(&mut address).collect()
+        common.used.iter().map(probe).collect()
+    }
+
+    /// An address of an instance, and the targets that are probed for it.
+    fn address(&mut self, ip: IpAddr, probes: &Few<Target>) -> Address {
+        let at = |probe: &Target| if probe.address.is_unspecified() { ip } else { probe.address };
+        let targets = probes.iter().map(|probe| self.target(Target { address: at(probe), ..probe.clone() }));
+        Address { ip, targets: targets.collect() }
     }
 
     /// Host header and SNI of a check, for an instance of a pool.
@@ -252,6 +249,27 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+/// Where the CNAME of an instance leads, if it has one; it has that or addresses.
+fn target(entry: &Entry, fields: &Fields<'_>, findings: &mut Findings) -> Option<Name> {
+    let address = fields.own("address");
+    let Some(given) = fields.own("target") else {
+        if address.is_none() {
+            let problem = Problem::error(entry.key, "an instance without address");
+            findings.cross.push(problem.allowed("address = \"192.0.2.11\", or target = \"cdn.example.net.\""));
+        }
+        return None;
+    };
+    let target = fields.custom("target", |value| kinds::domain_name(value).ok())?;
+    if let Some(address) = address {
+        let problem = Problem::error(given.span, "an instance has a `target` or addresses, not both");
+        findings.cross.push(problem.also(address.span, "its addresses").hint("make two instances of it"));
+    } else if target.is_wildcard() || target.is_root() {
+        let problem = Problem::error(given.span, format!("no client can be sent to {}", given.shown()));
+        findings.cross.push(problem.allowed("the name of a host, \"cdn.example.net.\""));
+    }
+    Some(target)
 }
 
 /// How much load an instance takes, where it is given.

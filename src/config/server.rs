@@ -6,8 +6,9 @@ use super::fields::Fields;
 use super::files::{self, Document};
 use super::findings::Findings;
 use super::keys;
-use super::kinds;
+use super::kinds::{self, Read};
 use super::text::show_duration;
+use super::value::Value;
 use super::{Admin, Ecs, Latency, Server};
 use crate::latency::Policy;
 use crate::problem::{Problem, SourceId, Sources, Span};
@@ -31,11 +32,29 @@ pub(super) fn server(document: &Document, sources: &Sources, findings: &mut Find
         pin_workers: fields.boolean("pin-workers"),
         max_udp_payload: fields.integer("max-udp-payload").unwrap_or_default(),
         startup_grace: fields.duration("startup-grace").unwrap_or_default(),
+        resolvers: fields.each("resolvers", resolver).iter().map(|(socket, _)| *socket).collect(),
         identity: fields.boolean("identity"),
         whoami,
         explain_from: fields.each("explain-from", kinds::prefix).iter().map(|(prefix, _)| *prefix).collect(),
     };
     (server, places)
+}
+
+/// Most resolvers.
+const MAX_RESOLVERS: usize = 16;
+
+/// Checks `resolvers`.
+pub(super) fn check_resolvers(value: &Value, problems: &mut Vec<Problem>) {
+    if value.elements().len() > MAX_RESOLVERS {
+        let problem = Problem::error(value.span, format!("{} resolvers", value.elements().len()));
+        problems.push(problem.allowed(format!("at most {MAX_RESOLVERS}")));
+    }
+    kinds::check_each(value, resolver, problems);
+}
+
+/// An address, with a port if it is not 53.
+fn resolver(value: &Value) -> Read<SocketAddr> {
+    kinds::address(value).map(|address| SocketAddr::new(address, 53)).or_else(|_| kinds::socket(value))
 }
 
 fn listen(fields: &Fields<'_>, findings: &mut Findings) -> Vec<SocketAddr> {

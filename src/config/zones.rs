@@ -70,6 +70,8 @@ pub(super) struct Statics<'z> {
 pub(super) enum Use {
     /// A service's.
     Steered,
+    /// That of a service that may be answered with a CNAME.
+    Cname,
     /// It says who asks.
     Whoami,
 }
@@ -115,17 +117,7 @@ impl<'z> Statics<'z> {
             }
         }
         for record in zones.iter().flat_map(|zone| zone.records.iter()) {
-            let decides = [
-                RecordType::A,
-                RecordType::AAAA,
-                RecordType::CNAME,
-                RecordType::NS,
-                RecordType::DNAME,
-                RecordType::TXT,
-            ];
-            if decides.contains(&record.rtype)
-                && let Some(at) = records.get_mut(&Folded(record.owner))
-            {
+            if let Some(at) = records.get_mut(&Folded(record.owner)) {
                 at.push(record);
             }
         }
@@ -138,12 +130,16 @@ impl<'z> Statics<'z> {
         let Some(zone) = upwards(name).find_map(|at| self.origins.get(&at)) else {
             return vec![self.outside(name, span)];
         };
-        let collides = |rtype| {
-            matches!(rtype, RecordType::A | RecordType::AAAA | RecordType::CNAME)
-                || rtype == RecordType::TXT && of == Use::Whoami
+        let is_apex = name == &zone.origin;
+        let collides = |rtype| match of {
+            _ if matches!(rtype, RecordType::A | RecordType::AAAA | RecordType::CNAME) => true,
+            Use::Steered => false,
+            Use::Cname => !is_apex,
+            Use::Whoami => rtype == RecordType::TXT,
         };
         let (says, what) = match of {
             Use::Steered => ("is steered", "the service"),
+            Use::Cname => ("may be a CNAME, as an instance has a `target`,", "the service"),
             Use::Whoami => ("says who asks", "the name from `whoami`"),
         };
         let collisions = self.at(Folded(name.as_wire())).iter().filter(|record| collides(record.rtype));
@@ -154,7 +150,10 @@ impl<'z> Statics<'z> {
             if !problems.iter().any(|problem| problem.message == message) {
                 problems.push(
                     Problem::error(span, message)
-                        .hint(format!("remove the record or {what}; records of other types may stand beside it"))
+                        .hint(match of {
+                            Use::Cname => "remove the record or the `target`: a CNAME stands alone at its name".into(),
+                            _ => format!("remove the record or {what}; records of other types may stand beside it"),
+                        })
                         .also(record.span, "the static record"),
                 );
             }

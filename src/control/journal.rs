@@ -12,6 +12,7 @@ mod writer;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::World;
 use super::status::{describe_target, word};
+use crate::dns::Name;
 use crate::fleet::{self, Family, TargetId};
 use crate::health::Transition;
 use crate::time::unix_milliseconds;
@@ -85,6 +87,8 @@ pub enum Kind {
     ReloadRefused,
     /// A geo file was replaced.
     Geo,
+    /// The target of a CNAME has other addresses.
+    Target,
     /// The server answers.
     Start,
     /// The server was told to end.
@@ -116,6 +120,7 @@ impl Kind {
             Kind::Reload => "reload",
             Kind::ReloadRefused => "reload-refused",
             Kind::Geo => "geo",
+            Kind::Target => "target",
             Kind::Start => "start",
             Kind::Stop => "stop",
             Kind::FailOpen => "fail-open",
@@ -175,6 +180,15 @@ impl Record {
     /// A geo file that was replaced, and what became of it.
     pub(super) fn geo(file: &str, new: &str, reason: &str) -> Record {
         Record { new: new.into(), reason: short(reason), ..Record::new(Kind::Geo, format!("geo/{file}")) }
+    }
+
+    /// The target of a CNAME that has other addresses.
+    pub(super) fn target(name: &Name, [old, new]: [&[IpAddr]; 2]) -> Record {
+        let shown = |addresses: &[IpAddr]| {
+            let each: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            if each.is_empty() { "no address".to_string() } else { each.join(" ") }
+        };
+        Record { old: shown(old), new: shown(new), ..Record::new(Kind::Target, format!("target/{}", name.to_plain())) }
     }
 
     /// A reload that was refused.

@@ -4,6 +4,7 @@
 //!  probe tasks ── Report ──┐
 //!  SIGHUP ─────── Reload ──┼─► run ─► State ─► judge what was touched ─► publish, at most 100 times a second
 //!  geo files ──── Geo ─────┤
+//!  targets ────── Found ───┤
 //!  API, status ── Status ──┤
 //!  operator ───── Override ┤
 //!  agents ─── Push, Load ───┤
@@ -26,6 +27,7 @@ mod log;
 mod lookout;
 pub mod overrides;
 pub mod renewal;
+pub mod resolution;
 mod retired;
 mod sight;
 mod state;
@@ -41,6 +43,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::dns::Name;
 use crate::latency::Measured;
 use crate::probe::Report;
 use crate::time;
@@ -48,6 +51,7 @@ pub use desk::{Applied, Order, Refusal, RefusalCode, What};
 pub use loads::Loads;
 pub use overrides::{Action, Override, ShownOverride, Wish};
 pub use renewal::GeoRefusal;
+pub use resolution::Resolution;
 pub use state::{LoadReport, LoadReports, LoadsTaken, Push, Pushed, State};
 pub use status::Status;
 pub use store::Store;
@@ -71,6 +75,8 @@ pub enum Change {
     ReloadFailed(Vec<String>),
     /// The same configuration over geo files that were replaced; answered when it is served.
     Geo(Box<Succession>, GeoNews, oneshot::Sender<()>),
+    /// The same configuration over other addresses behind CNAMEs, those of the targets of these names; answered when it is served.
+    Found(Box<Succession>, Vec<Name>, oneshot::Sender<()>),
     /// Geo files were replaced, and none was taken.
     GeoRefused(Vec<GeoRefusal>),
     /// Somebody wants to know; changes nothing.

@@ -13,6 +13,7 @@ mod suspicion;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ use super::status::{self, Status};
 use super::succession::{Origin, Succession};
 use super::world::{Health, World};
 use super::{Change, GeoNews, GeoRefusal};
+use crate::dns::Name;
 use crate::fleet::{Family, InstanceId, TargetId};
 use crate::health::group::{Before, STEADY};
 use crate::health::{Machine, Memory, Outcome, Presence, Transition, Verdict};
@@ -340,6 +342,11 @@ impl State {
                 // Whoever asked may be gone.
                 let _ = done.send(());
             }
+            Change::Found(next, names, done) => {
+                self.take_found(*next, &names, now);
+                // Whoever asked may be gone.
+                let _ = done.send(());
+            }
             Change::GeoRefused(refused) => self.refuse_geo(refused),
             Change::Status(reply) => {
                 let _ = reply.send(self.status(now));
@@ -568,6 +575,7 @@ impl State {
             reported: self.loads.reported(),
             held: &self.held,
             recovered: &self.recovered,
+            unresolved: Verdict::Unknown,
             grace_over,
             now,
             serial: self.serial,
@@ -612,6 +620,16 @@ impl State {
         self.refuse_geo(news.refused);
         self.geo_reloads += 1;
         self.follow(next, news.taken.iter().map(|file| Record::geo(file, "taken", "")).collect(), now);
+    }
+
+    /// Serves the same configuration over other addresses behind CNAMEs.
+    fn take_found(&mut self, next: Succession, names: &[Name], now: Tick) {
+        let record = |name| {
+            let of = |world: &World| world.fleet().found(name).collect::<Vec<IpAddr>>();
+            Record::target(name, [&of(&self.world), &of(&next.world)])
+        };
+        let records = names.iter().map(record).collect();
+        self.follow(next, records, now);
     }
 
     /// Notes which geo files are not served as they are now; what is new among it goes to the journal.

@@ -279,7 +279,10 @@ pub struct InstanceStatus {
     /// The overrides that say so: of itself, its pool, its regions.
     #[serde(default)]
     pub overrides: Vec<Override>,
-    /// Its addresses.
+    /// Where its CNAME leads, if it is answered with one.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// Its addresses; those that were found behind its CNAME, if it has one.
     pub addresses: Vec<AddressStatus>,
 }
 
@@ -509,6 +512,7 @@ pub(super) fn instance(view: &View<'_>, overrides: &[ShownOverride], id: Instanc
         answers_expire_at: expiries.max().filter(|_| is_out),
         frozen: view.compiled.is_frozen(id),
         overrides: winners.into_iter().map(|at| overrides[at].of.clone()).collect(),
+        target: fleet.cname(id).map(|cname| cname.target.to_plain()),
         addresses: instance.addresses.iter().map(|one| address(view, one)).collect(),
     }
 }

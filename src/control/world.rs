@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::index::Index;
+use super::resolution::Found;
 use crate::answer::whoami;
 use crate::config::{Admin, Configuration, GeoFiles, Latency, Server, Test};
 use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, Pool, PoolId, TargetId, Word};
@@ -88,6 +89,8 @@ pub struct Health<'a> {
     pub held: &'a [bool],
     /// By `TargetId`: when it recovered last, if that counts; may be empty.
     pub recovered: &'a [Option<Tick>],
+    /// What is thought of an instance whose CNAME leads to no address that is known.
+    pub unresolved: Verdict,
     /// Whether `startup-grace` is over.
     pub grace_over: bool,
     /// The current time.
@@ -106,6 +109,7 @@ impl Health<'_> {
         reported: &[],
         held: &[],
         recovered: &[],
+        unresolved: Verdict::Unknown,
         grace_over: false,
         now: Tick(0),
         serial: 0,
@@ -160,20 +164,35 @@ impl World {
     /// The same configuration over other geo data.
     #[must_use]
     pub fn with_geo(&self, geo: geo::Data, geo_files: GeoFiles) -> World {
+        let steering = self.steering_over(self.fleet().clone(), geo::Atlas::compile(&geo));
+        let settings = Arc::new(Settings { geo: Arc::new(geo), ..Settings::clone(&self.settings) });
+        Parts { geo_files, settings, ..self.parts() }.over(steering)
+    }
+
+    /// The same configuration over other addresses behind CNAMEs.
+    #[must_use]
+    pub fn with_found(&self, found: &Found) -> World {
+        let mut fleet = self.fleet().clone();
+        fleet.take_found(|target| found.get(target).map_or(&[], Vec::as_slice));
+        self.parts().over(self.steering_over(fleet, self.steering.atlas.clone()))
+    }
+
+    fn steering_over(&self, fleet: Fleet, atlas: geo::Atlas) -> Steering {
         let services = self.steering.services.iter().map(|one| one.configured.service.clone()).collect();
-        let (fleet, maps) = (self.fleet().clone(), self.steering.maps.clone());
-        let steering = Steering::compile(next_epoch(), fleet, maps, geo::Atlas::compile(&geo), services);
-        let parts = Parts {
+        Steering::compile(next_epoch(), fleet, self.steering.maps.clone(), atlas, services)
+    }
+
+    fn parts(&self) -> Parts {
+        Parts {
             server: self.server.clone(),
             admin: self.admin.clone(),
             latency: self.latency,
             checks: self.checks.clone(),
             tests: self.tests.clone(),
-            geo_files,
+            geo_files: self.geo_files.clone(),
             authority: Arc::clone(&self.authority),
-            settings: Arc::new(Settings { geo: Arc::new(geo), ..Settings::clone(&self.settings) }),
-        };
-        parts.over(steering)
+            settings: Arc::clone(&self.settings),
+        }
     }
 
     /// Makes counters of answers for `threads` threads, so that none has to when it meets this world.
@@ -278,13 +297,24 @@ impl World {
         health: Health<'_>,
         known: impl Fn(usize, Family) -> Known<'k>,
     ) -> Standings {
-        let Health { verdicts, down, steady_for, operator, reported, held, recovered, grace_over, now, serial } =
-            health;
+        let Health {
+            verdicts,
+            down,
+            steady_for,
+            operator,
+            reported,
+            held,
+            recovered,
+            unresolved,
+            grace_over,
+            now,
+            serial,
+        } = health;
         let how = self.returns(layout);
         let layout = self.steering.layout(layout);
         let steady_for = if layout.ttl_varies { steady_for } else { &[] };
         let fleet = self.fleet();
-        let judge = Judge { fleet, verdicts, down, steady_for, operator, reported, grace_over, now };
+        let judge = Judge { fleet, verdicts, down, steady_for, operator, reported, unresolved, grace_over, now };
         let threshold = Rule::Threshold(self.fleet().pool(layout.pool).up_threshold);
         let Pool { ramp, shares, .. } = self.fleet().pool(layout.pool);
         let ramp = *ramp;
@@ -379,7 +409,8 @@ impl World {
             pools.insert(fleet.instance(id).pool);
         }
         let verdicts = vec![verdict; fleet.targets.len()];
-        let health = Health { verdicts: &verdicts, down: &flags, grace_over: true, ..Health::NONE };
+        let health =
+            Health { verdicts: &verdicts, down: &flags, unresolved: verdict, grace_over: true, ..Health::NONE };
         let mut table = self.base.clone();
         for layout in self.touched_by(&pools) {
             table.set(layout, self.judge(layout, health, None));

@@ -12,10 +12,12 @@ pub use few::Few;
 pub use names::glob;
 pub use word::Word;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::dns::Name;
 use crate::geo::Coordinates;
 
 /// Index into [`Fleet::regions`].
@@ -81,7 +83,7 @@ pub struct Instance {
     pub regions: Few<RegionId>,
     /// 0..=1 000 000; 0 = never.
     pub weight: u32,
-    /// At least one, in configured order.
+    /// At least one, in configured order; those that were found where its CNAME leads, if it has one.
     pub addresses: Few<Address>,
 }
 
@@ -102,6 +104,15 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits { capacity: 100.0, max_load: None }
     }
+}
+
+/// Of an instance that is answered with a CNAME: where that leads, and what is probed there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cname {
+    /// The name that clients are sent to.
+    pub target: Name,
+    /// What is probed for each address that is found; where it has no address of its own it is unspecified here.
+    pub probes: Few<Target>,
 }
 
 /// An address of an instance and what is probed for it.
@@ -174,6 +185,10 @@ pub struct Fleet {
     pub instances: Vec<Instance>,
     /// Without duplicates, in order of first use.
     pub targets: Vec<Target>,
+    /// How many of them were configured; the others belong to addresses that were found.
+    pub configured_targets: usize,
+    /// By [`InstanceId`]: of those that are answered with a CNAME.
+    pub cnames: Vec<(InstanceId, Cname)>,
     /// Those that tell whether this node sees the world; most of them no instance uses.
     pub canaries: Box<[TargetId]>,
     /// By [`InstanceId`]: of the few that are given some.
@@ -238,6 +253,52 @@ impl Fleet {
     pub fn limits(&self, id: InstanceId) -> Limits {
         let at = self.limits.binary_search_by_key(&id, |(of, _)| *of);
         at.map_or_else(|_| Limits::default(), |at| self.limits[at].1)
+    }
+
+    /// Where the CNAME leads that an instance is answered with; `None` = it is answered with its addresses.
+    #[must_use]
+    pub fn cname(&self, id: InstanceId) -> Option<&Cname> {
+        let at = self.cnames.binary_search_by_key(&id, |(of, _)| *of).ok()?;
+        Some(&self.cnames[at].1)
+    }
+
+    /// Whether an instance of a pool may be answered with a CNAME.
+    #[must_use]
+    pub fn has_cname(&self, pool: PoolId) -> bool {
+        !self.cnames.is_empty() && self.pool(pool).instances.iter().any(|&id| self.cname(id).is_some())
+    }
+
+    /// The addresses that were found behind the CNAMEs to a target.
+    pub fn found(&self, target: &Name) -> impl Iterator<Item = IpAddr> {
+        let leads_there = self.cnames.iter().find(|(_, cname)| cname.target == *target);
+        leads_there.into_iter().flat_map(|&(id, _)| &self.instance(id).addresses).map(|address| address.ip)
+    }
+
+    /// Gives instances with a CNAME the addresses that were `found` for its target, in place of those they had.
+    pub fn take_found<'f>(&mut self, found: impl Fn(&Name) -> &'f [IpAddr]) {
+        self.targets.truncate(self.configured_targets);
+        if self.cnames.is_empty() {
+            return;
+        }
+        let numbers = (0..).map(TargetId);
+        let mut numbers: HashMap<Target, TargetId> = self.targets.iter().cloned().zip(numbers).collect();
+        let targets = &mut self.targets;
+        for (id, cname) in &self.cnames {
+            let mut number = |target: Target| {
+                let next = TargetId(targets.len() as u32);
+                let number = *numbers.entry(target.clone()).or_insert(next);
+                if number == next {
+                    targets.push(target);
+                }
+                number
+            };
+            let mut address = |&ip: &IpAddr| {
+                let at = |probe: &Target| if probe.address.is_unspecified() { ip } else { probe.address };
+                let targets = cname.probes.iter().map(|probe| number(Target { address: at(probe), ..probe.clone() }));
+                Address { ip, targets: targets.collect() }
+            };
+            self.instances[id.0 as usize].addresses = found(&cname.target).iter().map(&mut address).collect();
+        }
     }
 
     /// `web/eu-1`, as used in `instance/web/eu-1`.

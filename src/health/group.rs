@@ -7,7 +7,9 @@ use std::ops::Range;
 use super::load::{self, Remark, Reported};
 use super::presence::{ALL, Presence, Return, Seen};
 use super::{Administrative, Operator, Said, Verdict};
-use crate::fleet::{Address, Family, Fleet, Instance, InstanceId, PoolId, RegionId, TargetId, greatest_common_divisor};
+use crate::fleet::{
+    Address, Cname, Family, Fleet, Instance, InstanceId, PoolId, RegionId, TargetId, greatest_common_divisor,
+};
 use crate::time::Tick;
 
 /// What one of a pool's share counts for, so that parts of it are whole numbers.
@@ -28,14 +30,16 @@ pub struct Candidate {
     pub weight: u32,
     /// Load ÷ capacity in percent, where some service goes by it and enough is reported; else 0 of all.
     pub load: u16,
-    /// Where its addresses are in [`Candidates::addresses`]; never empty.
+    /// Whether it is answered with a CNAME; its addresses are then those that were found behind it.
+    pub is_cname: bool,
+    /// Where its addresses are in [`Candidates::addresses`]; never empty, unless it is answered with a CNAME.
     pub addresses: Range<u32>,
 }
 
 /// Instances that may be picked, in configured order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Candidates {
-    /// Each with a weight above 0 and an address.
+    /// Each with a weight above 0, and an address or a CNAME.
     pub list: Vec<Candidate>,
     /// Addresses of all of them.
     pub addresses: Vec<IpAddr>,
@@ -129,6 +133,8 @@ pub struct Judge<'a> {
     pub operator: Operator<'a>,
     /// By [`InstanceId`]: what instances and their agents report; may be shorter.
     pub reported: &'a [Reported],
+    /// What is thought of an instance whose CNAME leads to no address that is known.
+    pub unresolved: Verdict,
     /// Whether `startup-grace` is over, so that unknown instances count as allowed.
     pub grace_over: bool,
     /// The current time.
@@ -149,12 +155,17 @@ pub struct Members<'a> {
 impl Candidates {
     /// Adds an instance with its addresses; one without is left out.
     pub fn push(&mut self, instance: InstanceId, weight: u32, addresses: impl Iterator<Item = IpAddr>) {
+        self.add(Candidate { instance, weight, load: 0, is_cname: false, addresses: 0..0 }, addresses);
+    }
+
+    /// Adds a candidate with other addresses; one without is left out, unless it is answered with a CNAME.
+    pub fn add(&mut self, candidate: Candidate, addresses: impl Iterator<Item = IpAddr>) {
         let start = self.addresses.len() as u32;
         self.addresses.extend(addresses);
         let end = self.addresses.len() as u32;
-        if start < end {
-            self.list.push(Candidate { instance, weight, load: 0, addresses: start..end });
-            self.weight += u64::from(weight);
+        if start < end || candidate.is_cname {
+            self.weight += u64::from(candidate.weight);
+            self.list.push(Candidate { addresses: start..end, ..candidate });
         }
     }
 
@@ -163,7 +174,7 @@ impl Candidates {
     pub fn only(&self, stays: impl Fn(InstanceId) -> bool) -> Candidates {
         let mut left = Candidates::default();
         for one in self.list.iter().filter(|one| stays(one.instance)) {
-            left.push(one.instance, one.weight, self.addresses_of(one).iter().copied());
+            left.add(Candidate { load: 0, ..one.clone() }, self.addresses_of(one).iter().copied());
         }
         left
     }
@@ -272,22 +283,42 @@ impl Judge<'_> {
             return;
         }
         standing.weight += u64::from(weight) * u64::from(scale);
+        let cname = self.fleet.cname(id);
+        let candidate = Candidate { instance: id, weight, load: 0, is_cname: cname.is_some(), addresses: 0..0 };
         let addresses = || instance.addresses.iter().filter(|address| Family::of(address.ip) == family);
         let with = |verdict| addresses().filter(move |&a| self.verdict(a) == verdict).map(|address| address.ip);
-        standing.allowed.push(id, weight, addresses().map(|address| address.ip));
+        standing.allowed.add(candidate.clone(), addresses().map(|address| address.ip));
         if said.state == Administrative::ForcedUp {
-            return standing.eligible.push(id, weight, addresses().map(|address| address.ip));
+            return standing.eligible.add(candidate, addresses().map(|address| address.ip));
         }
         if self.down.get(id.0 as usize).is_some_and(|&down| down) {
             return;
         }
-        let targets = addresses().flat_map(|address| &address.targets);
+        // Whoever is sent to a name may have either family there.
+        let counts = |address: &&Address| cname.is_some() || Family::of(address.ip) == family;
+        let targets = instance.addresses.iter().filter(counts).flat_map(|address| &address.targets);
         let lasting = targets.filter_map(|target| self.steady_for.get(target.0 as usize));
         standing.steady_for = lasting.fold(standing.steady_for, |least, &one| least.min(one));
-        if with(Verdict::Up).next().is_some() {
-            standing.eligible.push(id, weight, with(Verdict::Up));
-        } else {
-            standing.unknown.push(id, weight, with(Verdict::Unknown));
+        let verdict = match cname {
+            Some(cname) => self.verdict_behind(cname, instance),
+            None if with(Verdict::Up).next().is_some() => Verdict::Up,
+            None => Verdict::Unknown,
+        };
+        match verdict {
+            Verdict::Up => standing.eligible.add(candidate, with(Verdict::Up)),
+            Verdict::Unknown => standing.unknown.add(candidate, with(Verdict::Unknown)),
+            Verdict::Down => {}
+        }
+    }
+
+    /// Of the addresses that were found behind a CNAME one that passes suffices.
+    fn verdict_behind(&self, cname: &Cname, instance: &Instance) -> Verdict {
+        let verdicts = || instance.addresses.iter().map(|address| self.verdict(address));
+        match () {
+            () if cname.probes.is_empty() || verdicts().any(|verdict| verdict == Verdict::Up) => Verdict::Up,
+            () if instance.addresses.is_empty() => self.unresolved,
+            () if verdicts().any(|verdict| verdict == Verdict::Unknown) => Verdict::Unknown,
+            () => Verdict::Down,
         }
     }
 
@@ -315,7 +346,9 @@ impl Judge<'_> {
             let instance = self.fleet.instance(id);
             let percent = u32::from(self.operator.of(id, instance, members.regions).percent).min(MOST_PERCENT);
             let addresses = instance.addresses.iter().map(|address| address.ip).filter(|ip| Family::of(*ip) == family);
-            standing.allowed.push(id, instance.weight * percent, addresses);
+            let (weight, is_cname) = (instance.weight * percent, self.fleet.cname(id).is_some());
+            let candidate = Candidate { instance: id, weight, load: 0, is_cname, addresses: 0..0 };
+            standing.allowed.add(candidate, addresses);
         }
         standing.is_drained = !standing.allowed.is_empty();
     }
@@ -465,6 +498,7 @@ mod tests {
             steady_for: &[],
             operator,
             reported: &[],
+            unresolved: Verdict::Unknown,
             grace_over,
             now: Tick(1000),
         };
@@ -486,6 +520,7 @@ mod tests {
             steady_for: &[],
             operator,
             reported: &[],
+            unresolved: Verdict::Unknown,
             grace_over: true,
             now: Tick(0),
         };
@@ -581,6 +616,7 @@ mod tests {
                 steady_for: &[],
                 operator: Operator { instances: &said, ..Operator::default() },
                 reported: &reported,
+                unresolved: Verdict::Unknown,
                 grace_over: true,
                 now: Tick(0),
             };
@@ -636,6 +672,7 @@ mod tests {
                 steady_for: &[],
                 operator: Operator::default(),
                 reported: &reported,
+                unresolved: Verdict::Unknown,
                 grace_over: true,
                 now: Tick(0),
             };
@@ -675,6 +712,7 @@ mod tests {
             steady_for: &[],
             operator: Operator::default(),
             reported: &[],
+            unresolved: Verdict::Unknown,
             grace_over: true,
             now: Tick(0),
         };

@@ -38,8 +38,8 @@ impl Standing {
         };
         let recovery = |candidate: &Candidate| {
             let addresses = &fleet.instance(candidate.instance).addresses;
-            let of_family = addresses.iter().filter(|address| Family::of(address.ip) == family);
-            of_family.filter_map(since).max()
+            let counts = |address: &&Address| candidate.is_cname || Family::of(address.ip) == family;
+            addresses.iter().filter(counts).filter_map(since).max()
         };
         let recoveries: Vec<Option<Tick>> = self.eligible.list.iter().map(recovery).collect();
         let share = |since: &Option<Tick>| since.map_or(WHOLE, |since| parts(since, ramp, now));

@@ -21,6 +21,7 @@ use super::order::{Order, Ranking};
 use super::selector::Whereabouts;
 use super::service::{Balance, Manner, Map, MapId, Service, ServiceId, Steer, WhenAllDown};
 use super::trace::{Silent, Trace};
+use super::walk::MAX_FALLBACKS;
 use super::{failover, fence, geo, hash, latency, nearest, weighted};
 use crate::fleet::{Family, Fleet, InstanceId, PoolId, RegionId};
 use crate::geo::{Atlas, PlaceId, RangeMap};
@@ -86,6 +87,8 @@ pub struct Steered {
     pub serves: [bool; 2],
     /// Whether something else answers when nothing works.
     pub has_stand_in: bool,
+    /// Whether it may be answered with a CNAME, its own or that of a service that stands in for it.
+    pub may_be_cname: bool,
     /// How its answers are made.
     pub manner: Manner,
     /// All that few answers read.
@@ -236,6 +239,8 @@ impl Steering {
                 room.running += 2 * groups.iter().map(|group| group.members.len()).sum::<usize>();
             }
         }
+        let may_be_cname = may_be_cname(&services, &fleet);
+        services.iter_mut().zip(may_be_cname).for_each(|(steered, may)| steered.may_be_cname = may);
         let labels = labels(&services, &layouts, &fleet);
         Steering { epoch, fleet, maps, atlas, services, layouts, labels, room }
     }
@@ -297,6 +302,21 @@ fn trace_left_out<T: Trace>(fleet: &Fleet, present: &[RegionId], evaluated: &Eva
     }
 }
 
+/// Which services may be answered with a CNAME; nothing for a fleet without any. One that stands in for another brings its own.
+fn may_be_cname(services: &[Steered], fleet: &Fleet) -> Vec<bool> {
+    if fleet.cnames.is_empty() {
+        return Vec::new();
+    }
+    let own: Vec<bool> = services.iter().map(|one| fleet.has_cname(one.configured.service.pool)).collect();
+    let stand_in = |&at: &usize| match services[at].configured.service.when_all_down {
+        WhenAllDown::Service(ServiceId(next)) => Some(next as usize),
+        _ => None,
+    };
+    // A configuration has no circles of them; whoever compiles one all the same is not kept for ever.
+    let in_turn = |at| std::iter::successors(Some(at), stand_in).take(1 + MAX_FALLBACKS);
+    (0..services.len()).map(|at| in_turn(at).any(|at| own[at])).collect()
+}
+
 /// Equal regions share one text.
 fn labels(services: &[Steered], layouts: &[Layout], fleet: &Fleet) -> Labels {
     let mut texts: HashMap<String, Arc<str>> = HashMap::new();
@@ -351,7 +371,19 @@ impl Compiler<'_> {
         let hash = hash::of_name(&name);
         let has_stand_in = matches!(service.when_all_down, WhenAllDown::Service(_) | WhenAllDown::Addresses(_));
         let (manner, configured) = (service.manner, Box::new(Configured { service, name }));
-        Steered { orders, hash, layout, slot: 0, turns: 0, running: 0, serves, has_stand_in, manner, configured }
+        Steered {
+            orders,
+            hash,
+            layout,
+            slot: 0,
+            turns: 0,
+            running: 0,
+            serves,
+            has_stand_in,
+            may_be_cname: false,
+            manner,
+            configured,
+        }
     }
 
     /// Regions of a pool are one layout for all services that spill alike, but for those with `any`: theirs depends on the
@@ -369,7 +401,9 @@ impl Compiler<'_> {
         let serves = Family::BOTH.map(|family| {
             let of = |&id: &InstanceId| self.fleet.instance(id);
             let mut instances = self.fleet.pool(service.pool).instances.iter().map(of).filter(|i| i.weight > 0);
+            let has_cname = || self.fleet.has_cname(service.pool);
             instances.any(|instance| instance.addresses.iter().any(|address| Family::of(address.ip) == family))
+                || has_cname()
         });
         let id = LayoutId(self.layouts.len() as u32);
         let (pool, spill) = (service.pool, service.spill);

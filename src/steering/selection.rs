@@ -296,7 +296,7 @@ impl Selection {
 /// Instances that may be picked, in configured order; cheap to copy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Roster {
-    /// Each with a weight above 0 and an address.
+    /// Each with a weight above 0, and an address or a CNAME.
     pub entries: Arc<[Entry]>,
     /// Sum of their weights.
     pub weight: u64,
@@ -320,8 +320,8 @@ pub struct Entry {
     further: (u32, u8),
     /// Load ÷ capacity in percent, for `least-load`; 0 of all where it does not count.
     pub load: u16,
-    /// The address handed out first.
-    pub address: IpAddr,
+    /// The address handed out first; `None` = it is answered with a CNAME.
+    pub address: Option<IpAddr>,
 }
 
 // A draw reads one, and nothing says which.
@@ -389,7 +389,11 @@ impl Roster {
         let weights: Vec<u32> = candidates.list.iter().map(|candidate| candidate.weight).collect();
         let mut further = Vec::new();
         let entries = candidates.list.iter().zip(aliases(&weights)).map(|(candidate, (own, alias))| {
-            let (&address, rest) = candidates.addresses_of(candidate).split_first().expect("none is without");
+            let addresses = candidates.addresses_of(candidate);
+            let (address, rest) = match addresses.split_first().filter(|_| !candidate.is_cname) {
+                Some((&first, rest)) => (Some(first), rest),
+                None => (None, addresses),
+            };
             let begin = further.len() as u32;
             further.extend_from_slice(rest);
             let hash = needs.hashes[candidate.instance.0 as usize];
@@ -428,12 +432,12 @@ impl Roster {
         if rest < entry.own { at as u32 } else { entry.alias }
     }
 
-    /// The addresses of an entry, in configured order.
+    /// The addresses of an entry, in configured order; those found behind its CNAME, if it has one.
     pub fn addresses_of(&self, entry: &Entry) -> impl Iterator<Item = IpAddr> {
-        std::iter::once(entry.address).chain(self.further(entry).iter().copied())
+        entry.address.into_iter().chain(self.further(entry).iter().copied())
     }
 
-    /// The addresses of an entry but for the first.
+    /// The addresses of an entry but for the first; all that were found behind its CNAME, if it has one.
     #[must_use]
     pub fn further(&self, entry: &Entry) -> &[IpAddr] {
         let (begin, count) = (entry.further.0 as usize, entry.further.1 as usize);
@@ -475,6 +479,7 @@ impl Roster {
             && self.entries.iter().zip(&candidates.list).all(|(entry, candidate)| {
                 entry.instance == candidate.instance
                     && entry.weight == candidate.weight
+                    && entry.address.is_none() == candidate.is_cname
                     && self.addresses_of(entry).eq(candidates.addresses_of(candidate).iter().copied())
             })
     }
@@ -486,8 +491,7 @@ fn parts(candidates: &Candidates, needs: Needs<'_>) -> Box<[Part]> {
     for &(pool, share) in needs.shares {
         let mut own = Candidates::default();
         for one in candidates.list.iter().filter(|one| needs.fleet.instance(one.instance).pool == pool) {
-            own.push(one.instance, one.weight, candidates.addresses_of(one).iter().copied());
-            own.list.last_mut().expect("a candidate has addresses").load = one.load;
+            own.add(one.clone(), candidates.addresses_of(one).iter().copied());
         }
         let roster = Roster::freeze(&own, Needs { shares: &[], ..needs });
         if !roster.is_empty() {

@@ -573,7 +573,11 @@ impl<'a> Walk<'a, '_> {
         let remark = selection.remark(id);
         let state = match () {
             () if instance.weight == 0 => "never",
-            () if !instance.addresses.iter().any(|address| Family::of(address.ip) == self.family) => "no address",
+            () if self.steering.fleet.cname(id).is_none()
+                && !instance.addresses.iter().any(|address| Family::of(address.ip) == self.family) =>
+            {
+                "no address"
+            }
             () if remark == Some(Remark::DrainedByAgent) => "drained",
             () if remark == Some(Remark::AtMaxLoad) => "full",
             () if allowed.is_none() => "out",

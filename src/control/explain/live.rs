@@ -140,6 +140,7 @@ impl Kept {
             reported: &self.reported,
             held: &held,
             recovered: &recovered,
+            unresolved: Verdict::Unknown,
             grace_over: self.grace_over,
             now: self.now,
             serial: self.serial,
@@ -166,7 +167,9 @@ impl Kept {
 /// Why an instance is in the state it is in: what the operator says, then what checks say.
 fn reason(status: &InstanceStatus, of_service: &[Override], family: Family, now: u64) -> String {
     let mut parts: Vec<String> = status.overrides.iter().chain(of_service).map(ToString::to_string).collect();
-    let addresses = || status.addresses.iter().filter(|address| Family::of(address.address) == family);
+    // Whoever is sent to a name may have either family there.
+    let counts = |address: &&AddressStatus| status.target.is_some() || Family::of(address.address) == family;
+    let addresses = || status.addresses.iter().filter(counts);
     // One that is up is enough, and says so.
     let decides = addresses().find(|address| address.verdict == "up").or_else(|| addresses().next());
     if let Some(address) = decides {
@@ -275,6 +278,7 @@ mod tests {
                 load: None,
                 frozen: false,
                 overrides: Vec::new(),
+                target: None,
                 addresses,
             };
             assert_eq!(reason(&status, &[], family, now), expected);

@@ -1,7 +1,7 @@
 //! Balancing: which instances of the group that serves, and in which order (SPEC 5). One file for each kind.
 //!
 //! Every kind chooses entries of a roster, best first, in [`Local`]; what is handed out is the same for all: one address
-//! of each chosen instance first, then further ones, at most `answers` (0 = all).
+//! of each chosen instance first, then further ones, at most `answers` (0 = all); or one CNAME, where that is the best.
 
 mod draw;
 mod least_load;
@@ -33,9 +33,11 @@ pub struct Choice<'a> {
     pub version: u64,
     /// Family asked for.
     pub family: Family,
+    /// Whether no CNAME can be answered, so that the addresses behind it are.
+    pub no_cname: bool,
 }
 
-/// Picks for `client` and hands the addresses to `emit`, best first. Returns the scope that stickiness needs, in bits of
+/// Picks for `client` and hands the addresses to `emit`, best first; or once `None`, for the CNAME of that instance. Returns the scope that stickiness needs, in bits of
 /// [`Client::address`], 0 when the client did not matter.
 pub fn pick<T: Trace>(
     steering: &Steering,
@@ -44,7 +46,7 @@ pub fn pick<T: Trace>(
     client: &Client,
     local: &mut Local,
     trace: &mut T,
-    mut emit: impl FnMut(InstanceId, IpAddr),
+    mut emit: impl FnMut(InstanceId, Option<IpAddr>),
 ) -> u8 {
     let (choice, part) = match choice.roster.parts() {
         [] => (choice, (0, 0)),
@@ -87,7 +89,10 @@ pub fn pick<T: Trace>(
         trace.note("hash", || ranking(steering, steered, roster, client));
         trace.note("scope", || format!("{scope}: sticky by hash of {}", client.describe_key(steered.manner.sticky)));
     }
-    hand_out(roster, &local.chosen, most, &mut emit);
+    match local.chosen.first().map(|&at| &roster.entries[at as usize]) {
+        Some(Entry { instance, address: None, .. }) if !choice.no_cname => emit(*instance, None),
+        _ => hand_out(roster, &local.chosen, most, choice.no_cname, &mut |instance, one| emit(instance, Some(one))),
+    }
     scope
 }
 
@@ -144,15 +149,21 @@ fn most_addresses(answers: u16, roster: &Roster) -> usize {
     }
 }
 
-/// The first address of each, then the second of each that has one, until `most` are out.
-fn hand_out(roster: &Roster, chosen: &[u32], most: usize, emit: &mut impl FnMut(InstanceId, IpAddr)) {
+/// The first address of each, then the second of each that has one, until `most` are out. Whoever has a CNAME has the
+/// addresses behind it only where `no_cname` can be answered; if that leaves none, any other entry's are answered.
+fn hand_out(roster: &Roster, chosen: &[u32], most: usize, no_cname: bool, emit: &mut impl FnMut(InstanceId, IpAddr)) {
     let entries = || chosen.iter().map(|&at| &roster.entries[at as usize]);
-    entries().take(most).for_each(|entry| emit(entry.instance, entry.address));
-    let mut left = most.saturating_sub(chosen.len());
+    let mut left = most;
+    for entry in entries().take(most) {
+        if let Some(address) = entry.address {
+            emit(entry.instance, address);
+            left -= 1;
+        }
+    }
     let mut round = 0;
     while left > 0 {
         let before = left;
-        for entry in entries() {
+        for entry in entries().filter(|entry| no_cname || entry.address.is_some()) {
             if let Some(&address) = roster.further(entry).get(round)
                 && left > 0
             {
@@ -162,8 +173,13 @@ fn hand_out(roster: &Roster, chosen: &[u32], most: usize, emit: &mut impl FnMut(
         }
         round += 1;
         if left == before {
-            return;
+            break;
         }
+    }
+    if no_cname && left == most {
+        let others =
+            roster.entries.iter().flat_map(|entry| roster.addresses_of(entry).map(|one| (entry.instance, one)));
+        others.take(most).for_each(|(instance, address)| emit(instance, address));
     }
 }
 
