@@ -38,5 +38,6 @@ mod simulation;
 mod subnets;
 mod support;
 mod suspects;
+mod targets;
 mod tcp_udp;
 mod ttl;

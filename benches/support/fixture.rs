@@ -176,6 +176,7 @@ fn snapshot() -> Snapshot {
         reported: loads.reported(),
         held: &[],
         recovered: &[],
+        unresolved: Verdict::Unknown,
         grace_over: true,
         now: Tick::START,
         serial: 1,

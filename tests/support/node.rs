@@ -8,8 +8,10 @@ use std::time::Duration;
 use hickory_proto::op::Message;
 use ipnet::IpNet;
 use waymark::answer::{Transport, Worker, respond};
+use waymark::control::resolution::Found;
 use waymark::control::world::Health;
 use waymark::control::{Loads, World};
+use waymark::dns::Name;
 use waymark::fleet::{Family, InstanceId};
 use waymark::health::{Operator, Said, Verdict};
 use waymark::latency::{Book, Rtt, Sample, View};
@@ -175,6 +177,16 @@ impl Node {
         self.judge();
     }
 
+    /// These addresses are found behind the CNAMEs to `target`, and nothing behind others; everything is up then.
+    pub(crate) fn find(&mut self, target: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|address| address.parse().expect("an address")).collect();
+        let target = Name::parse(target, None).expect("a name");
+        self.world = self.world.with_found(&Found::from([(target, addresses)]));
+        self.verdicts = vec![Verdict::Up; self.world.fleet().targets.len()];
+        self.recovered = vec![None; self.verdicts.len()];
+        self.judge();
+    }
+
     /// Whether `startup-grace` is over; it is at first.
     pub(crate) fn set_grace_over(&mut self, over: bool) {
         self.grace_over = over;
@@ -192,6 +204,7 @@ impl Node {
             reported: self.loads.reported(),
             held: &[],
             recovered: &self.recovered,
+            unresolved: Verdict::Unknown,
             grace_over: self.grace_over,
             now: self.now,
             serial: self.serial,
