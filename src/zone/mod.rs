@@ -25,6 +25,6 @@ mod layout_tests;
 mod tests;
 
 pub use authority::{Apex, Authority, Found, LikelyNode, Place, ZoneId};
-pub use file::parse;
+pub use file::{Files, first_origin, parse};
 pub use node::{Node, Rrset};
 pub use records::{Record, Records};

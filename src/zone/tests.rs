@@ -7,7 +7,7 @@ use hickory_proto::rr::{RData, RecordType as HickoryType};
 use hickory_proto::serialize::binary::{BinDecoder, Restrict};
 use proptest::prelude::*;
 
-use super::{Record, Records, parse, wire};
+use super::{Files, Record, Records, parse, wire};
 use crate::dns::{Name, RecordType};
 use crate::problem::{Problem, Severity, Sources};
 
@@ -17,15 +17,29 @@ fn origin() -> Name {
     Name::parse("example.com.", None).expect("a name")
 }
 
+/// Files by their paths.
+struct InMemory<'a>(&'a [(&'a str, &'a str)]);
+
+impl Files for InMemory<'_> {
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.into())
+    }
+
+    fn root(&self) -> Option<&Path> {
+        None
+    }
+
+    fn read(&self, resolved: &Path) -> io::Result<String> {
+        let found = self.0.iter().find(|(name, _)| Path::new(name) == resolved);
+        found.map(|(_, text)| (*text).to_string()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
 /// Loads `text` as `test.zone`; files beside it are `files`.
 fn load_with(text: &str, files: &[(&str, &str)]) -> (Sources, Records, Vec<Problem>) {
     let mut sources = Sources::default();
     let file = sources.add(Path::new("zones/test.zone"), text.into());
-    let mut read = |path: &Path| {
-        let found = files.iter().find(|(name, _)| Path::new(name) == path);
-        found.map(|(_, text)| (*text).to_string()).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
-    };
-    let (records, problems) = parse(&mut sources, file, &origin(), &mut read);
+    let (records, problems) = parse(&mut sources, file, &origin(), &InMemory(files));
     (sources, records, problems)
 }
 
@@ -508,7 +522,7 @@ fn golden_files() {
         let mut sources = Sources::default();
         let short = Path::new(file.file_name().expect("a file name"));
         let id = sources.add(short, text);
-        let (_, problems) = parse(&mut sources, id, &origin(), &mut |path| std::fs::read_to_string(folder.join(path)));
+        let (_, problems) = parse(&mut sources, id, &origin(), &InMemory(&[]));
         let shown: String = problems.iter().map(|problem| show(&sources, problem) + "\n").collect();
         let expected = file.with_extension("txt");
         if std::env::var_os("BLESS").is_some() {
