@@ -14,6 +14,7 @@ mod agenda;
 pub mod desk;
 mod doubt;
 mod drains;
+mod editions;
 pub mod explain;
 mod files;
 mod index;
