@@ -253,7 +253,7 @@ fn printed_output_is_what_comes() {
             let (command, expected) = session.split_once('\n').expect("a line");
             let mut words = command.split_whitespace();
             let is_offline = words.next() == Some("waymark")
-                && ["check", "explain", "geo"].contains(&words.clone().next().unwrap_or(""));
+                && ["check", "explain", "geo", "zone"].contains(&words.clone().next().unwrap_or(""));
             if !is_offline || expected.trim().is_empty() || command.contains("--config") {
                 continue;
             }

@@ -40,3 +40,4 @@ mod support;
 mod suspects;
 mod tcp_udp;
 mod ttl;
+mod zone;
