@@ -10,8 +10,7 @@ use std::path::Path;
 
 use waymark::config;
 use waymark::control::{World, explain};
-use waymark::dns::Name;
-use waymark::problem::{Sources, render};
+use waymark::problem::render;
 
 use crate::support;
 
@@ -128,12 +127,7 @@ fn zones_parse() {
     let mut count = 0;
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("zones")).expect("the folder") {
         let path = entry.expect("an entry").path();
-        let origin = path.file_stem().and_then(|stem| stem.to_str()).expect("ORIGIN.zone");
-        let origin = Name::parse(origin, None).expect("a name");
-        let mut sources = Sources::default();
-        let file = sources.add(&path, fs::read_to_string(&path).expect("text"));
-        let (records, problems) =
-            waymark::zone::parse(&mut sources, file, &origin, &mut |path| fs::read_to_string(path));
+        let config::LoadedZone { records, problems, sources, .. } = config::load_zone(&path, None, None);
         assert_eq!(render(&problems, &sources, false), "");
         assert!(!records.is_empty());
         count += 1;
@@ -166,10 +160,16 @@ fn commands(text: &str) -> Vec<String> {
     found.into_iter().filter_map(typed).collect()
 }
 
-fn help(command: &str) -> String {
-    let output = support::waymark().args([command, "--help"]).output().expect("the program runs");
-    assert!(output.status.success(), "waymark {command} --help");
-    String::from_utf8(output.stdout).expect("text")
+/// The help of a command, and of the command inside it that `next` names.
+fn help(command: &str, next: Option<&str>) -> String {
+    let of = |words: &[&str]| {
+        let output = support::waymark().args(words).arg("--help").output().expect("the program runs");
+        assert!(output.status.success(), "waymark {words:?} --help");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let outer = of(&[command]);
+    let inside = next.filter(|next| outer.contains(&format!("\n  {next} ")));
+    outer.clone() + &inside.map_or_else(String::new, |inside| of(&[command, inside]))
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn commands_and_flags_exist() {
         for line in commands(&read(document)) {
             let mut words = line.split_whitespace().skip(1);
             let command = words.next().expect("a command");
-            let help = help(command);
+            let help = help(command, words.clone().next());
             for flag in words.filter(|word| word.starts_with("--")) {
                 assert!(help.contains(flag), "{document}: `{line}`: no {flag}");
             }
@@ -196,7 +196,7 @@ fn the_health_check_of_the_image_exists() {
     let text = read("Dockerfile");
     let words = text.lines().find_map(|line| line.trim().strip_prefix("CMD [").filter(|line| line.contains("status")));
     let words: Vec<&str> = words.expect("a health check").trim_end_matches(']').split('"').skip(1).step_by(2).collect();
-    let help = help(words[1]);
+    let help = help(words[1], None);
     assert!(words[2..].iter().filter(|word| word.starts_with("--")).all(|flag| help.contains(flag)), "{words:?}");
 }
 
@@ -253,7 +253,7 @@ fn printed_output_is_what_comes() {
             let (command, expected) = session.split_once('\n').expect("a line");
             let mut words = command.split_whitespace();
             let is_offline = words.next() == Some("waymark")
-                && ["check", "explain", "geo"].contains(&words.clone().next().unwrap_or(""));
+                && ["check", "explain", "geo", "zone"].contains(&words.clone().next().unwrap_or(""));
             if !is_offline || expected.trim().is_empty() || command.contains("--config") {
                 continue;
             }

@@ -41,3 +41,4 @@ mod suspects;
 mod targets;
 mod tcp_udp;
 mod ttl;
+mod zone;

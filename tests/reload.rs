@@ -88,6 +88,46 @@ fn a_good_configuration_is_served_without_a_lost_query_or_forgotten_health() {
 }
 
 #[test]
+fn serials_that_go_back_are_warned_of() {
+    let site = Site::unchecked();
+    let server = site.start();
+    let zone = fs::read_to_string(site.path("gslb.example.com.zone")).expect("text");
+    let serial: u32 = zone.split_once("hostmaster ").map(|(_, rest)| rest).and_then(number).expect("a serial");
+    let with = |from: &str, serial: u32| zone.replace(from, &serial.to_string());
+    let before = serial.to_string();
+    let changed = |text: String| text.replace("192.0.2.2", "192.0.2.3");
+    let back = format!("the serial of the SOA went back from {} to {serial} (RFC 1982)", serial + 1);
+    let still = format!("the records have changed, the serial of the SOA is still {serial}");
+    for (text, expected) in [
+        (with(&before, serial + 1), None),
+        (with(&before, serial), Some(back)),
+        (with(&before, serial), None),
+        (changed(with(&before, serial)), Some(still)),
+        (with(&before, serial + 2), None),
+    ] {
+        site.write("gslb.example.com.zone", &text);
+        server.reload();
+        let warnings = server.status()["warnings"].clone();
+        let Some(expected) = expected else {
+            assert_eq!(warnings.as_array().map(Vec::len), Some(0), "{warnings}");
+            continue;
+        };
+        let told = warnings[0].as_str().expect("a warning");
+        assert!(told.starts_with("zone gslb.example.com: ") && told.contains(&expected), "{told}");
+        server.wait_logged(&["WARN", &expected]);
+        let shown = client::text(&site.run(&["status"]));
+        assert!(shown.contains("The last reload is served, but:") && shown.contains(&expected), "{shown}");
+        until_so("it is in the history", || client::text(&site.run(&["history"])).contains(&expected));
+    }
+    assert_eq!(server.logged(&["secondaries will not notice"]).len(), 2);
+}
+
+/// The number that a text begins with.
+fn number(text: &str) -> Option<u32> {
+    text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+#[test]
 fn a_new_instance_gets_nothing_before_its_first_pass() {
     let site = Site::example();
     let mut backends = Backends::start(site.backends, &[&EXAMPLE[..], &[("us-3", "127.0.12.3")]].concat());

@@ -1,8 +1,8 @@
 //! What size costs: many services and static names, changes of health among them, a reload of all of it, large data
-//! bases, ten thousand checks; and how soon what fails is out of the answers.
+//! bases, a large zone, ten thousand checks; and how soon what fails is out of the answers.
 //!
 //! ```sh
-//! cargo bench --bench scale -- all            # or: sizes flips reload geo latency checks deaths; --help says more
+//! cargo bench --bench scale -- all            # or: sizes zones flips reload geo latency checks deaths; --help says more
 //! ```
 //! Servers run on one core, the load (or what is checked) on another, on loopback; nothing else should run. The server is
 //! the program as users run it, but for `flips`, which is in this process, so that reports can be made without probes.
@@ -22,6 +22,7 @@ mod set;
 mod sizes;
 #[path = "../support/mod.rs"]
 mod support;
+mod zones;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -79,6 +80,8 @@ enum What {
     All,
     /// Load time, memory and processor time per query of 1, 1000 and all services
     Sizes,
+    /// A zone of mixed types with as many records as the largest set has names: reading, building, formatting
+    Zones,
     /// One change of health, and a thousand a second while queries come
     Flips,
     /// Latencies at half load while all of it is loaded anew
@@ -124,6 +127,9 @@ fn run(what: &What, arguments: &Arguments) -> io::Result<()> {
     let is = |one: fn(&What) -> bool| matches!(what, What::All) || one(what);
     if is(|what| matches!(what, What::Sizes)) {
         sizes::run(arguments, folder.path())?;
+    }
+    if is(|what| matches!(what, What::Zones)) {
+        zones::run(arguments, folder.path())?;
     }
     if is(|what| matches!(what, What::Flips)) {
         flips::run(arguments, folder.path())?;

@@ -3,11 +3,12 @@
 use clap::Args;
 use serde::Serialize;
 
+use super::output::ProblemReport;
 use super::{ConfigArg, End, output, refuse};
 use crate::config::{self, Configuration, Loaded};
 use crate::control::{World, explain};
 use crate::geo::Atlas;
-use crate::problem::{Problem, Severity};
+use crate::problem::Problem;
 
 /// Load the configuration with all its files, report every problem, and run its tests; warns of selectors of maps that no
 /// client can ever reach
@@ -29,15 +30,6 @@ struct Report {
     zones: usize,
     services: usize,
     instances: usize,
-}
-
-#[derive(Serialize)]
-struct ProblemReport {
-    severity: &'static str,
-    place: Option<String>,
-    message: String,
-    allowed: Option<String>,
-    hint: Option<String>,
 }
 
 impl Check {
@@ -80,7 +72,7 @@ fn with_atlas(configuration: Configuration, problems: &mut Vec<Problem>) -> (Con
 fn as_json(path: &std::path::Path) -> End {
     let Loaded { configuration, mut problems, sources } = config::load_to_serve(path);
     let compiled = configuration.map(|configuration| with_atlas(configuration, &mut problems));
-    let problems: Vec<ProblemReport> = problems.iter().map(|problem| problem_report(problem, &sources)).collect();
+    let problems: Vec<ProblemReport> = problems.iter().map(|problem| ProblemReport::of(problem, &sources)).collect();
     // The texts of all files may be a lot, and compiling takes memory too.
     drop(sources);
     let (report, end) = match compiled {
@@ -109,17 +101,4 @@ fn report(configuration: Configuration, atlas: Atlas, problems: Vec<ProblemRepor
         instances: world.fleet().instances.len(),
     };
     (report, end)
-}
-
-fn problem_report(problem: &crate::problem::Problem, sources: &crate::problem::Sources) -> ProblemReport {
-    ProblemReport {
-        severity: match problem.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        },
-        place: problem.span.as_ref().map(|span| sources.place(span)),
-        message: problem.message.clone(),
-        allowed: problem.allowed.clone(),
-        hint: problem.hint.clone(),
-    }
 }

@@ -13,6 +13,7 @@ mod overrides;
 mod report;
 mod run;
 mod status;
+mod zone;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ enum Command {
     Check(check::Check),
     Explain(explain::Explain),
     Geo(geo::Geo),
+    Zone(zone::Zone),
     Status(status::Status),
     /// Take instances out: they get no clients, whatever their checks say
     Drain(overrides::Order),
@@ -160,6 +162,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
         Command::Geo(geo) => geo.run(),
+        Command::Zone(zone) => zone.run(),
         Command::Status(status) => status.run(),
         Command::Drain(order) => order.run(Action::Drain),
         Command::Enable(order) => order.run(Action::Enable),

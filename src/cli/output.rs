@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-use crate::problem::{Problem, Sources, render};
+use crate::problem::{Problem, Severity, Sources, render};
 
 /// A line to standard output.
 pub(super) fn line(text: &str) {
@@ -29,6 +29,31 @@ pub(super) fn problems(problems: &[Problem], sources: &Sources) {
     if !problems.is_empty() {
         let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let _ = write!(io::stderr().lock(), "{}", render(problems, sources, color));
+    }
+}
+
+/// A problem in JSON.
+#[derive(Serialize)]
+pub(super) struct ProblemReport {
+    severity: &'static str,
+    place: Option<String>,
+    message: String,
+    allowed: Option<String>,
+    hint: Option<String>,
+}
+
+impl ProblemReport {
+    pub(super) fn of(problem: &Problem, sources: &Sources) -> ProblemReport {
+        ProblemReport {
+            severity: match problem.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            },
+            place: problem.span.as_ref().map(|span| sources.place(span)),
+            message: problem.message.clone(),
+            allowed: problem.allowed.clone(),
+            hint: problem.hint.clone(),
+        }
     }
 }
 

@@ -59,6 +59,10 @@ fn print(status: &Shown) {
         output::line("\nThe last reload was refused; the configuration before it is still served:");
         status.problems.iter().for_each(|problem| output::line(problem.trim_end()));
     }
+    if !status.warnings.is_empty() {
+        output::line("\nThe last reload is served, but:");
+        status.warnings.iter().for_each(|warning| output::line(warning));
+    }
     for blind in &status.blind {
         let family = if blind.family == "ipv4" { "IPv4" } else { "IPv6" };
         output::line(&format!(

@@ -213,6 +213,12 @@ pub(super) static ZONE: Section = section(
     "A zone and its static records.",
     &[
         key("file", Kind::Path, Required, "Zone file."),
+        key(
+            "include-root",
+            Kind::Path,
+            Words("the folder of `file`"),
+            "Folder that files named by `$INCLUDE` must be in, or further below.",
+        ),
         later("primaries", Words("none"), "Primaries of a secondary zone.", ZONES_ARE_FILES),
         later("key", Words("none"), "TSIG key of transfers, notifies and updates.", ZONES_ARE_FILES),
         later("transfer-to", Is("[]"), "Who may transfer the zone.", ZONES_ARE_FILES),

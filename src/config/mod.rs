@@ -6,6 +6,7 @@
 //! | keys and values one by one, against the table of all keys | `keys`, `kinds`, `text`, `selectors` |
 //! | what is given, inherited or default | `fields` |
 //! | each section, names turned into numbers | `server` `zones` `networks` `geo_files` `regions` `checks` `identity` `pools` `canaries` `maps` `services` `expectations` |
+//! | zone files, with what they include from below one folder | `zone_files` |
 //! | whether they fit each other | `fit`, and for `check` alone `reach` |
 //!
 //! Nothing stops at the first problem: every step goes on with what is in order, and a configuration comes out only when
@@ -35,6 +36,7 @@ mod services;
 mod syntax;
 mod text;
 mod value;
+mod zone_files;
 mod zones;
 
 #[cfg(test)]
@@ -46,6 +48,7 @@ pub use reach::unreached;
 pub use reference::reference;
 pub use text::duration;
 pub use text::show_duration;
+pub use zone_files::{LoadedZone, load_zone};
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

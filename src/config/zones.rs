@@ -10,6 +10,7 @@ use super::files::{self, Document};
 use super::findings::Findings;
 use super::keys;
 use super::kinds;
+use super::zone_files::{self, Unread};
 use crate::dns::name::MAX_NAME;
 use crate::dns::{Name, RecordType};
 use crate::problem::{Problem, Sources, Span};
@@ -44,15 +45,20 @@ pub(super) fn compile(document: &Document, sources: &mut Sources, findings: &mut
 fn read_zone(fields: &Fields<'_>, origin: &Name, sources: &mut Sources, findings: &mut Findings) -> Records {
     let (Some(value), Some(named)) = (fields.own("file"), fields.text("file")) else { return Records::default() };
     let path = files::resolve(sources, value.span.source, &named);
-    match files::read_text(&path) {
-        Ok(text) => {
-            let source = sources.add(&path, text);
-            let (records, problems) = crate::zone::parse(sources, source, origin, &mut |path| files::read_text(path));
+    let named = fields.own("include-root").zip(fields.text("include-root"));
+    let root = named.map(|(value, named)| (value.span, files::resolve(sources, value.span.source, &named)));
+    let folder = root.as_ref().map(|(_, folder)| folder.as_path());
+    match zone_files::read(sources, &path, folder, |_| Some(origin.clone())) {
+        Ok(read) => read.map_or_else(Records::default, |(_, records, problems)| {
             findings.local.extend(problems);
             records
-        }
-        Err(error) => {
-            findings.local.push(files::unreadable(value.span, &path, &error));
+        }),
+        Err(unread) => {
+            let (span, path, error) = match (unread, &root) {
+                (Unread::Root(error), Some((span, folder))) => (*span, folder, error),
+                (Unread::Root(error) | Unread::File(error), _) => (value.span, &path, error),
+            };
+            findings.local.push(files::unreadable(span, path, &error));
             Records::default()
         }
     }

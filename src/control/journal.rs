@@ -193,17 +193,20 @@ impl Record {
 
     /// A reload that was refused.
     pub(super) fn refused(problems: &[String]) -> Record {
-        let first = problems.first().map(|problem| problem.split_whitespace().collect::<Vec<_>>().join(" "));
-        let more = problems.len().saturating_sub(1);
-        let reason = short(&first.unwrap_or_default());
-        let reason = if more > 0 { format!("{reason} (and {more} more)") } else { reason };
-        Record { new: "refused".into(), reason, ..Record::new(Kind::ReloadRefused, "configuration") }
+        Record {
+            new: "refused".into(),
+            reason: first_of(problems),
+            ..Record::new(Kind::ReloadRefused, "configuration")
+        }
     }
 
-    /// A reload that was accepted.
-    pub(super) fn reload(world: &World) -> Record {
+    /// A reload that was accepted, and what is doubtful about it.
+    pub(super) fn reload(world: &World, warnings: &[String]) -> Record {
         let (services, targets) = (world.steering.services.len(), world.fleet().targets.len());
-        let reason = format!("{services} services, {targets} targets");
+        let mut reason = format!("{services} services, {targets} targets");
+        if !warnings.is_empty() {
+            reason = short(&format!("{reason}; {}", first_of(warnings)));
+        }
         Record { new: "accepted".into(), reason, ..Record::new(Kind::Reload, "configuration") }
     }
 
@@ -234,6 +237,16 @@ fn names(world: &World, target: TargetId) -> Vec<String> {
     names.sort_unstable();
     names.dedup();
     names
+}
+
+/// The first of some texts in one line, and how many more there are.
+fn first_of(texts: &[String]) -> String {
+    let first = texts.first().map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
+    let first = short(&first.unwrap_or_default());
+    match texts.len() {
+        0 | 1 => first,
+        count => format!("{first} (and {} more)", count - 1),
+    }
 }
 
 /// A text that is not longer than a reason may be.

@@ -15,6 +15,7 @@ mod agenda;
 pub mod desk;
 mod doubt;
 mod drains;
+mod editions;
 pub mod explain;
 mod files;
 mod index;

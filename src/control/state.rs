@@ -111,6 +111,8 @@ pub struct State {
     loaded_at: u64,
     reloads: u64,
     reload_problems: Vec<String>,
+    /// What is doubtful about the last reload that was accepted.
+    reload_warnings: Vec<String>,
     /// Geo files whose newest version is not served.
     geo_refused: Vec<GeoRefusal>,
     geo_reloads: u64,
@@ -154,6 +156,7 @@ impl State {
             loaded_at: unix_seconds(),
             reloads: 0,
             reload_problems: Vec::new(),
+            reload_warnings: Vec::new(),
             geo_refused: Vec::new(),
             geo_reloads: 0,
             world: Arc::clone(&world),
@@ -606,12 +609,14 @@ impl State {
     }
 
     /// Serves another configuration. Targets that stay keep their health.
-    fn reload(&mut self, next: Succession, now: Tick) {
+    fn reload(&mut self, mut next: Succession, now: Tick) {
         self.loaded_at = unix_seconds();
         self.reloads += 1;
         self.reload_problems.clear();
         self.geo_refused.clear();
-        let record = Record::reload(&next.world);
+        self.reload_warnings = std::mem::take(&mut next.warnings);
+        self.reload_warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let record = Record::reload(&next.world, &self.reload_warnings);
         self.follow(next, vec![record], now);
     }
 
@@ -762,6 +767,7 @@ impl State {
             loaded_at: self.loaded_at,
             reloads: self.reloads,
             problems: self.reload_problems.clone(),
+            warnings: self.reload_warnings.clone(),
             geo_reloads: self.geo_reloads,
             geo: status::geo(&self.world, &self.geo_refused),
             last_good_at: self.last_good.as_ref().and_then(|notes| notes.written_ms()).map(|ms| ms / 1000),

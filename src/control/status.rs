@@ -37,6 +37,9 @@ pub struct Status {
     pub reloads: u64,
     /// Why the last reload was refused; empty when it was not.
     pub problems: Vec<String>,
+    /// What is doubtful about the last reload that was accepted, though it is served; empty when nothing is.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// How often geo files that were replaced were taken without a reload.
     #[serde(default)]
     pub geo_reloads: u64,

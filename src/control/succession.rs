@@ -15,7 +15,7 @@ use std::iter;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::World;
+use super::{World, editions};
 use crate::fleet::{Target, TargetId};
 use crate::probe::Check;
 use crate::steering::plan::{Group, Layout};
@@ -34,6 +34,8 @@ pub struct Succession {
     pub(super) groups: Vec<Option<(LayoutId, usize)>>,
     /// By `ServiceId`.
     pub(super) services: Vec<Option<ServiceId>>,
+    /// What is doubtful about it, though it is served.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Where the health of a target comes from: numbers are those of the world before.
@@ -78,6 +80,7 @@ impl Succession {
             targets: vec![Origin::New; targets],
             groups: vec![None; groups],
             services: vec![None; services],
+            warnings: Vec::new(),
             world,
         }
     }
@@ -103,7 +106,8 @@ impl Succession {
             (0..).map(ServiceId).zip(&before.steering.services).map(|(id, one)| (&*one.configured.name, id)).collect();
         let services =
             world.steering.services.iter().map(|one| before_services.get(&*one.configured.name).copied()).collect();
-        Succession { standings: world.base().unshared(), targets, groups, services, world }
+        let warnings = editions::doubts(&before.editions, &world.editions);
+        Succession { standings: world.base().unshared(), targets, groups, services, warnings, world }
     }
 
     /// The world.

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::editions::Edition;
 use super::index::Index;
 use super::resolution::Found;
 use crate::answer::whoami;
@@ -42,6 +43,8 @@ pub struct World {
     pub steering: Arc<Steering>,
     /// Static names.
     pub authority: Arc<Authority>,
+    /// Which versions of their zones these are.
+    pub editions: Arc<[Edition]>,
     /// What of the configuration shapes answers.
     pub settings: Arc<Settings>,
     /// Counters of answers, for each thread that will answer.
@@ -147,6 +150,7 @@ impl World {
         });
         let whoami = server.whoami.iter().map(|name| (name, whoami::TAG));
         let names = names.chain(whoami);
+        let editions = zones.iter().map(Edition::of).collect();
         let authority = Authority::build(zones.into_iter().map(|zone| (zone.origin, zone.records)), names);
         let settings = Settings {
             ecs: EcsPolicy::new(ecs.enabled, ecs.ipv4, ecs.ipv6, ecs.trusted),
@@ -158,7 +162,7 @@ impl World {
         };
         let (authority, settings) = (Arc::new(authority), Arc::new(settings));
         let steering = Steering::compile(next_epoch(), fleet, maps, atlas, services);
-        Parts { server, admin, latency, checks, tests, geo_files, authority, settings }.over(steering)
+        Parts { server, admin, latency, checks, tests, geo_files, authority, editions, settings }.over(steering)
     }
 
     /// The same configuration over other geo data.
@@ -191,6 +195,7 @@ impl World {
             tests: self.tests.clone(),
             geo_files: self.geo_files.clone(),
             authority: Arc::clone(&self.authority),
+            editions: Arc::clone(&self.editions),
             settings: Arc::clone(&self.settings),
         }
     }
@@ -449,12 +454,13 @@ struct Parts {
     tests: Vec<Test>,
     geo_files: GeoFiles,
     authority: Arc<Authority>,
+    editions: Arc<[Edition]>,
     settings: Arc<Settings>,
 }
 
 impl Parts {
     fn over(self, steering: Steering) -> World {
-        let Parts { server, admin, latency, checks, tests, geo_files, authority, settings } = self;
+        let Parts { server, admin, latency, checks, tests, geo_files, authority, editions, settings } = self;
         let mut world = World {
             unmeasured: View::of(Arc::default(), &steering.fleet, latency.explore),
             server,
@@ -463,6 +469,7 @@ impl Parts {
             tests,
             geo_files,
             authority,
+            editions,
             settings,
             tallies: Arc::default(),
             services_of: services_of(&steering),

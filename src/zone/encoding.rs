@@ -34,6 +34,27 @@ pub(super) fn base64(text: &str) -> Result<Vec<u8>, &'static str> {
     Ok(octets)
 }
 
+/// Octets as hexadecimal digits in upper case.
+pub(super) fn to_hex(octets: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789ABCDEF"[usize::from(nibble)]);
+    octets.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).collect()
+}
+
+/// Octets as padded base64.
+pub(super) fn to_base64(octets: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(octets.len().div_ceil(3) * 4);
+    for group in octets.chunks(3) {
+        let octet = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
+        let bits = octet(0) << 16 | octet(1) << 8 | octet(2);
+        for place in 0..4 {
+            let digit = char::from(DIGITS[(bits >> (18 - 6 * place) & 63) as usize]);
+            text.push(if place <= group.len() { digit } else { '=' });
+        }
+    }
+    text
+}
+
 fn sextet(octet: u8) -> Option<u8> {
     Some(match octet {
         b'A'..=b'Z' => octet - b'A',
@@ -48,6 +69,20 @@ fn sextet(octet: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_encoded_decodes() {
+        for (octets, expected) in
+            [(&b""[..], ""), (b"f", "Zg=="), (b"fo", "Zm8="), (b"foo", "Zm9v"), (b"\xff\xef\xbe", "/+++")]
+        {
+            assert_eq!(to_base64(octets), expected);
+        }
+        let all: Vec<u8> = (0..=255).collect();
+        for length in 0..all.len() {
+            assert_eq!(base64(&to_base64(&all[..length])).as_deref(), Ok(&all[..length]));
+            assert_eq!(hex(&to_hex(&all[..length])).as_deref(), Ok(&all[..length]));
+        }
+    }
 
     #[test]
     fn decodes() {

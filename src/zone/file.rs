@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `$ORIGIN name` | completes relative names from here on |
 //! | `$TTL period` | TTL of records that give none (RFC 2308 §4) |
-//! | `$INCLUDE file [origin]` | reads a file here; origin and owner are as before behind it |
+//! | `$INCLUDE file [origin]` | reads a file here; origin and owner are as before behind it; [`Files`] says which may be |
 //! | `$GENERATE range owner … data` | see `generate` |
 //!
 //! A record without TTL takes `$TTL`, else the TTL last given, else the MINIMUM of the SOA. Files that are open form a
@@ -36,28 +36,60 @@ const MAX_GENERATED: usize = 1 << 20;
 /// Most octets of a `$GENERATE`'s template, and of what one number makes of it.
 const MAX_TEMPLATE: usize = 4096;
 
-/// Reads the zone file `file` of `sources` with `origin` as its first `$ORIGIN`; `read` fetches what `$INCLUDE` names.
+/// Where `$INCLUDE` finds files.
+pub trait Files {
+    /// What a file is called by whatever path it is named: no links, no `..`.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf>;
+
+    /// The folder that all included files are below, resolved; `None` = they may be anywhere.
+    fn root(&self) -> Option<&Path>;
+
+    /// The text of a file, by its resolved path.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no text.
+    fn read(&self, resolved: &Path) -> io::Result<String>;
+}
+
+/// Reads the zone file `file` of `sources` with `origin` as its first `$ORIGIN`; `files` has what `$INCLUDE` names.
 /// Returns all records that are in order and all problems, in the order of the files.
 ///
 /// Bounds: 20 million records of 4 GiB, 10 000 included files, 8 of them open at once, 65 536 records a `$GENERATE` and 2^20 of
 /// them in all, 1000 errors and 1000 warnings.
-pub fn parse(
-    sources: &mut Sources,
-    file: SourceId,
-    origin: &Name,
-    read: &mut dyn FnMut(&Path) -> io::Result<String>,
-) -> (Records, Vec<Problem>) {
-    let mut loader = Loader::new(origin, sources, file);
-    loader.run(sources, read);
+pub fn parse(sources: &mut Sources, file: SourceId, origin: &Name, files: &dyn Files) -> (Records, Vec<Problem>) {
+    let mut loader = Loader::new(origin, sources, file, files);
+    loader.run(sources, files);
     let Loader { mut records, mut problems, .. } = loader;
     check::check(origin, file, &mut records, &mut problems);
     records.shrink();
     (records, problems.finish())
 }
 
+/// The zone that a file is of by its first `$ORIGIN`, where that is an absolute name.
+#[must_use]
+pub fn first_origin(text: &str) -> Option<Name> {
+    let input = Input { text, source: SourceId(0), pinned: None };
+    let (mut lexer, mut tokens) = (Lexer::default(), Vec::new());
+    while let Some(entry) = lexer.next(text, &mut tokens) {
+        let is_origin = |token: &Token| !entry.blank_owner && input.raw(*token).eq_ignore_ascii_case("$ORIGIN");
+        if let [directive, name] = tokens[..]
+            && is_origin(&directive)
+        {
+            let completed = read_name(input, name, &Name::parse("relative.", None).ok()?).ok()?;
+            return read_name(input, name, &Name::root()).ok().filter(|name| *name == completed);
+        }
+    }
+    None
+}
+
 /// A file that is open.
 struct Frame {
     source: SourceId,
+    /// As it was named: what it includes is relative to its folder.
+    path: PathBuf,
     lexer: Lexer,
     origin: Name,
     owner: Owner,
@@ -92,6 +124,7 @@ struct Loader {
     default_ttl: Option<u32>,
     /// The TTL last given, or taken from the SOA.
     last_ttl: Option<u32>,
+    /// All that were read, by their resolved paths.
     files: HashMap<PathBuf, SourceId>,
     includes: usize,
     generated: usize,
@@ -108,8 +141,10 @@ struct Head<'a> {
 }
 
 impl Loader {
-    fn new(zone: &Name, sources: &Sources, file: SourceId) -> Loader {
-        let frame = Frame { source: file, lexer: Lexer::default(), origin: zone.clone(), owner: Owner::None };
+    fn new(zone: &Name, sources: &Sources, file: SourceId, files: &dyn Files) -> Loader {
+        let path = sources.get(file).path.clone();
+        let resolved = files.resolve(&path).unwrap_or_else(|_| path.clone());
+        let frame = Frame { source: file, path, lexer: Lexer::default(), origin: zone.clone(), owner: Owner::None };
         Loader {
             zone: zone.clone(),
             frames: vec![frame],
@@ -118,40 +153,34 @@ impl Loader {
             problems: Problems::default(),
             default_ttl: None,
             last_ttl: None,
-            files: HashMap::from([(sources.get(file).path.clone(), file)]),
+            files: HashMap::from([(resolved, file)]),
             includes: 0,
             generated: 0,
             is_full: false,
         }
     }
 
-    fn run(&mut self, sources: &mut Sources, read: &mut dyn FnMut(&Path) -> io::Result<String>) {
+    fn run(&mut self, sources: &mut Sources, files: &dyn Files) {
         let mut tokens = Vec::new();
         while let Some(mut frame) = self.frames.pop() {
             let source = sources.get(frame.source);
             let input = Input { text: &source.text, source: frame.source, pinned: None };
-            let include = self.read_on(&mut frame, input, &source.path, &mut tokens);
+            let include = self.read_on(&mut frame, input, &mut tokens);
             if include.is_some() {
                 self.frames.push(frame);
             }
             if let Some(include) = include {
-                self.include(include, sources, read);
+                self.include(include, sources, files);
             }
         }
     }
 
     /// Reads a file up to its end or to an `$INCLUDE`.
-    fn read_on(
-        &mut self,
-        frame: &mut Frame,
-        input: Input<'_>,
-        path: &Path,
-        tokens: &mut Vec<Token>,
-    ) -> Option<Include> {
+    fn read_on(&mut self, frame: &mut Frame, input: Input<'_>, tokens: &mut Vec<Token>) -> Option<Include> {
         while !self.is_full
             && let Some(entry) = frame.lexer.next(input.text, tokens)
         {
-            match self.entry(frame, input, path, entry, tokens) {
+            match self.entry(frame, input, entry, tokens) {
                 Ok(None) => {}
                 Ok(include) => return include,
                 Err(problem) => self.problems.push(*problem),
@@ -164,7 +193,6 @@ impl Loader {
         &mut self,
         frame: &mut Frame,
         input: Input<'_>,
-        path: &Path,
         entry: Entry,
         tokens: &[Token],
     ) -> Outcome<Option<Include>> {
@@ -176,18 +204,12 @@ impl Loader {
         }
         let is_directive = !entry.blank_owner && input.raw(tokens[0]).starts_with('$');
         if is_directive && tokens[0].quoting == Quoting::Bare {
-            return self.directive(frame, input, path, tokens);
+            return self.directive(frame, input, tokens);
         }
         self.record(frame, input, entry.blank_owner, tokens).map(|()| None)
     }
 
-    fn directive(
-        &mut self,
-        frame: &mut Frame,
-        input: Input<'_>,
-        path: &Path,
-        tokens: &[Token],
-    ) -> Outcome<Option<Include>> {
+    fn directive(&mut self, frame: &mut Frame, input: Input<'_>, tokens: &[Token]) -> Outcome<Option<Include>> {
         let name = input.raw(tokens[0]);
         match name.to_ascii_uppercase().as_str() {
             "$ORIGIN" => {
@@ -200,7 +222,7 @@ impl Loader {
                 self.default_ttl.get_or_insert(0);
                 self.default_ttl = Some(read_ttl(input, token)?);
             }
-            "$INCLUDE" => return include(frame, input, path, tokens).map(Some),
+            "$INCLUDE" => return include(frame, input, tokens).map(Some),
             "$GENERATE" => self.generate(frame, input, tokens)?,
             _ => return Err(unknown_directive(input, tokens[0])),
         }
@@ -208,38 +230,39 @@ impl Loader {
     }
 
     /// Opens an included file.
-    fn include(&mut self, include: Include, sources: &mut Sources, read: &mut dyn FnMut(&Path) -> io::Result<String>) {
-        match self.open(&include.path, sources, read) {
-            Ok(source) => {
-                let frame = Frame { source, lexer: Lexer::default(), origin: include.origin, owner: include.owner };
-                self.frames.push(frame);
-            }
-            Err(message) => self.problems.push(Problem::error(include.span, message)),
+    fn include(&mut self, include: Include, sources: &mut Sources, files: &dyn Files) {
+        let Include { path, origin, owner, span } = include;
+        match self.open(&path, span, sources, files) {
+            Ok(source) => self.frames.push(Frame { source, path, lexer: Lexer::default(), origin, owner }),
+            Err(problem) => self.problems.push(*problem),
         }
     }
 
-    fn open(
-        &mut self,
-        path: &Path,
-        sources: &mut Sources,
-        read: &mut dyn FnMut(&Path) -> io::Result<String>,
-    ) -> Result<SourceId, String> {
-        if self.frames.iter().any(|frame| sources.get(frame.source).path == path) {
-            return Err(format!("{} includes itself", path.display()));
+    fn open(&mut self, path: &Path, span: Span, sources: &mut Sources, files: &dyn Files) -> Outcome<SourceId> {
+        let shown = path.display();
+        let error = |message: String| Box::new(Problem::error(span, message));
+        let unreadable = |problem| error(format!("{shown} cannot be read: {problem}"));
+        let resolved = files.resolve(path).map_err(unreadable)?;
+        let known = self.files.get(&resolved).copied();
+        if self.frames.iter().any(|frame| Some(frame.source) == known) {
+            return Err(error(format!("{shown} includes itself")));
+        }
+        if let Some(root) = files.root().filter(|root| !resolved.starts_with(root)) {
+            let problem = error(format!("{shown} is outside {}", root.display()));
+            return Err(Box::new(problem.hint("`include-root` names the folder that included files are below")));
         }
         if self.frames.len() > MAX_DEPTH {
-            return Err(format!("more than {MAX_DEPTH} files included within one another"));
+            return Err(error(format!("more than {MAX_DEPTH} files included within one another")));
         }
         self.includes += 1;
         if self.includes > MAX_INCLUDES {
-            return Err(format!("more than {MAX_INCLUDES} included files"));
+            return Err(error(format!("more than {MAX_INCLUDES} included files")));
         }
-        if let Some(source) = self.files.get(path) {
-            return Ok(*source);
+        if let Some(source) = known {
+            return Ok(source);
         }
-        let text = read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-        let source = sources.add(path, text);
-        self.files.insert(path.to_path_buf(), source);
+        let source = sources.add(path, files.read(&resolved).map_err(unreadable)?);
+        self.files.insert(resolved, source);
         Ok(source)
     }
 
@@ -469,7 +492,7 @@ fn too_few(input: Input<'_>, tokens: &[Token], usage: &str) -> Box<Problem> {
 }
 
 /// `$INCLUDE file [origin]`; the path is relative to the file it stands in.
-fn include(frame: &Frame, input: Input<'_>, path: &Path, tokens: &[Token]) -> Outcome<Include> {
+fn include(frame: &Frame, input: Input<'_>, tokens: &[Token]) -> Outcome<Include> {
     const USAGE: &str = "$INCLUDE file [origin]";
     let (file, origin) = match tokens.len() {
         3.. => arguments::<2>(input, tokens, USAGE).map(|[file, origin]| (file, Some(origin)))?,
@@ -480,7 +503,7 @@ fn include(frame: &Frame, input: Input<'_>, path: &Path, tokens: &[Token]) -> Ou
     let text = std::str::from_utf8(&text).ok().filter(|text| !text.is_empty() && !text.contains('\0'));
     let text = text.ok_or_else(|| input.error(file, format!("{} is not a path", quote(input.raw(file)))))?;
     Ok(Include {
-        path: path.parent().map_or_else(|| text.into(), |folder| folder.join(text)),
+        path: frame.path.parent().map_or_else(|| text.into(), |folder| folder.join(text)),
         origin: origin.unwrap_or_else(|| frame.origin.clone()),
         owner: frame.owner.clone(),
         span: input.span(file.start..file.end),

@@ -11,6 +11,7 @@ mod lexer;
 mod names;
 mod negative;
 mod node;
+mod present;
 mod rdata;
 mod records;
 mod special;
@@ -25,6 +26,7 @@ mod layout_tests;
 mod tests;
 
 pub use authority::{Apex, Authority, Found, LikelyNode, Place, ZoneId};
-pub use file::parse;
+pub use file::{Files, first_origin, parse};
 pub use node::{Node, Rrset};
+pub use present::lines;
 pub use records::{Record, Records};

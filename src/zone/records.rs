@@ -5,6 +5,8 @@
 //! entries    {owner, rdata, length, type, TTL, span} …
 //! ```
 
+use xxhash_rust::xxh3::xxh3_128;
+
 use crate::dns::writer::name_length;
 use crate::dns::{Name, RecordType};
 use crate::problem::Span;
@@ -32,6 +34,14 @@ impl Record<'_> {
     #[must_use]
     pub fn name(&self) -> Name {
         Name::from_wire(self.owner).unwrap_or_else(|_| Name::root())
+    }
+
+    /// The serial of a SOA; of what is none, nothing.
+    #[must_use]
+    pub fn soa_serial(&self) -> Option<u32> {
+        // Behind two names five numbers, the serial the first.
+        let numbers = self.rdata.last_chunk::<20>().filter(|_| self.rtype == RecordType::SOA)?;
+        Some(u32::from_be_bytes([numbers[0], numbers[1], numbers[2], numbers[3]]))
     }
 }
 
@@ -110,6 +120,21 @@ impl Records {
     /// All records.
     pub fn iter(&self) -> impl Iterator<Item = Record<'_>> + Clone {
         (0..self.len()).map(|index| self.get(index))
+    }
+
+    /// Tells sets of records apart: equal for equal records (owners compared without case) in any order.
+    #[must_use]
+    pub fn digest(&self) -> u128 {
+        let mut octets = Vec::new();
+        let of = |record: Record<'_>| {
+            octets.clear();
+            octets.extend(record.owner.iter().map(u8::to_ascii_lowercase));
+            octets.extend(record.rtype.0.to_be_bytes());
+            octets.extend(record.ttl.to_be_bytes());
+            octets.extend(record.rdata);
+            xxh3_128(&octets)
+        };
+        self.iter().map(of).fold(0, u128::wrapping_add)
     }
 
     /// Where the owner of the record at `index` is, for [`Records::name_at`].

@@ -5,8 +5,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::encoding::base64;
+use super::encoding::{base64, to_base64};
 use super::lexer::{Outcome, Quoting, Token, octets, quote};
+use super::present::quoted;
 use super::rdata::Fields;
 
 const MANDATORY: u16 = 0;
@@ -165,6 +166,46 @@ fn alpn(value: &str) -> Result<Vec<u8>, String> {
     Ok(encoded)
 }
 
+/// What text calls a key.
+pub(super) fn name_of(key: u16) -> String {
+    let named = KEYS.iter().find(|(_, known)| *known == key);
+    named.map_or_else(|| format!("key{key}"), |(name, _)| (*name).to_string())
+}
+
+/// The text of a key's value; `None` of one without value, or whose octets are the text.
+pub(super) fn text(key: u16, value: &[u8]) -> Option<String> {
+    match key {
+        MANDATORY => Some(list(value, |[a, b]| name_of(u16::from_be_bytes([a, b])))),
+        ALPN => ids(value).map(|ids| quoted(&ids)),
+        PORT => value.try_into().ok().map(|octets| u16::from_be_bytes(octets).to_string()),
+        IPV4_HINT => Some(list(value, |octets: [u8; 4]| Ipv4Addr::from(octets).to_string())),
+        IPV6_HINT => Some(list(value, |octets: [u8; 16]| Ipv6Addr::from(octets).to_string())),
+        ECH => Some(to_base64(value)),
+        DOHPATH => Some(quoted(value)),
+        _ => None,
+    }
+}
+
+fn list<const N: usize>(value: &[u8], text: impl Fn([u8; N]) -> String) -> String {
+    value.as_chunks::<N>().0.iter().map(|octets| text(*octets)).collect::<Vec<_>>().join(",")
+}
+
+/// The list of protocol ids as [`alpn`] reads it.
+fn ids(mut value: &[u8]) -> Option<Vec<u8>> {
+    let mut list = Vec::new();
+    while let Some((&length, rest)) = value.split_first() {
+        let (id, behind) = rest.split_at_checked(length.into())?;
+        if !list.is_empty() {
+            list.push(b',');
+        }
+        for octet in id {
+            list.extend([b'\\'].iter().filter(|_| matches!(octet, b',' | b'\\')).chain([octet]));
+        }
+        value = behind;
+    }
+    Some(list)
+}
+
 /// Checks the parameters in wire format of a record with this priority.
 pub(super) fn verify(priority: u16, params: &[u8]) -> Result<(), &'static str> {
     let params = split(params)?;
@@ -184,7 +225,7 @@ pub(super) fn verify(priority: u16, params: &[u8]) -> Result<(), &'static str> {
     params.iter().try_for_each(|(key, value)| verify_value(*key, value, &has))
 }
 
-fn split(mut params: &[u8]) -> Result<Vec<(u16, &[u8])>, &'static str> {
+pub(super) fn split(mut params: &[u8]) -> Result<Vec<(u16, &[u8])>, &'static str> {
     let mut split = Vec::new();
     while !params.is_empty() {
         let (head, rest) = params.split_first_chunk::<4>().ok_or("a parameter is cut off")?;

@@ -7,7 +7,7 @@ use hickory_proto::rr::{RData, RecordType as HickoryType};
 use hickory_proto::serialize::binary::{BinDecoder, Restrict};
 use proptest::prelude::*;
 
-use super::{Record, Records, parse, wire};
+use super::{Files, Record, Records, lines, parse, wire};
 use crate::dns::{Name, RecordType};
 use crate::problem::{Problem, Severity, Sources};
 
@@ -17,15 +17,29 @@ fn origin() -> Name {
     Name::parse("example.com.", None).expect("a name")
 }
 
+/// Files by their paths.
+struct InMemory<'a>(&'a [(&'a str, &'a str)]);
+
+impl Files for InMemory<'_> {
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.into())
+    }
+
+    fn root(&self) -> Option<&Path> {
+        None
+    }
+
+    fn read(&self, resolved: &Path) -> io::Result<String> {
+        let found = self.0.iter().find(|(name, _)| Path::new(name) == resolved);
+        found.map(|(_, text)| (*text).to_string()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
 /// Loads `text` as `test.zone`; files beside it are `files`.
 fn load_with(text: &str, files: &[(&str, &str)]) -> (Sources, Records, Vec<Problem>) {
     let mut sources = Sources::default();
     let file = sources.add(Path::new("zones/test.zone"), text.into());
-    let mut read = |path: &Path| {
-        let found = files.iter().find(|(name, _)| Path::new(name) == path);
-        found.map(|(_, text)| (*text).to_string()).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
-    };
-    let (records, problems) = parse(&mut sources, file, &origin(), &mut read);
+    let (records, problems) = parse(&mut sources, file, &origin(), &InMemory(files));
     (sources, records, problems)
 }
 
@@ -201,6 +215,91 @@ fn record_data_becomes_octets() {
         }
         generic_form_is_the_same(&record, text);
     }
+}
+
+/// Text for text as `format` prints it.
+const PRINTED: &[(&str, &str)] = &[
+    ("A 192.0.2.1", "A\t192.0.2.1"),
+    ("AAAA 2001:DB8:0::1", "AAAA\t2001:db8::1"),
+    ("MX 10 Mail", "MX\t10 Mail.example.com."),
+    ("CNAME a\\.b\\@\\$\\;\\\"\\\\\\000.", "CNAME\ta\\.b\\@\\$\\;\\\"\\\\\\000."),
+    ("TXT a \"b;c\\\"\\\\é\" \"\"", "TXT\t\"a\" \"b;c\\\"\\\\\\195\\169\" \"\""),
+    ("SRV 1 2 3 .", "SRV\t1 2 3 ."),
+    ("SOA a b 1 1h 2h 3h 4h", "SOA\ta.example.com. b.example.com. 1 3600 7200 10800 14400"),
+    ("ISDN 15", "ISDN\t\"15\""),
+    ("NSAP 0x47.0005.80", "NSAP\t0x47000580"),
+    ("WKS 192.0.2.1 TCP smtp 0", "WKS\t192.0.2.1 6 0 25"),
+    ("WKS \\# 6 C00002010600", "WKS\t\\# 6 C00002010600"),
+    ("LOC 42 21 54 N 71 06 18 W -24m 30m", "LOC\t42 21 54.000 N 71 6 18.000 W -24.00m 30.00m 10000.00m 10.00m"),
+    ("LOC \\# 16 0000000000000000ffffffff00000000", "LOC\t\\# 16 0000000000000000FFFFFFFF00000000"),
+    ("LOC \\# 16 00011613800000008000000000989680", "LOC\t\\# 16 00011613800000008000000000989680"),
+    ("APL 1:192.0.2.0/24 !2:2001:db8::/32", "APL\t1:192.0.2.0/24 !2:2001:db8::/32"),
+    ("APL", "APL"),
+    ("DS 1 ECDSAP256SHA256 240 2bb1 83af", "DS\t1 13 240 2BB183AF"),
+    ("CERT PKIX 1 8 AAEC", "CERT\t1 1 8 AAEC"),
+    ("IPSECKEY 10 0 0 .", "IPSECKEY\t10 0 0 ."),
+    ("IPSECKEY 10 3 2 x AQID", "IPSECKEY\t10 3 2 x.example.com. AQID"),
+    ("HIP 2 200100 AQID a. b.", "HIP\t2 200100 AQID a. b."),
+    ("CSYNC 66 3 TYPE257 A", "CSYNC\t66 3 A CAA"),
+    ("L64 10 2001:DB8:1140:1000", "L64\t10 2001:0db8:1140:1000"),
+    ("EUI48 00-00-5E-00-53-2A", "EUI48\t00-00-5e-00-53-2a"),
+    ("CAA 0 issue \"a; b\"", "CAA\t0 issue \"a; b\""),
+    ("TYPE65400 \\# 4 0a00 0001", "TYPE65400\t\\# 4 0A000001"),
+    ("TYPE65400 \\# 0", "TYPE65400\t\\# 0"),
+    ("NULL \\# 1 00", "NULL\t\\# 1 00"),
+    ("TYPE1 \\# 4 c0000201", "A\t192.0.2.1"),
+    ("HTTPS 1 . port=53 alpn=h2,h3 no-default-alpn", "HTTPS\t1 . alpn=\"h2,h3\" no-default-alpn port=53"),
+    (
+        "SVCB 1 . mandatory=key667,ipv4hint ipv4hint=192.0.2.1,192.0.2.2 key667=\"a\\\"b\\200\"",
+        "SVCB\t1 . mandatory=ipv4hint,key667 ipv4hint=192.0.2.1,192.0.2.2 key667=\"a\\\"b\\200\"",
+    ),
+    ("SVCB 1 . alpn=\"f\\\\\\\\oo\\\\,bar,h2\"", "SVCB\t1 . alpn=\"f\\\\\\\\oo\\\\,bar,h2\""),
+    ("HTTPS 1 . ech=AAEC dohpath=/q{?dns} ohttp key9", "HTTPS\t1 . ech=AAEC dohpath=\"/q{?dns}\" ohttp key9"),
+];
+
+#[test]
+fn records_are_printed() {
+    for (text, expected) in PRINTED {
+        let (_, records, _) = load(&format!("{HEAD}x {text}\n"));
+        let printed = lines(&origin(), &records).last().expect("a line");
+        assert_eq!(printed, format!("x.example.com.\t300\tIN\t{expected}"), "{text}");
+    }
+}
+
+/// Everything that has a text form is printed in it.
+#[test]
+fn known_types_are_printed_in_their_own_form() {
+    for (text, _) in GOOD {
+        let (_, records, _) = load(&format!("{HEAD}x {text}\n"));
+        let printed = lines(&origin(), &records).last().expect("a line");
+        let has_form = !["TYPE65400", "NULL"].iter().any(|rtype| text.starts_with(rtype));
+        assert_eq!(printed.contains("\\#"), !has_form, "{printed}");
+    }
+}
+
+#[test]
+fn zones_are_printed_in_canonical_order() {
+    let text = "$TTL 5\nb TXT x\nZ.a TXT x\na TXT x\n*.a TXT x\n$ORIGIN EXAMPLE.com.\nB A 192.0.2.2\n\
+        @ A 192.0.2.1\nb 7 A 192.0.2.1\n@ NS a\n@ 9 SOA a b 1 2 3 4 5\n@ NS 0\nb A 192.0.2.1\n";
+    let (_, records, _) = load(text);
+    let expected = "$ORIGIN example.com.|\
+        EXAMPLE.com. 9 IN SOA a.EXAMPLE.com. b.EXAMPLE.com. 1 2 3 4 5|\
+        EXAMPLE.com. 5 IN A 192.0.2.1|\
+        EXAMPLE.com. 5 IN NS 0.EXAMPLE.com.|EXAMPLE.com. 5 IN NS a.EXAMPLE.com.|\
+        a.example.com. 5 IN TXT \"x\"|*.a.example.com. 5 IN TXT \"x\"|Z.a.example.com. 5 IN TXT \"x\"|\
+        b.EXAMPLE.com. 7 IN A 192.0.2.1|B.EXAMPLE.com. 5 IN A 192.0.2.2|b.example.com. 5 IN TXT \"x\"";
+    let printed: Vec<String> = lines(&origin(), &records).map(|line| line.replace('\t', " ")).collect();
+    assert_eq!(printed.join("|"), expected);
+}
+
+/// What is printed of records is read as the same records, and printed the same.
+fn prints_what_it_reads(records: &Records) {
+    let mut printed: Vec<String> = lines(&origin(), records).collect();
+    let (sources, again, problems) = load(&(printed.join("\n") + "\n"));
+    let unread = |problem: &&Problem| matches!(problem.span, Some(span) if again.len() < records.len() && sources.position(&span).0 > 1);
+    assert_eq!(again.len(), records.len(), "{:?}", problems.iter().find(unread));
+    assert_eq!(again.digest(), records.digest());
+    assert!(lines(&origin(), &again).eq(printed.drain(..)));
 }
 
 /// Every record can be given as `\#` too.
@@ -508,7 +607,7 @@ fn golden_files() {
         let mut sources = Sources::default();
         let short = Path::new(file.file_name().expect("a file name"));
         let id = sources.add(short, text);
-        let (_, problems) = parse(&mut sources, id, &origin(), &mut |path| std::fs::read_to_string(folder.join(path)));
+        let (_, problems) = parse(&mut sources, id, &origin(), &InMemory(&[]));
         let shown: String = problems.iter().map(|problem| show(&sources, problem) + "\n").collect();
         let expected = file.with_extension("txt");
         if std::env::var_os("BLESS").is_some() {
@@ -516,6 +615,22 @@ fn golden_files() {
         }
         assert_eq!(std::fs::read_to_string(&expected).unwrap_or_default(), shown, "{}", file.display());
     }
+}
+
+/// Each file that fuzzing kept is read, in order, and printed.
+#[test]
+fn corpus_of_the_fuzzer() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/zone_file");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("the corpus") {
+        let octets = std::fs::read(entry.expect("an entry").path()).expect("a file");
+        let text = String::from_utf8_lossy(&octets);
+        let (_, records, _) = load_with(&text, &[("zones/x", "i TXT x\n")]);
+        records.iter().for_each(is_in_order);
+        prints_what_it_reads(&records);
+        count += 1;
+    }
+    assert!(count >= 4);
 }
 
 /// Pieces of zone files, good and bad, for the mutations.
@@ -614,9 +729,32 @@ proptest! {
         }
         let (sources, records, problems) = load_with(&text, &[("zones/x", "i TXT x\n")]);
         records.iter().for_each(is_in_order);
+        prints_what_it_reads(&records);
         for problem in &problems {
             prop_assert!(!show(&sources, problem).is_empty());
         }
+    }
+
+    #[test]
+    fn any_octets_are_printed(
+        number in 0usize..GOOD.len(),
+        changes in prop::collection::vec((any::<usize>(), any::<u8>()), 0..4),
+        labels in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..20), 0..8),
+    ) {
+        let mut owner: Vec<u8> = labels.iter().flat_map(|label| [&[label.len() as u8], &label[..]].concat()).collect();
+        owner.extend(origin().as_wire());
+        let (_, known, _) = load(&format!("{HEAD}x {}\n", GOOD[number].0));
+        let known = known.last().expect("a record");
+        let mut rdata = known.rdata.to_vec();
+        for (place, octet) in changes {
+            let length = rdata.len().max(1);
+            if let Some(at) = rdata.get_mut(place % length) {
+                *at = octet;
+            }
+        }
+        prop_assume!(wire::verify(known.rtype, &rdata).is_ok());
+        let records: Records = [Record { owner: &owner, rdata: &rdata, ..known }].into_iter().collect();
+        prints_what_it_reads(&records);
     }
 
     #[test]

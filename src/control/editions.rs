@@ -1,0 +1,100 @@
+//! Versions of zones: what a reload does to the serials of their SOA. A zone is served whatever its serial, but who
+//! copies it goes by that alone (RFC 1034 §4.3.5): one that goes back, or stays while the records change, leaves copies
+//! as they are.
+
+use std::collections::HashMap;
+
+use crate::config::Zone;
+use crate::dns::Name;
+
+/// Most zones of which something is said.
+const MOST_TOLD: usize = 100;
+
+/// A version of a zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edition {
+    /// Its apex.
+    pub origin: Name,
+    /// The serial of its SOA.
+    pub serial: u32,
+    /// `zone::Records::digest` of all its static records.
+    pub digest: u128,
+}
+
+impl Edition {
+    pub(super) fn of(zone: &Zone) -> Edition {
+        let serial = zone.records.iter().find_map(|record| record.soa_serial()).unwrap_or(0);
+        Edition { origin: zone.origin.clone(), serial, digest: zone.records.digest() }
+    }
+}
+
+/// What is doubtful about the serials of zones that follow those `before`, in words.
+pub(super) fn doubts(before: &[Edition], now: &[Edition]) -> Vec<String> {
+    let known: HashMap<&Name, &Edition> = before.iter().map(|edition| (&edition.origin, edition)).collect();
+    let mut doubts: Vec<String> = now.iter().filter_map(|next| doubt(known.get(&next.origin)?, next)).collect();
+    let untold = doubts.len().saturating_sub(MOST_TOLD);
+    if untold > 0 {
+        doubts.truncate(MOST_TOLD);
+        doubts.push(format!("and the serials of {untold} more zones"));
+    }
+    doubts
+}
+
+fn doubt(before: &Edition, now: &Edition) -> Option<String> {
+    let (zone, old, new) = (now.origin.to_plain(), before.serial, now.serial);
+    // RFC 1982 §3.2: beyond half of the circle is behind; the point opposite is neither.
+    let what = match new.wrapping_sub(old) {
+        0 if before.digest == now.digest => return None,
+        0 => format!("the records have changed, the serial of the SOA is still {new}"),
+        1..0x8000_0000 => return None,
+        0x8000_0000 => {
+            format!("the serial of the SOA, {old} before and {new} now, is neither ahead nor behind (RFC 1982)")
+        }
+        _ => format!("the serial of the SOA went back from {old} to {new} (RFC 1982)"),
+    };
+    Some(format!("zone {zone}: {what}: secondaries will not notice; served as it is"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serials_go_up_where_records_change() {
+        for (old, new, changed, expected) in [
+            (1, 1, false, ""),
+            (1, 1, true, "still 1"),
+            (1, 2, false, ""),
+            (1, 2, true, ""),
+            (2, 1, true, "went back from 2 to 1"),
+            (2, 1, false, "went back from 2 to 1"),
+            (u32::MAX, 0, true, ""),
+            (u32::MAX, 0x7fff_fffe, true, ""),
+            (u32::MAX, 0x7fff_ffff, true, "neither ahead nor behind"),
+            (0, 0x8000_0000, true, "neither ahead nor behind"),
+            (0, 0x8000_0001, true, "went back from 0 to 2147483649"),
+            (2026112301, 1, true, "went back"),
+        ] {
+            let origin = Name::parse("example.com", None).expect("a name");
+            let before = Edition { origin: origin.clone(), serial: old, digest: 0 };
+            let now = Edition { origin, serial: new, digest: u128::from(changed) };
+            let told = doubt(&before, &now).unwrap_or_default();
+            assert_eq!(told.is_empty(), expected.is_empty(), "{old} {new}: {told}");
+            assert!(told.contains(expected), "{old} {new}: {told}");
+        }
+    }
+
+    #[test]
+    fn only_zones_that_stay_are_compared() {
+        let edition = |name, serial| Edition {
+            origin: Name::parse(name, None).expect("a name"),
+            serial,
+            digest: u128::from(serial),
+        };
+        let before = [edition("a.example", 5), edition("b.example", 5)];
+        let now = [edition("c.example", 1), edition("B.Example", 4), edition("a.example", 6)];
+        let told = doubts(&before, &now);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("zone B.Example: the serial"), "{told:?}");
+    }
+}
