@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::chain::MAX_CHAIN;
-use super::whoami;
+use super::{synthesized, whoami};
 use crate::dns::{ClientSubnet, LowerName, Name, RecordType};
 use crate::fleet::{Family, InstanceId};
 use crate::snapshot::Snapshot;
@@ -71,17 +71,25 @@ impl Asked<'_> {
 /// Makes the decision, and notes every stage in `trace`. Draws come from `local`, which need not have adopted anything.
 pub fn trace(snapshot: &Snapshot, asked: &Asked<'_>, local: &mut Local, trace: &mut Recorded) -> Traced {
     let Some((service, label)) = find(snapshot, asked.name, asked.rtype, trace) else { return Traced::default() };
-    let family = match asked.rtype {
-        RecordType::A => Family::V4,
-        RecordType::AAAA => Family::V6,
-        other => {
+    let steering = &*snapshot.steering;
+    let (service, family) = match (asked.rtype, synthesized::made_of(steering, service, asked.rtype)) {
+        (RecordType::A, _) => (service, Family::V4),
+        (RecordType::AAAA, _) => (service, Family::V6),
+        (made, Some(of)) => {
+            let family = if steering.service(of).serves[0] { Family::V4 } else { Family::V6 };
+            let service = &steering.service(of).configured.name;
+            trace.note("type", || {
+                format!("{made} is made of the decisions for service/{service}, this is the one for {family}")
+            });
+            (of, family)
+        }
+        (other, None) => {
             trace.note("type", || {
                 format!("a steered name has addresses (A, AAAA); {other} is answered from the zone, else NODATA")
             });
             return Traced::default();
         }
     };
-    let steering = &*snapshot.steering;
     let steered = steering.service(service);
     let (policy, source) = (asked.policy(&snapshot.settings.ecs), asked.source());
     let mut client = policy.client(source, asked.subnet, steered.manner.ecs);

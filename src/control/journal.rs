@@ -188,7 +188,7 @@ impl Record {
 
     /// A reload that was accepted.
     pub(super) fn reload(world: &World) -> Record {
-        let (services, targets) = (world.steering.services.len(), world.fleet().targets.len());
+        let (services, targets) = (world.steering.configured(), world.fleet().targets.len());
         let reason = format!("{services} services, {targets} targets");
         Record { new: "accepted".into(), reason, ..Record::new(Kind::Reload, "configuration") }
     }

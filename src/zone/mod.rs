@@ -25,6 +25,7 @@ mod layout_tests;
 mod tests;
 
 pub use authority::{Apex, Authority, Found, LikelyNode, Place, ZoneId};
+pub use encoding::base64;
 pub use file::parse;
 pub use node::{Node, Rrset};
 pub use records::{Record, Records};
