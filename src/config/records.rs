@@ -40,7 +40,8 @@ const ECH: u16 = 5;
 /// What a service asks for.
 #[derive(Default)]
 pub(super) struct Wanted {
-    region_names: Option<Span>,
+    /// Where that is said, and whether by the service itself.
+    region_names: Option<(Span, bool)>,
     https: Option<(Binding, Span)>,
     svcb: Option<(Binding, Span)>,
     srv: Option<WantedSrv>,
@@ -80,7 +81,12 @@ pub(super) fn read(fields: &Fields<'_>, name: &Name, steer: &Steer, findings: &m
     {
         srv.tiers = 1;
     }
-    let wanted = Wanted { region_names: region_names.map(|value| value.span), https, svcb, srv };
+    let wanted = Wanted {
+        region_names: region_names.map(|value| (value.span, fields.own("region-names").is_some())),
+        https,
+        svcb,
+        srv,
+    };
     let is_any =
         wanted.region_names.is_some() || wanted.https.is_some() || wanted.svcb.is_some() || wanted.srv.is_some();
     is_any.then(|| Box::new(wanted))
@@ -217,7 +223,7 @@ pub(super) fn make(services: &mut [Placed], fleet: &Fleet, places: &Places, find
         let Some(wanted) = placed.wanted.take() else { continue };
         if placed.has_pool {
             let mut making = Making { id, placed, fleet, places, first, made: &mut made, findings };
-            let regions = wanted.region_names.map_or_else(Box::default, |span| making.regions(span));
+            let regions = wanted.region_names.map_or_else(Box::default, |(span, is_own)| making.regions(span, is_own));
             let srv = wanted.srv.as_ref().and_then(|srv| making.srv(srv));
             let binding = |of: &Option<(Binding, Span)>| of.as_ref().map(|(binding, _)| binding.clone());
             let (https, svcb) = (binding(&wanted.https), binding(&wanted.svcb));
@@ -243,9 +249,14 @@ struct Making<'a> {
 impl Making<'_> {
     /// A service for each region. Fences hold there too. Where nothing works it says so: nothing stands in for the region, and
     /// what is down is not taken for up.
-    fn regions(&mut self, span: Span) -> Box<[(RegionId, ServiceId)]> {
+    fn regions(&mut self, span: Span, is_own: bool) -> Box<[(RegionId, ServiceId)]> {
         let service = &self.placed.service;
         let present = regions_of_pool(self.placed, self.fleet);
+        if present.is_empty() && is_own {
+            let message = format!("pool \"{}\" has no instance in a region", self.fleet.pool(service.pool).name);
+            let problem = Problem::error(span, message).hint("give the instances regions, or leave `region-names` out");
+            self.findings.cross.push(problem.also(self.placed.name, "the service"));
+        }
         let mut parts = Vec::new();
         for region in present {
             let label = &self.fleet.region(region).name;
