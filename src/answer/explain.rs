@@ -184,7 +184,8 @@ fn ttl(snapshot: &Snapshot, asked: ServiceId, decision: &Decision<'_>, is_negati
 #[must_use]
 pub fn services(snapshot: &Snapshot, name: &LowerName, rtype: RecordType) -> Vec<ServiceId> {
     let mut services: Vec<ServiceId> = Vec::new();
-    let mut next = find(snapshot, name, rtype, &mut Recorded::default()).map(|(service, _)| service);
+    let found = find(snapshot, name, rtype, &mut Recorded::default()).map(|(service, _)| service);
+    let mut next = found.map(|service| synthesized::made_of(&snapshot.steering, service, rtype).unwrap_or(service));
     while let Some(service) = next.filter(|service| services.len() < MAX_FALLBACKS && !services.contains(service)) {
         services.push(service);
         next = match snapshot.steering.service(service).configured.service.when_all_down {

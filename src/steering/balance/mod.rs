@@ -89,7 +89,8 @@ struct Chosen<'a> {
     scope: u8,
 }
 
-/// Chooses entries, best first. Without `takes_turn` a rotation stays where it is.
+/// Chooses entries, best first; inlined where addresses are picked, as it is nearly all of that. Without `takes_turn` a rotation stays where it is.
+#[inline]
 fn choose<'a, T: Trace>(
     steering: &Steering,
     steered: &Steered,
