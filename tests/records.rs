@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use hickory_proto::op::Message;
-use hickory_proto::rr::RData;
 use hickory_proto::rr::rdata::svcb::{SVCB, SvcParamValue};
+use hickory_proto::rr::{RData, RecordType};
 use waymark::fleet::Family;
 use waymark::health::Verdict;
 use waymark::steering::local::Random;
@@ -273,4 +273,62 @@ fn dig_and_kdig_read_them() {
     let names: Vec<&str> =
         services[0]["regions"].as_array().expect("regions").iter().filter_map(|one| one["name"].as_str()).collect();
     assert_eq!(names, ["eu-west", "us-east", "ap-south"].map(|region| format!("{region}.www.gslb.example.com")));
+
+    // What the operator says of a service holds for all that is made of it.
+    let answers = |name: &str, rtype: RecordType| server.ask(name, rtype, "203.0.113.0/25").answers.len();
+    let asked = [
+        ("us-east.www.gslb.example.com", RecordType::A),
+        ("www.gslb.example.com", RecordType::HTTPS),
+        ("_https._tcp.www.gslb.example.com", RecordType::SRV),
+    ];
+    assert!(asked.iter().all(|(name, rtype)| answers(name, *rtype) > 0));
+    let drained = site.run(&["drain", "service/www.gslb.example.com", "--force"]);
+    assert!(drained.status.success(), "{}", client::text(&drained));
+    assert_eq!(asked.map(|(name, rtype)| answers(name, rtype)), [0; 3]);
+}
+
+#[test]
+fn octet_by_octet() {
+    let many: String = (1..=200).map(|at| format!("i{at} = {{ address = \"198.51.100.{at}\" }}\n")).collect();
+    let text = format!(
+        "[zones.\"gslb.example.com\"]\nfile = \"zone\"\n[pools.one.instances]\n\
+         one = {{ address = [\"192.0.2.41\", \"2001:db8::1\"] }}\n[pools.many.instances]\n{many}\
+         [services.\"www.gslb.example.com\"]\npool = \"one\"\nanswers = 2\n\
+         https = {{ alpn = [\"h2\", \"h3\"], port = 8443, ech = \"AA==\" }}\n\
+         srv = {{ names = [\"_sip._tcp\"], port = 5060 }}\n\
+         [services.\"many.gslb.example.com\"]\npool = \"many\"\nanswers = 0\nhttps = {{}}\n\
+         srv = {{ names = [\"_sip._tcp\"], port = 5060 }}\n"
+    );
+    let mut node = Node::of(&[("waymark.toml", &text), ("zone", ZONE)]);
+    let mut records = |name: &str, qtype: u16| {
+        let ask = Ask::new(name, qtype).plain();
+        node.respond(&ask.encode(), ask.source, ask.transport)[ask.encode().len()..].to_vec()
+    };
+    // Owner, type, class IN, TTL 30, RDLENGTH; priority 1, target "."; alpn, port, ipv4hint, ech, ipv6hint.
+    let expected = [
+        &[0xc0, 12, 0, 65, 0, 1, 0, 0, 0, 30, 0, 52][..],
+        &[0, 1, 0],
+        b"\x00\x01\x00\x06\x02h2\x02h3",
+        &[0, 3, 0, 2, 0x20, 0xfb],
+        &[0, 4, 0, 4, 192, 0, 2, 41],
+        &[0, 5, 0, 1, 0],
+        &[0, 6, 0, 16, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+    ];
+    let expected = expected.concat();
+    assert_eq!(usize::from(expected[11]), expected.len() - 12);
+    assert_eq!(records("www.gslb.example.com", HTTPS), expected);
+    // Priority 0, weight 1, port 5060; the target is not compressed (RFC 2782).
+    let target = b"\x03one\x03www\x04gslb\x07example\x03com\x00";
+    let head = [0xc0, 12, 0, 33, 0, 1, 0, 0, 0, 30, 0, 6 + target.len() as u8, 0, 0, 0, 1, 0x13, 0xc4];
+    assert!(records("_sip._tcp.www.gslb.example.com", SRV).starts_with(&[&head[..], target].concat()));
+
+    // What does not fit is left out whole, and TC says so.
+    for (name, qtype) in [("many.gslb.example.com", HTTPS), ("_sip._tcp.many.gslb.example.com", SRV)] {
+        let message = node.ask(&Ask::new(name, qtype).plain());
+        assert!(message.metadata.truncation && message.answers.is_empty() && message.additionals.is_empty());
+        let whole = node.ask(&Ask::new(name, qtype).tcp());
+        assert!(!whole.metadata.truncation);
+        let told = if qtype == SRV { whole.answers.len() } else { hints(bindings(&whole)[0]).len() };
+        assert_eq!(told, 200, "{name}");
+    }
 }
