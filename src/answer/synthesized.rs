@@ -104,6 +104,8 @@ impl<'a> Decided<'a> {
         let snapshot = reply.snapshot;
         let client = steered::client(reply, service, asked);
         let draws = reply.thread.local.random.clone();
+        // IPv6 comes last: it goes to a service that stands in only where IPv4 does, so that while this one serves at all
+        // the thread is left with its order (`reserves`).
         let each = Family::BOTH.map(|family| {
             reply.thread.local.random = draws.clone();
             let local = &mut *reply.thread.local;
