@@ -27,6 +27,7 @@ mod no_allocation;
 mod overrides;
 mod passes;
 mod push;
+mod records;
 mod reload;
 mod resolvers;
 mod returns;

@@ -107,6 +107,8 @@ answers = 1
 [services."turns.gslb.example.com"]
 balance = "round-robin"
 [services."turn.gslb.example.com"]
+https = {}
+srv = { names = ["_x._tcp"], port = 80 }
 balance = "round-robin"
 answers = 1
 [services."random.gslb.example.com"]
@@ -123,11 +125,15 @@ explore = "10%"
 [services."shares.gslb.example.com"]
 steer = "weighted"
 shares = { eu = 70, us = 30 }
+region-names = true
+https = { alpn = ["h2"], ech = "AA==", tiers = 4 }
+srv = { names = ["_x._tcp"], port = 80, tiers = 4 }
 [services."stand-in.gslb.example.com"]
 steer = "failover"
 when-all-down = { service = "geo.gslb.example.com" }
 [services."sorry.gslb.example.com"]
 steer = "failover"
+https = {}
 when-all-down = { address = ["192.0.2.200"] }
 [pools.web.instances]
 "#;
@@ -180,6 +186,9 @@ fn asks() -> Vec<Ask> {
         "shares",
         "stand-in",
         "sorry",
+        "eu.shares",
+        "_x._tcp.shares",
+        "_x._tcp.turn",
         "static",
         "chain",
         "mail",
@@ -197,7 +206,7 @@ fn asks() -> Vec<Ask> {
     for name in names {
         let name = format!("{name}.gslb.example.com");
         let name = name.trim_start_matches('.');
-        for qtype in [1, 28, 2, 15, 16, 65, 255, 43, 252, 128] {
+        for qtype in [1, 28, 2, 15, 16, 33, 64, 65, 255, 43, 252, 128] {
             let ask = Ask::new(name, qtype);
             asks.push(ask.clone());
             asks.push(ask.clone().plain());

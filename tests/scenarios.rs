@@ -330,6 +330,8 @@ fn shown(section: &str, record: &Record) -> String {
             let quoted = |string: &[u8]| format!("\"{}\"", String::from_utf8_lossy(string));
             text.txt_data.iter().map(|string| quoted(string)).collect::<Vec<_>>().join(" ")
         }
+        // The other parser ends each of a list with a comma.
+        RData::HTTPS(_) | RData::SVCB(_) => record.data.to_string().replace(", ", " ").trim_end_matches(',').into(),
         data => data.to_string(),
     };
     format!("{section} {} {}{class} {rtype} {data}", record.name, record.ttl)

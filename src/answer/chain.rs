@@ -4,7 +4,7 @@
 use super::edns::ExtendedError;
 use super::reply::Reply;
 use super::steered::Asked;
-use super::{Transport, steered, whoami};
+use super::{Transport, steered, synthesized, whoami};
 use crate::dns::name::{MAX_NAME, wire_is_at_or_below};
 use crate::dns::writer::name_length;
 use crate::dns::{LowerName, Owner, Rcode, RecordType, Section, Writer};
@@ -165,6 +165,11 @@ fn data<'a>(reply: &mut Reply<'a>, node: Node<'a>, current: &mut Current, follow
         any(reply, node, current.asked(apex));
         return Link::End;
     }
+    if let Some(service) = service
+        && synthesized::answer(reply, service, node.zone(), current.asked(apex))
+    {
+        return Link::End;
+    }
     if let Some(rrset) = node.rrset(qtype) {
         if reply.rrset(Section::Answer, current.owner(), &rrset) {
             additional(reply, &rrset);
@@ -248,7 +253,7 @@ fn additional(reply: &mut Reply<'_>, rrset: &Rrset<'_>) {
 }
 
 /// Writes the static addresses of `target`; false when they did not fit.
-fn glue(reply: &mut Reply<'_>, target: &[u8]) -> bool {
+pub(super) fn glue(reply: &mut Reply<'_>, target: &[u8]) -> bool {
     let mut lower = LowerName::new();
     let authority = &*reply.snapshot.authority;
     let Some(node) = lower.set(target).and_then(|_| authority.exact(lower.as_wire())) else { return true };
@@ -275,7 +280,10 @@ fn any(reply: &mut Reply<'_>, node: Node<'_>, asked: Asked<'_>) {
             let _ = rrset.write(&mut reply.writer, Section::Answer, owner);
         }
         if let Some(tag) = node.tag() {
-            steered::answer_both(reply, ServiceId(tag), node.zone(), asked, !node.is_empty());
+            let service = ServiceId(tag);
+            // Before the addresses, which take turns: hints are what these are about to be.
+            let has_others = synthesized::answer_all(reply, service, asked) || !node.is_empty();
+            steered::answer_both(reply, service, node.zone(), asked, has_others);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::chain::MAX_CHAIN;
-use super::whoami;
+use super::{synthesized, whoami};
 use crate::dns::{ClientSubnet, LowerName, Name, RecordType};
 use crate::fleet::{Family, InstanceId};
 use crate::snapshot::Snapshot;
@@ -74,20 +74,29 @@ impl Asked<'_> {
 pub fn trace(snapshot: &Snapshot, asked: &Asked<'_>, local: &mut Local, trace: &mut Recorded) -> Traced {
     let Some(found) = find(snapshot, asked.name, asked.rtype, trace) else { return Traced::default() };
     let Steered { service, label, is_apex } = found;
-    let may_be_cname = !is_apex && snapshot.steering.service(service).may_be_cname;
-    let family = match asked.rtype {
-        RecordType::A => Family::V4,
-        RecordType::AAAA => Family::V6,
+    let steering = &*snapshot.steering;
+    let made_of = synthesized::made_of(steering, service, asked.rtype);
+    let has_addresses = matches!(asked.rtype, RecordType::A | RecordType::AAAA) || made_of.is_some();
+    let (service, family) = match (asked.rtype, made_of) {
+        (RecordType::A, _) => (service, Family::V4),
+        (RecordType::AAAA, _) => (service, Family::V6),
         // A CNAME answers every type.
-        _ if may_be_cname => Family::V4,
-        other => {
+        (_, None) if !is_apex && steering.service(service).may_be_cname => (service, Family::V4),
+        (made, Some(of)) => {
+            let family = if steering.service(of).serves[0] { Family::V4 } else { Family::V6 };
+            let service = &steering.service(of).configured.name;
+            trace.note("type", || {
+                format!("{made} is made of the decisions for service/{service}, this is the one for {family}")
+            });
+            (of, family)
+        }
+        (other, None) => {
             trace.note("type", || {
                 format!("a steered name has addresses (A, AAAA); {other} is answered from the zone, else NODATA")
             });
             return Traced::default();
         }
     };
-    let steering = &*snapshot.steering;
     let steered = steering.service(service);
     let (policy, source) = (asked.policy(&snapshot.settings.ecs), asked.source());
     let mut client = policy.client(source, asked.subnet, steered.manner.ecs);
@@ -102,8 +111,7 @@ pub fn trace(snapshot: &Snapshot, asked: &Asked<'_>, local: &mut Local, trace: &
     match decision.outcome {
         Outcome::Pick { .. } => {
             found = found.max(picked(snapshot, &decision, (family, is_apex), &client, local, trace, &mut traced));
-            let is_answered = matches!(asked.rtype, RecordType::A | RecordType::AAAA) || traced.cname.is_some();
-            if !is_answered {
+            if !has_addresses && traced.cname.is_none() {
                 traced.addresses.clear();
                 trace.note("type", || {
                     format!("no CNAME is chosen: {} is answered from the zone, else NODATA", asked.rtype)
@@ -193,7 +201,8 @@ fn ttl(snapshot: &Snapshot, asked: ServiceId, decision: &Decision<'_>, is_negati
 #[must_use]
 pub fn services(snapshot: &Snapshot, name: &LowerName, rtype: RecordType) -> Vec<ServiceId> {
     let mut services: Vec<ServiceId> = Vec::new();
-    let mut next = find(snapshot, name, rtype, &mut Recorded::default()).map(|found| found.service);
+    let found = find(snapshot, name, rtype, &mut Recorded::default()).map(|found| found.service);
+    let mut next = found.map(|service| synthesized::made_of(&snapshot.steering, service, rtype).unwrap_or(service));
     while let Some(service) = next.filter(|service| services.len() < MAX_FALLBACKS && !services.contains(service)) {
         services.push(service);
         next = match snapshot.steering.service(service).configured.service.when_all_down {

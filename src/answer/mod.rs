@@ -4,6 +4,7 @@
 //! respond ─ parse ─┬─ not a query ──────────── silence or an error          (reply)
 //!                  └─ chain: follow CNAME and DNAME through our zones      (chain)
 //!                        ├─ a steered name ─── decide, pick, write         (steered)
+//!                        ├─ HTTPS, SVCB, SRV ─ the same decision           (synthesized)
 //!                        ├─ a whoami name ──── who asks                    (whoami)
 //!                        ├─ _explain.… ─────── the same, with a trace      (inband, explain)
 //!                        └─ static data, referral, NODATA, NXDOMAIN        (chain)
@@ -19,6 +20,7 @@ pub mod explain;
 mod inband;
 mod reply;
 mod steered;
+mod synthesized;
 pub mod whoami;
 
 use std::net::IpAddr;

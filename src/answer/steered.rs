@@ -10,7 +10,7 @@ use crate::fleet::Family;
 use crate::steering::balance::{Choice, pick};
 use crate::steering::client::Origin;
 use crate::steering::trace::Silent;
-use crate::steering::{Outcome, ServiceId, StickyBy, decide, hash};
+use crate::steering::{Client, Decision, Outcome, ServiceId, StickyBy, decide, hash};
 use crate::zone::ZoneId;
 
 /// The name that a service is asked for.
@@ -70,7 +70,13 @@ pub(super) fn cname<'a>(reply: &mut Reply<'a>, service: ServiceId, asked: Asked<
     }
 }
 
-fn conclude<'a>(reply: &mut Reply<'_>, service: ServiceId, zone: ZoneId, given: Given<'a>) -> Option<&'a [u8]> {
+/// Says what came of a service at a node of `zone`, where nothing was written for it. Returns where a CNAME leads.
+pub(super) fn conclude<'a>(
+    reply: &mut Reply<'_>,
+    service: ServiceId,
+    zone: ZoneId,
+    given: Given<'a>,
+) -> Option<&'a [u8]> {
     match given {
         Given::Addresses => {}
         Given::Failure => reply.refuse(Rcode::SERVFAIL),
@@ -89,23 +95,13 @@ fn give<'a>(
     wanted: impl Fn(Option<IpAddr>) -> bool,
 ) -> Given<'a> {
     let snapshot = reply.snapshot;
-    let steered = snapshot.steering.service(service);
-    let subnet = reply.query.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref());
-    let mut client = snapshot.settings.ecs.client(reply.source, subnet, steered.manner.ecs);
-    if steered.manner.sticky.by == StickyBy::Label || steered.has_stand_in {
-        client.label = hash::of_label(asked.label);
-    }
-    if matches!(client.origin, Origin::SetAside(_)) {
-        reply.thread.counters.answering.ecs_set_aside.add(1);
-    }
+    let client = client(reply, service, asked);
     let local = &mut *reply.thread.local;
     let decision = decide(&snapshot.steering, snapshot.situation(), service, &client, family, local, &mut Silent);
     reply.scope = reply.scope.max(client.scope(decision.scope));
     let ttl = decision.ttl;
     if decision.all_down {
-        reply.thread.counters.answering.fail_open.add(1);
-        let as_if_up = decision.as_if_up;
-        reply.extended_error = Some(if as_if_up { ExtendedError::FAIL_OPEN } else { ExtendedError::FALLBACK });
+        note_all_down(reply, &decision);
     }
     let answering = snapshot.steering.service(decision.service);
     let mut cname = None;
@@ -156,6 +152,29 @@ fn give<'a>(
             Given::Addresses
         }
     }
+}
+
+/// Whose address decides at `service`.
+#[inline]
+pub(super) fn client(reply: &mut Reply<'_>, service: ServiceId, asked: Asked<'_>) -> Client {
+    let snapshot = reply.snapshot;
+    let steered = snapshot.steering.service(service);
+    let subnet = reply.query.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref());
+    let mut client = snapshot.settings.ecs.client(reply.source, subnet, steered.manner.ecs);
+    if steered.manner.sticky.by == StickyBy::Label || steered.has_stand_in {
+        client.label = hash::of_label(asked.label);
+    }
+    if matches!(client.origin, Origin::SetAside(_)) {
+        reply.thread.counters.answering.ecs_set_aside.add(1);
+    }
+    client
+}
+
+/// Notes that everything is down, and says so with the answer.
+pub(super) fn note_all_down(reply: &mut Reply<'_>, decision: &Decision<'_>) {
+    reply.thread.counters.answering.fail_open.add(1);
+    let as_if_up = decision.as_if_up;
+    reply.extended_error = Some(if as_if_up { ExtendedError::FAIL_OPEN } else { ExtendedError::FALLBACK });
 }
 
 /// NODATA at a service's name: its SOA lives no longer than the service's own answers.

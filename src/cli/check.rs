@@ -97,7 +97,7 @@ fn report(configuration: Configuration, atlas: Atlas, problems: Vec<ProblemRepor
         tests: world.tests.len(),
         failed_tests,
         zones,
-        services: world.steering.services.len(),
+        services: world.steering.configured(),
         instances: world.fleet().instances.len(),
     };
     (report, end)

@@ -39,41 +39,47 @@ pub(super) fn check(services: &mut [Placed], around: &Surroundings<'_>, findings
     check_fallbacks(services, findings);
 }
 
-fn regions_of_pool(service: &Placed, fleet: &Fleet) -> BTreeSet<RegionId> {
+pub(super) fn regions_of_pool(service: &Placed, fleet: &Fleet) -> BTreeSet<RegionId> {
     let instances = &fleet.pool(service.service.pool).instances;
     instances.iter().flat_map(|id| fleet.instance(*id).regions.iter().copied()).collect()
 }
 
-/// Every name is steered once, stands in a zone and hides nothing; so does every `whoami` name, whose places are given.
+/// Every name is steered once, stands in a zone and hides nothing; so does every name that services make beside their own,
+/// and every `whoami` name, whose places are given.
 pub(super) fn check_names(
     services: &[Placed],
     fleet: &Fleet,
+    made: &[(Name, Span, Use)],
     whoami: &[Name],
     places: &[Span],
     zones: &[Zone],
     findings: &mut Findings,
 ) {
     let steered = services.iter().flat_map(Placed::names).map(|(name, _)| name);
-    let statics = Statics::new(zones, steered.chain(whoami));
-    let mut seen: HashMap<&Name, Span> = HashMap::with_capacity(services.len());
-    let uses = services.iter().zip(may_be_cname(services, fleet));
-    let uses = uses.flat_map(|(placed, of)| placed.names().map(move |(name, span)| (name, span, of)));
-    for (name, span, of) in uses.filter(|(name, ..)| !name.is_root()) {
-        if let Some(first) = seen.insert(name, span) {
-            let problem = Problem::error(span, format!("{} is steered twice", name.to_plain()));
-            findings.cross.push(problem.also(first, "first here"));
-        } else {
+    let made_names = made.iter().map(|(name, ..)| name);
+    let statics = Statics::new(zones, steered.chain(made_names).chain(whoami));
+    let mut seen: HashMap<&Name, Span> = HashMap::with_capacity(services.len() + made.len());
+    for (placed, of) in services.iter().zip(may_be_cname(services, fleet)) {
+        refuse_own_name(placed, fleet, findings);
+        for (name, span) in placed.names().filter(|(name, _)| !name.is_root()) {
+            if let Some(first) = seen.insert(name, span) {
+                let problem = Problem::error(span, format!("{} is steered twice", name.to_plain()));
+                findings.cross.push(problem.also(first, "first here"));
+                continue;
+            }
             findings.cross.extend(statics.problems(name, span, of));
+            let taken = placed.wanted.iter().flat_map(|wanted| wanted.taken()).flatten();
+            findings.cross.extend(taken.flat_map(|(rtype, span)| statics.collision(name, rtype, span)));
         }
     }
-    services.iter().for_each(|placed| refuse_own_name(placed, fleet, findings));
-    for (name, &span) in whoami.iter().zip(places) {
+    let made = made.iter().map(|(name, span, of)| (name, *span, *of));
+    for (name, span, of) in made.chain(whoami.iter().zip(places).map(|(name, span)| (name, *span, Use::Whoami))) {
         match seen.insert(name, span) {
             Some(first) => {
-                let message = format!("{} says who asks, and is something else already", name.to_plain());
+                let message = format!("{} {}, and is something else already", name.to_plain(), of.says());
                 findings.cross.push(Problem::error(span, message).also(first, "first here"));
             }
-            None => findings.cross.extend(statics.problems(name, span, Use::Whoami)),
+            None => findings.cross.extend(statics.problems(name, span, of)),
         }
     }
 }

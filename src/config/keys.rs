@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use super::kinds::{self, Kind};
 use super::value::{Entry, Table, Value};
-use super::{checks, maps, pools, regions, server, services};
+use super::{checks, maps, pools, records, regions, server, services};
 use crate::problem::{Problem, SourceId, Span};
 
 /// A table of fixed keys.
@@ -122,6 +122,8 @@ pub(super) static INNER: &[(&str, &Section)] = &[
     ("pools", &INSTANCE),
     ("services", &STICKY),
     ("services", &TTL),
+    ("services", &BINDING),
+    ("services", &SRV),
 ];
 
 /// `[defaults.…]` by kind.
@@ -636,7 +638,7 @@ pub(super) static INSTANCE: Section = section(
             Words("none; required without `target`"),
             "Handed out in answers, and probed.",
         ),
-        key("port", PORT, Words("the check's"), "Port that is probed."),
+        key("port", PORT, Words("the check's"), "Port that is probed, and that of SRV records."),
         key("weight", Kind::Integer { min: 0, max: MAX_WEIGHT }, Is("1"), "Its part of the clients; 0: never."),
         key("check-address", Kind::Address, Words("its addresses"), "Probed instead of its addresses."),
         key("check-port", PORT, Words("the check's `port`, else `port`"), "Port that is probed instead."),
@@ -740,6 +742,79 @@ pub(super) static SERVICE: Section = section(
             "How clients are grouped for all that keeps a client where it is.",
         ),
         key("ecs", Kind::Boolean, Is("true"), "Whether ECS is looked at."),
+        key(
+            "region-names",
+            Kind::Boolean,
+            Is("false"),
+            "A name for each region, `eu-west.NAME`, that answers with its instances alone; NODATA while none works.",
+        ),
+        key(
+            "https",
+            Kind::Custom { describe: "table", check: records::check_binding },
+            Words("none"),
+            "HTTPS records, with the addresses that are answered as hints.",
+        ),
+        key(
+            "svcb",
+            Kind::Custom { describe: "table", check: records::check_binding },
+            Words("none"),
+            "The same as SVCB records.",
+        ),
+        key(
+            "srv",
+            Kind::Custom { describe: "table", check: records::check_srv },
+            Words("none"),
+            "SRV records of its instances, and a name with addresses for each of these, `eu-1.NAME`.",
+        ),
+    ],
+);
+
+pub(super) static BINDING: Section = section(
+    "[services.\"NAME\"] https, svcb",
+    "`https` or `svcb`",
+    "The parameters of HTTPS and SVCB records; nothing needs to be given.",
+    &[
+        key(
+            "alpn",
+            Kind::Custom { describe: "array of 1 to 16 texts", check: records::check_alpn },
+            Words("none"),
+            "Protocols, as \"h2\", \"h3\".",
+        ),
+        key("port", PORT, Words("none: that of the scheme"), "Port."),
+        key(
+            "ech",
+            Kind::Custom { describe: "base64", check: records::check_ech },
+            Words("none"),
+            "Configuration of Encrypted ClientHello.",
+        ),
+        key("hints", Kind::Boolean, Is("true"), "Whether `ipv4hint` and `ipv6hint` are given."),
+        key(
+            "tiers",
+            Kind::Integer { min: 1, max: 4 },
+            Is("1"),
+            "Most regions that have a record: the one that serves, and those that would serve next by their `region-names`.",
+        ),
+    ],
+);
+
+pub(super) static SRV: Section = section(
+    "[services.\"NAME\"] srv",
+    "`srv`",
+    "SRV records below the service's names.",
+    &[
+        key(
+            "names",
+            Kind::Custom { describe: "array of 1 to 16 texts, `\"_sip._tcp\"`", check: records::check_prefixes },
+            Required,
+            "What stands before the service's name and its aliases, but for wildcards.",
+        ),
+        key("port", PORT, Words("that of each instance"), "Port of instances that give none."),
+        key(
+            "tiers",
+            Kind::Integer { min: 1, max: 4 },
+            Is("1"),
+            "Most regions that have records: the one that serves, priority 0, and those that would serve next.",
+        ),
     ],
 );
 

@@ -5,7 +5,7 @@
 //! | files to one document of values with places, `include` | `files`, `syntax`, `value`, `packed` |
 //! | keys and values one by one, against the table of all keys | `keys`, `kinds`, `text`, `selectors` |
 //! | what is given, inherited or default | `fields` |
-//! | each section, names turned into numbers | `server` `zones` `networks` `geo_files` `regions` `checks` `identity` `pools` `canaries` `maps` `services` `expectations` |
+//! | each section, names turned into numbers | `server` `zones` `networks` `geo_files` `regions` `checks` `identity` `pools` `canaries` `maps` `services` `records` `expectations` |
 //! | zone files, with what they include from below one folder | `zone_files` |
 //! | whether they fit each other | `fit`, and for `check` alone `reach` |
 //!
@@ -28,6 +28,7 @@ mod networks;
 mod packed;
 mod pools;
 mod reach;
+mod records;
 mod reference;
 mod regions;
 mod selectors;
@@ -80,7 +81,7 @@ pub struct Configuration {
     pub fleet: Fleet,
     /// `[maps]`, numbered by `MapId`.
     pub maps: Vec<Map>,
-    /// `[services]`, numbered by `ServiceId`.
+    /// `[services]`, numbered by `ServiceId`, and behind them those derived from them.
     pub services: Vec<Service>,
     /// `[zones]`, with their records.
     pub zones: Vec<Zone>,
@@ -255,10 +256,12 @@ fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut 
     let maps = maps::compile(&document, findings);
     let mut services = services::compile(&document, &mut fleet, findings);
     document.forget("services");
-    let zones = zones::compile(&document, sources, findings);
+    let mut zones = zones::compile(&document, sources, findings);
     let networks = networks::compile(&document, sources, findings);
-    fit::check_names(&services, &fleet, &server.whoami, &whoami, &zones, findings);
     fit::check(&mut services, &fit::Surroundings { fleet: &fleet, places: &places, maps: &maps }, findings);
+    let made = records::make(&mut services, &fleet, &places, findings);
+    fit::check_names(&services, &fleet, &made.names, &server.whoami, &whoami, &zones, findings);
+    made.add_addresses(&fleet, &mut zones);
     fit::check_long_prefixes(&ecs, &networks, &maps, &services, findings);
     let tests = expectations::compile(&document, sources, &fleet, &services, findings);
     let (maps, selectors) = maps.into_iter().map(maps::Placed::apart).unzip();
@@ -270,7 +273,7 @@ fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut 
         checks: checks.into_iter().map(|placed| placed.check).collect(),
         fleet,
         maps,
-        services: services.into_iter().map(|placed| placed.service).collect(),
+        services: services.into_iter().map(|placed| placed.service).chain(made.derived).collect(),
         zones,
         geo: networks.data,
         geo_files: networks.files,

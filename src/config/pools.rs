@@ -27,6 +27,8 @@ pub(super) struct Places {
     pub(super) instances: Vec<Span>,
     /// Whether an instance names a region, be it one that does not exist.
     pub(super) names_region: Vec<bool>,
+    /// Of each instance its own, 0 where it gives none.
+    pub(super) ports: Vec<u16>,
 }
 
 /// Compiles all pools, in configured order.
@@ -148,6 +150,7 @@ impl Builder<'_> {
         }
         self.fleet.instances.push(Instance { name: entry.name.clone(), pool: common.pool, regions, weight, addresses });
         self.places.instances.push(entry.key);
+        self.places.ports.push(fields.integer("port").unwrap_or(0));
         self.places.names_region.push(fields.own("region").is_some_and(|value| !value.elements().is_empty()));
     }
 

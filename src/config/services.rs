@@ -10,6 +10,7 @@ use super::findings::Findings;
 use super::keys::{self, MAX_WEIGHT};
 use super::kinds::{self, Read};
 use super::pools::instance_address;
+use super::records::{self, Wanted};
 use super::value::{Data, Entry, Value, quoted};
 use crate::dns::Name;
 use crate::fleet::{Fleet, PoolId, RegionId};
@@ -40,6 +41,8 @@ pub(super) struct Placed {
     /// Place of a `sticky` that it gives itself.
     pub(super) sticky: Option<Span>,
     is_order_given: bool,
+    /// What it is to answer beside addresses.
+    pub(super) wanted: Option<Box<Wanted>>,
 }
 
 /// What services refer to.
@@ -108,6 +111,7 @@ fn service(
         };
         findings.cross.push(problem.hint(hint).also(fields.place, "of this service"));
     }
+    let wanted = records::read(fields, &name, &steer, findings);
     let placed = Placed {
         service: Service {
             name,
@@ -124,6 +128,8 @@ fn service(
                 sticky,
                 ecs: fields.boolean("ecs"),
             },
+            beside: None,
+            derived: None,
         },
         has_pool: pool.is_some(),
         name: fields.place,
@@ -134,6 +140,7 @@ fn service(
         regions,
         sticky: fields.own("sticky").map(|value| value.span),
         is_order_given: fields.find("order").is_some(),
+        wanted,
     };
     refuse_names_without_label(&placed, fields.at("sticky"), findings);
     placed

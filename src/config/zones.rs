@@ -80,6 +80,46 @@ pub(super) enum Use {
     Cname,
     /// It says who asks.
     Whoami,
+    /// It is a region of a service.
+    Region,
+    /// It has SRV records of a service's instances.
+    Srv,
+    /// It is one of these instances.
+    Target,
+}
+
+impl Use {
+    /// What a name of that use does, in words.
+    pub(super) fn says(self) -> &'static str {
+        match self {
+            Use::Steered => "is steered",
+            Use::Cname => "may be a CNAME, as an instance has a `target`,",
+            Use::Whoami => "says who asks",
+            Use::Region => "is made by `region-names`",
+            Use::Srv => "is made by `srv`",
+            Use::Target => "is made by `srv` for an instance",
+        }
+    }
+
+    /// What makes it so.
+    fn by(self) -> &'static str {
+        match self {
+            Use::Steered | Use::Cname => "the service",
+            Use::Whoami => "the name from `whoami`",
+            Use::Region => "`region-names`",
+            Use::Srv | Use::Target => "`srv`",
+        }
+    }
+
+    fn collides(self, rtype: RecordType) -> bool {
+        match rtype {
+            RecordType::A | RecordType::AAAA | RecordType::CNAME => true,
+            _ if self == Use::Cname => true,
+            RecordType::TXT => self == Use::Whoami,
+            RecordType::SRV => self == Use::Srv,
+            _ => false,
+        }
+    }
 }
 
 /// A name in wire format, compared without case (RFC 4343).
@@ -136,19 +176,10 @@ impl<'z> Statics<'z> {
         let Some(zone) = upwards(name).find_map(|at| self.origins.get(&at)) else {
             return vec![self.outside(name, span)];
         };
-        let is_apex = name == &zone.origin;
-        let collides = |rtype| match of {
-            _ if matches!(rtype, RecordType::A | RecordType::AAAA | RecordType::CNAME) => true,
-            Use::Steered => false,
-            Use::Cname => !is_apex,
-            Use::Whoami => rtype == RecordType::TXT,
-        };
-        let (says, what) = match of {
-            Use::Steered => ("is steered", "the service"),
-            Use::Cname => ("may be a CNAME, as an instance has a `target`,", "the service"),
-            Use::Whoami => ("says who asks", "the name from `whoami`"),
-        };
-        let collisions = self.at(Folded(name.as_wire())).iter().filter(|record| collides(record.rtype));
+        // At an apex nothing is answered with a CNAME.
+        let of = if of == Use::Cname && name == &zone.origin { Use::Steered } else { of };
+        let (says, what) = (of.says(), of.by());
+        let collisions = self.at(Folded(name.as_wire())).iter().filter(|record| of.collides(record.rtype));
         let mut problems: Vec<Problem> = Vec::new();
         for record in collisions {
             // One problem for each RRset, not for each record.
@@ -166,6 +197,14 @@ impl<'z> Statics<'z> {
         }
         problems.extend(self.hidden(name, zone, span));
         problems
+    }
+
+    /// The static records of a type that a service makes at `name`, as the key at `span` says.
+    pub(super) fn collision(&self, name: &Name, rtype: RecordType, span: Span) -> Option<Problem> {
+        let record = self.at(Folded(name.as_wire())).iter().find(|record| record.rtype == rtype)?;
+        let message = format!("{} has static {rtype} records, and those that the service makes", name.to_plain());
+        let hint = format!("remove the records or `{}`", rtype.to_string().to_lowercase());
+        Some(Problem::error(span, message).hint(hint).also(record.span, "the static record"))
     }
 
     fn at<'a>(&'a self, name: Folded<'a>) -> &'a [Record<'z>] {

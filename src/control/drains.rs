@@ -20,7 +20,7 @@ const MOST_NAMED: usize = 10;
 /// Which services a target names, each with its name and its pool.
 fn services_named<'w>(world: &'w World, target: &str) -> impl Iterator<Item = (ServiceId, &'w str, PoolId)> + use<'w> {
     let is_named = names_services(target);
-    let all = (0..).map(ServiceId).zip(world.services());
+    let all = (0..).map(ServiceId).zip(world.services()).take(world.steering.configured());
     all.filter(move |(_, (name, _))| is_named(name)).map(|(id, (name, pool))| (id, name, pool))
 }
 

@@ -202,7 +202,7 @@ impl Record {
 
     /// A reload that was accepted, and what is doubtful about it.
     pub(super) fn reload(world: &World, warnings: &[String]) -> Record {
-        let (services, targets) = (world.steering.services.len(), world.fleet().targets.len());
+        let (services, targets) = (world.steering.configured(), world.fleet().targets.len());
         let mut reason = format!("{services} services, {targets} targets");
         if !warnings.is_empty() {
             reason = short(&format!("{reason}; {}", first_of(warnings)));

@@ -590,6 +590,9 @@ impl State {
         let steering = &self.world.steering;
         for service in layouts.into_iter().flat_map(|layout| self.world.services_of(layout)) {
             let (index, steered) = (service.0 as usize, steering.service(service));
+            if steered.configured.service.is_derived() {
+                continue;
+            }
             let now = Family::BOTH.map(|family| walk::is_all_down(steering, &self.standings, service, family));
             let before = std::mem::replace(&mut self.failing_open[index], now);
             let name = &steered.configured.name;

@@ -16,8 +16,8 @@ use crate::fleet::{Address, CheckId, Family, InstanceId, Limits, TargetId};
 use crate::health::group::Judge;
 use crate::health::presence::{ALL, Presence};
 use crate::health::{Administrative, Machine, Outcome, Verdict};
-use crate::steering::plan::Group;
-use crate::steering::{ServiceId, Table};
+use crate::steering::plan::{Group, Steered};
+use crate::steering::{ServiceId, Steering, Table};
 use crate::time::{Tick, unix_seconds};
 
 /// Everything about a running node.
@@ -206,6 +206,9 @@ pub struct ServiceStatus {
 pub struct RegionStatus {
     /// `eu-west`; `any` where regions do not count.
     pub region: String,
+    /// The name that answers with this region alone (`region-names`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// What the operator says of it: `enabled`, `drained`, `forced-up`, `forced-down`.
     #[serde(default)]
     pub administrative: String,
@@ -420,7 +423,7 @@ fn canaries(view: &View<'_>) -> Vec<CanaryStatus> {
 pub(super) fn status(view: View<'_>) -> Status {
     let world = view.world;
     let overrides = &view.overrides[..];
-    let services = (0..world.steering.services.len()).map(|index| service(&view, overrides, index)).collect();
+    let services = (0..world.steering.configured()).map(|index| service(&view, overrides, index)).collect();
     let pools = (world.fleet().pools.iter())
         .map(|pool| PoolStatus {
             name: pool.name.to_string(),
@@ -464,6 +467,7 @@ fn service(view: &View<'_>, overrides: &[ShownOverride], index: usize) -> Servic
         };
         RegionStatus {
             region: group.label(&steering.fleet),
+            name: region_name(steering, steered, group),
             administrative: of_group(view, group).word().into(),
             weight_percent: view.compiled.operator().begin_at(&group.regions),
             ipv4: family(Family::V4),
@@ -480,6 +484,13 @@ fn service(view: &View<'_>, overrides: &[ShownOverride], index: usize) -> Servic
         failing_open: names.iter().filter(|(_, failing)| *failing).map(|(name, _)| (*name).into()).collect(),
         regions: regions.collect(),
     }
+}
+
+/// The name of a group that is one region, if it has one.
+fn region_name(steering: &Steering, steered: &Steered, group: &Group) -> Option<String> {
+    let beside = steered.configured.service.beside.as_deref()?;
+    let derived = beside.region(*group.regions.first()?).filter(|_| group.regions.len() == 1)?;
+    Some(steering.service(derived).configured.name.to_string())
 }
 
 /// Whether a group has something to hand out in a family, were it allowed.

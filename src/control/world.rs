@@ -18,6 +18,7 @@ use crate::latency::View;
 use crate::metrics::Tally;
 use crate::probe::{Check, Kind};
 use crate::snapshot::{Settings, Snapshot};
+use crate::steering::beside::Derived;
 use crate::steering::plan::{Group, Layout};
 use crate::steering::selection::{Needs, Selection};
 use crate::steering::{EcsPolicy, LayoutId, ServiceId, Standings, Steering, Table, hash};
@@ -431,9 +432,14 @@ impl World {
         self.all_layouts().filter(has).collect()
     }
 
-    /// Names and pools of all services, by `ServiceId`.
+    /// Names and pools of all services, by `ServiceId`. What is derived goes by the name of the whole: an override
+    /// of that is one of all that comes of it.
     pub fn services(&self) -> impl Iterator<Item = (&str, PoolId)> + Clone {
-        self.steering.services.iter().map(|one| (&*one.configured.name, one.configured.service.pool))
+        self.steering.services.iter().map(move |one| {
+            let whole = one.configured.service.derived.as_deref().map(Derived::of);
+            let named = whole.map_or(one, |of| self.steering.service(of));
+            (&*named.configured.name, one.configured.service.pool)
+        })
     }
 
     /// The layouts that are watched, and those of `pools`.

@@ -232,6 +232,29 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// Begins a record of class IN, whose data follow by [`Writer::append`].
+    ///
+    /// # Errors
+    /// [`Full`] when it does not fit; the message is then to be rewound.
+    pub fn begin(&mut self, section: Section, owner: Owner<'_>, rtype: RecordType, ttl: u32) -> Result<(), Full> {
+        self.record(section, owner, rtype, ttl, &[])
+    }
+
+    /// Adds to the data of the record written last.
+    ///
+    /// # Errors
+    /// As [`Writer::begin`].
+    pub fn append(&mut self, octets: &[u8]) -> Result<(), Full> {
+        self.put(octets)?;
+        self.set_rdlength();
+        Ok(())
+    }
+
+    /// Replaces two octets that were written before, for a length that is known only now.
+    pub fn overwrite(&mut self, at: usize, octets: [u8; 2]) {
+        self.out[..self.length][at..at + 2].copy_from_slice(&octets);
+    }
+
     /// Where the name is that the data of the record written last begin with, when a pointer can say so.
     #[must_use]
     pub fn name_in_rdata(&self) -> Option<u16> {

@@ -8,8 +8,10 @@
 //! | what each group can do, frozen for picking | `selection` |
 //! | the first group that can serve, by health | `walk` |
 //! | which of its instances | `balance` |
+//! | what a service answers beside addresses | `beside` |
 
 pub mod balance;
+pub mod beside;
 pub mod client;
 mod failover;
 mod fence;

@@ -12,11 +12,13 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
+use super::beside::Derived;
 use super::order::{Order, Ranking};
 use super::selector::Whereabouts;
 use super::service::{Balance, Manner, Map, MapId, Service, ServiceId, Steer, WhenAllDown};
@@ -224,14 +226,26 @@ impl Steering {
             networks: HashMap::new(),
             room: Room::default(),
         };
-        let numbered = (0..).map(ServiceId).zip(services);
-        let mut services: Vec<Steered> = numbered.map(|(id, service)| compiler.service(id, service)).collect();
+        let mut compiled: Vec<Steered> = Vec::with_capacity(services.len());
+        for (id, service) in (0..).map(ServiceId).zip(services) {
+            let steered = match service.derived.as_deref() {
+                None => compiler.service(id, service),
+                Some(derived) => {
+                    let whole = &compiled[derived.of().0 as usize];
+                    compiler.derived(id, service, whole)
+                }
+            };
+            compiled.push(steered);
+        }
+        let mut services = compiled;
         let Compiler { layouts, mut room, .. } = compiler;
-        let mut slot = 0;
+        let mut slot: u32 = 0;
         for steered in &mut services {
             let groups = &layouts[steered.layout.0 as usize].groups;
-            steered.slot = slot;
-            slot += groups.len() as u32;
+            let counted = counted(&steered.configured.service, groups);
+            // Of one region alone: those of the regions before it are counted before, so that this is not below 0.
+            steered.slot = slot.saturating_sub(counted.start as u32);
+            slot += counted.len() as u32;
             if steered.manner.balance == Balance::RoundRobin {
                 (steered.turns, steered.running) = (room.turns as u32, room.running as u32);
                 let pool = layouts[steered.layout.0 as usize].pool;
@@ -243,6 +257,12 @@ impl Steering {
         services.iter_mut().zip(may_be_cname).for_each(|(steered, may)| steered.may_be_cname = may);
         let labels = labels(&services, &layouts, &fleet);
         Steering { epoch, fleet, maps, atlas, services, layouts, labels, room }
+    }
+
+    /// How many services are configured; those behind them are derived from these.
+    #[must_use]
+    pub fn configured(&self) -> usize {
+        self.services.partition_point(|steered| !steered.configured.service.is_derived())
     }
 
     /// How much room a thread needs.
@@ -307,7 +327,10 @@ fn may_be_cname(services: &[Steered], fleet: &Fleet) -> Vec<bool> {
     if fleet.cnames.is_empty() {
         return Vec::new();
     }
-    let own: Vec<bool> = services.iter().map(|one| fleet.has_cname(one.configured.service.pool)).collect();
+    // SRV has the targets themselves.
+    let is_srv = |service: &Service| matches!(service.derived.as_deref(), Some(Derived::Srv(_)));
+    let has = |service: &Service| !is_srv(service) && fleet.has_cname(service.pool);
+    let own: Vec<bool> = services.iter().map(|one| has(&one.configured.service)).collect();
     let stand_in = |&at: &usize| match services[at].configured.service.when_all_down {
         WhenAllDown::Service(ServiceId(next)) => Some(next as usize),
         _ => None,
@@ -317,12 +340,25 @@ fn may_be_cname(services: &[Steered], fleet: &Fleet) -> Vec<bool> {
     (0..services.len()).map(|at| in_turn(at).any(|at| own[at])).collect()
 }
 
+/// The groups of a service whose answers are counted: of one region alone that one, of SRV none: those of the whole are.
+fn counted(service: &Service, groups: &[Group]) -> Range<usize> {
+    match service.derived.as_deref() {
+        None => 0..groups.len(),
+        Some(Derived::Srv(_)) => 0..0,
+        Some(Derived::Region { region, .. }) => {
+            let at = groups.iter().position(|group| group.regions[..] == [*region]);
+            at.map_or(0..0, |at| at..at + 1)
+        }
+    }
+}
+
 /// Equal regions share one text.
 fn labels(services: &[Steered], layouts: &[Layout], fleet: &Fleet) -> Labels {
     let mut texts: HashMap<String, Arc<str>> = HashMap::new();
     let mut labels = Vec::with_capacity(services.iter().map(|one| layouts[one.layout.0 as usize].groups.len()).sum());
     for steered in services {
-        for group in &layouts[steered.layout.0 as usize].groups {
+        let groups = &layouts[steered.layout.0 as usize].groups;
+        for group in &groups[counted(&steered.configured.service, groups)] {
             let text = texts.entry(group.label(fleet)).or_insert_with_key(|label| label.as_str().into());
             labels.push((Arc::clone(&steered.configured.name), Arc::clone(text)));
         }
@@ -386,12 +422,35 @@ impl Compiler<'_> {
         }
     }
 
+    /// What comes of a service decides as that would: the same client keeps its instance.
+    fn derived(&mut self, id: ServiceId, service: Service, whole: &Steered) -> Steered {
+        if matches!(service.derived.as_deref(), Some(Derived::Region { .. })) {
+            return Steered { hash: whole.hash, ..self.service(id, service) };
+        }
+        let name: Arc<str> = service.name.to_plain().to_ascii_lowercase().into();
+        Steered {
+            orders: Arc::clone(&whole.orders),
+            hash: whole.hash,
+            layout: whole.layout,
+            slot: 0,
+            turns: 0,
+            running: 0,
+            // It has no addresses.
+            serves: [false; 2],
+            has_stand_in: false,
+            may_be_cname: false,
+            manner: service.manner,
+            configured: Box::new(Configured { service, name }),
+        }
+    }
+
     /// Regions of a pool are one layout for all services that spill alike, but for those with `any`: theirs depends on the
     /// map's fences; and but for those whose regions latch.
     fn layout_of(&mut self, id: ServiceId, service: &Service) -> LayoutId {
         let any = service.steer == Steer::Any;
         // The groups of `any` do not stand in for each other: each is all that some clients may have.
-        let own = (self.fleet.pool(service.pool).manual_failback && !any).then_some(id);
+        // Nor has one region alone another to give way to.
+        let own = (self.fleet.pool(service.pool).manual_failback && !any && !service.is_derived()).then_some(id);
         let key = (service.pool, any.then_some(service.map), service.spill, own);
         if let Some(&id) = self.layout_ids.get(&key) {
             return id;

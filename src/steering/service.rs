@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::beside::{Beside, Derived};
 use crate::dns::Name;
 use crate::fleet::{PoolId, RegionId};
 use crate::geo::Code;
@@ -36,6 +37,10 @@ pub struct Service {
     pub when_all_down: WhenAllDown,
     /// How its answers are made.
     pub manner: Manner,
+    /// What it answers beside addresses; of most services nothing.
+    pub beside: Option<Box<Beside>>,
+    /// What it is of another service, when it comes of one.
+    pub derived: Option<Box<Derived>>,
 }
 
 /// How a service's answers are made: what each of them reads.

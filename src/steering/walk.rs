@@ -118,6 +118,50 @@ pub fn decide<'a, T: Trace>(
     Decision { outcome, service: asked, scope: walk.scope, ttl, all_down: true, as_if_up: false }
 }
 
+/// A group that would serve a client if those before it did not.
+#[derive(Clone, Copy, Debug)]
+pub struct Reserve<'a> {
+    /// Index into the layout's groups.
+    pub group: usize,
+    /// By family: who may be picked there, and the version of that; `None` where that family is not served.
+    pub rosters: [Option<(&'a Roster, u64)>; 2],
+    /// Seconds for which its verdicts last; [`STEADY`] = nothing speaks against them.
+    pub steady_for: u16,
+}
+
+/// The groups that would serve `client` beside those in `served`, in its order, as many as `found` takes; how many there
+/// are. To be asked right after [`decide`] of this very service, whose order it goes by, with the same `local`.
+pub fn reserves<'a>(
+    steering: &'a Steering,
+    situation: Situation<'a>,
+    service: ServiceId,
+    client: &Client,
+    local: &Local,
+    served: [Option<usize>; 2],
+    found: &mut [Option<Reserve<'a>>],
+) -> usize {
+    let Situation { standings, latency } = situation;
+    let (latency, family, mut fences) = (Some(latency), Family::V4, Fences::default());
+    let steered = steering.service(service);
+    let (order, _) = steered.orders.table.lookup(client.address);
+    let order = &steered.orders.orders[order as usize];
+    fences.add(order.fence.as_deref());
+    let walk = Walk { steering, standings, latency, client, family, fences, scope: 0 };
+    let sequence = if order.is_fixed() { &order.groups[..] } else { &local.order };
+    let mut count = 0;
+    for (at, group) in walk.allowed(steered, sequence).enumerate() {
+        let Some(free) = found.get_mut(count) else { break };
+        if served.contains(&Some(group)) {
+            continue;
+        }
+        if let Some(reserve) = walk.reserve(steered, standings.of(service, steered.layout), group, at == 0) {
+            *free = Some(reserve);
+            count += 1;
+        }
+    }
+    count
+}
+
 struct Walk<'a, 'c> {
     steering: &'a Steering,
     standings: &'a Table,
@@ -340,11 +384,7 @@ impl<'a> Walk<'a, '_> {
         trace: &mut T,
     ) -> Step<'a> {
         let answer = |roster, serving: Serving<'a>| {
-            Step::answer(Outcome::Pick {
-                roster,
-                group: serving.group,
-                version: serving.selection.version.wrapping_mul(4).wrapping_add(pass_of(serving.selection, roster)),
-            })
+            Step::answer(Outcome::Pick { roster, group: serving.group, version: version_of(serving.selection, roster) })
         };
         self.describe(steered, standings, sequence, trace);
         let first = self.in_use(steered, standings, sequence, self.family);
@@ -385,6 +425,36 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
+    /// What a group can do for this client, when it can serve in some family.
+    fn reserve(
+        &self,
+        steered: &Steered,
+        standings: &'a Standings,
+        group: usize,
+        is_first: bool,
+    ) -> Option<Reserve<'a>> {
+        let of_family = |family: Family| {
+            let selection = standings.get(group, family).filter(|selection| selection.available)?;
+            let serving = Serving { group, selection };
+            let is_served = !standings.partial() || self.is_served(steered, serving, is_first);
+            (is_served && !selection.eligible.is_empty()).then_some(selection)
+        };
+        let [v4, v6] = Family::BOTH.map(of_family);
+        let steady_for = v4.into_iter().chain(v6).map(|selection| selection.steady_for).min()?;
+        let roster = |selection: &'a Selection| (&selection.eligible, version_of(selection, &selection.eligible));
+        Some(Reserve { group, rosters: [v4.map(roster), v6.map(roster)], steady_for })
+    }
+
+    /// The groups of `sequence` that no fence forbids.
+    fn allowed<'s>(&'s self, steered: &Steered, sequence: &'s [u32]) -> impl Iterator<Item = usize> + 's
+    where
+        'a: 's,
+    {
+        let groups = &self.steering.layout(steered.layout).groups;
+        let fenced = self.fences.is_any();
+        sequence.iter().map(|&at| at as usize).filter(move |&at| !fenced || self.fences.allow(&groups[at]))
+    }
+
     /// The groups of `sequence` that no fence forbids, with their standings.
     fn open<'s>(
         &'s self,
@@ -393,12 +463,7 @@ impl<'a> Walk<'a, '_> {
         sequence: &'s [u32],
         family: Family,
     ) -> impl Iterator<Item = Serving<'a>> + 's {
-        let groups = &self.steering.layout(steered.layout).groups;
-        let fenced = self.fences.is_any();
-        sequence
-            .iter()
-            .map(|&at| at as usize)
-            .filter(move |&at| !fenced || self.fences.allow(&groups[at]))
+        self.allowed(steered, sequence)
             .filter_map(move |group| Some(Serving { group, selection: standings.get(group, family)? }))
     }
 
@@ -632,6 +697,11 @@ fn verdict(selection: &Selection, is_first: bool) -> String {
             format!("{word}, {percent:.0}% of its clients")
         }
     }
+}
+
+/// The version of a roster of a selection, for rotations.
+fn version_of(selection: &Selection, roster: &Roster) -> u64 {
+    selection.version.wrapping_mul(4).wrapping_add(pass_of(selection, roster))
 }
 
 /// Tells the rosters of a selection apart, so that rotations over them do not mix; above 0.

@@ -11,7 +11,7 @@ pub(super) fn hex(text: &str) -> Result<Vec<u8>, &'static str> {
 }
 
 /// The octets of padded base64.
-pub(super) fn base64(text: &str) -> Result<Vec<u8>, &'static str> {
+pub fn base64(text: &str) -> Result<Vec<u8>, &'static str> {
     const BAD: &str = "base64 with its padding is needed here";
     if !text.len().is_multiple_of(4) {
         return Err(BAD);

@@ -26,6 +26,7 @@ mod layout_tests;
 mod tests;
 
 pub use authority::{Apex, Authority, Found, LikelyNode, Place, ZoneId};
+pub use encoding::base64;
 pub use file::{Files, first_origin, parse};
 pub use node::{Node, Rrset};
 pub use present::lines;

@@ -92,6 +92,7 @@ impl State {
         let (before, after) = (judged(self.desk.compiled()), judged(next));
         let steering = &self.world.steering;
         let services = touched.iter().flat_map(|&layout| self.world.services_of(layout));
+        let services = services.filter(|&id| !steering.service(id).configured.service.is_derived());
         let losing = services.filter(|&id| {
             Family::BOTH.into_iter().any(|family| walk::takes_last(steering, &before, &after, id, family))
         });

@@ -16,7 +16,7 @@ use super::local::Local;
 use super::plan::{Steered, Steering};
 use super::selection::{Entry, Part, Roster};
 use super::service::Balance;
-use super::trace::Trace;
+use super::trace::{Silent, Trace};
 use crate::fleet::{Family, InstanceId};
 
 /// Most instances whose rank a trace tells.
@@ -48,6 +48,63 @@ pub fn pick<T: Trace>(
     trace: &mut T,
     mut emit: impl FnMut(InstanceId, Option<IpAddr>),
 ) -> u8 {
+    let Chosen { roster, most, scope } = choose(steering, steered, choice, client, local, trace, true);
+    match local.chosen.first().map(|&at| &roster.entries[at as usize]) {
+        Some(Entry { instance, address: None, .. }) if !choice.no_cname => emit(*instance, None),
+        _ => hand_out(roster, &local.chosen, most, choice.no_cname, &mut |instance, one| emit(instance, Some(one))),
+    }
+    scope
+}
+
+/// The addresses that [`pick`] would hand out now, those behind a CNAME too; nobody's turn is taken. For what is told of addresses beside them: were it to take
+/// turns, a client that asks for both would always get the same ones.
+pub fn peek(
+    steering: &Steering,
+    steered: &Steered,
+    choice: Choice<'_>,
+    client: &Client,
+    local: &mut Local,
+    mut emit: impl FnMut(InstanceId, IpAddr),
+) -> u8 {
+    let Chosen { roster, most, scope } = choose(steering, steered, choice, client, local, &mut Silent, false);
+    hand_out(roster, &local.chosen, most, true, &mut emit);
+    scope
+}
+
+/// Picks instances as [`pick`] does, and hands each to `emit` with its weight, best first.
+pub fn pick_instances(
+    steering: &Steering,
+    steered: &Steered,
+    choice: Choice<'_>,
+    client: &Client,
+    local: &mut Local,
+    mut emit: impl FnMut(InstanceId, u32),
+) -> u8 {
+    let Chosen { roster, most, scope } = choose(steering, steered, choice, client, local, &mut Silent, true);
+    let entries = local.chosen.iter().take(most).map(|&at| &roster.entries[at as usize]);
+    entries.for_each(|entry| emit(entry.instance, entry.weight));
+    scope
+}
+
+/// What was chosen of; the entries stand in [`Local::chosen`].
+struct Chosen<'a> {
+    roster: &'a Roster,
+    /// Most addresses that are handed out.
+    most: usize,
+    scope: u8,
+}
+
+/// Chooses entries, best first; inlined where addresses are picked, as it is nearly all of that. Without `takes_turn` a rotation stays where it is.
+#[inline]
+fn choose<'a, T: Trace>(
+    steering: &Steering,
+    steered: &Steered,
+    choice: Choice<'a>,
+    client: &Client,
+    local: &mut Local,
+    trace: &mut T,
+    takes_turn: bool,
+) -> Chosen<'a> {
     let (choice, part) = match choice.roster.parts() {
         [] => (choice, (0, 0)),
         parts => of_part(parts, steering, steered, choice, client, local, trace),
@@ -60,7 +117,7 @@ pub fn pick<T: Trace>(
     match steered.manner.balance {
         Balance::Weighted => draw::by_weight(roster, count, local),
         Balance::Random => draw::alike(roster, count, local),
-        Balance::RoundRobin => round_robin::rank(steering, steered, choice, part, count, local),
+        Balance::RoundRobin => round_robin::rank(steering, steered, choice, part, count, local, takes_turn),
         Balance::LeastLoad => least_load::rank(roster, count, local),
         Balance::Sticky => {
             scope = client.key_bits(steered.manner.sticky);
@@ -89,11 +146,7 @@ pub fn pick<T: Trace>(
         trace.note("hash", || ranking(steering, steered, roster, client));
         trace.note("scope", || format!("{scope}: sticky by hash of {}", client.describe_key(steered.manner.sticky)));
     }
-    match local.chosen.first().map(|&at| &roster.entries[at as usize]) {
-        Some(Entry { instance, address: None, .. }) if !choice.no_cname => emit(*instance, None),
-        _ => hand_out(roster, &local.chosen, most, choice.no_cname, &mut |instance, one| emit(instance, Some(one))),
-    }
-    scope
+    Chosen { roster, most, scope }
 }
 
 /// The pool that answers, of those that share the clients; its number, and that of the entries before. The client's key

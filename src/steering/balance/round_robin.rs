@@ -35,7 +35,7 @@ pub(in crate::steering) fn cycle(weights: &[u32]) -> Option<Vec<u16>> {
     Some((0..turns).map(|_| step(&weights, turns, &mut running) as u16).collect())
 }
 
-/// Chooses the `count` next, and steps the rotation once. `part` is the number of the pool and of the entries before it,
+/// Chooses the `count` next, and steps the rotation once if it is to. `part` is the number of the pool and of the entries before it,
 /// where several share the clients: each has a rotation of its own.
 pub(super) fn rank(
     steering: &Steering,
@@ -44,11 +44,13 @@ pub(super) fn rank(
     (part, from): (usize, usize),
     count: usize,
     local: &mut Local,
+    takes_turn: bool,
 ) {
     let roster = choice.roster;
     let Local { turns, running, chosen, .. } = local;
     let of_part = if part == 0 { 0 } else { part * 2 * steering.layout(steered.layout).groups.len() };
     let turn = &mut turns[steered.turn(choice.group, choice.family) + of_part];
+    let before = *turn;
     let is_new = turn.version != choice.version;
     if is_new {
         *turn = Turn { version: choice.version, place: 0 };
@@ -60,8 +62,14 @@ pub(super) fn rank(
                 running.fill(0);
             }
             by_running_weights(roster, running, count, chosen);
+            if takes_turn {
+                advance(|at| roster.entries[at].weight, roster.weight, running, chosen[0] as usize);
+            }
         }
         cycle => by_cycle(cycle, &mut turn.place, count, chosen),
+    }
+    if !takes_turn {
+        *turn = before;
     }
 }
 
@@ -93,7 +101,7 @@ fn by_cycle(cycle: &[u16], place: &mut u64, count: usize, chosen: &mut Vec<u32>)
     }
 }
 
-fn by_running_weights(roster: &Roster, running: &mut [i64], count: usize, chosen: &mut Vec<u32>) {
+fn by_running_weights(roster: &Roster, running: &[i64], count: usize, chosen: &mut Vec<u32>) {
     let weight = |at: usize| roster.entries[at].weight;
     if count == 1 {
         chosen.push(next(weight, roster.weight, running) as u32);
@@ -102,7 +110,6 @@ fn by_running_weights(roster: &Roster, running: &mut [i64], count: usize, chosen
         chosen.sort_unstable_by(|&a, &b| sooner(weight, roster.weight, running, a as usize, b as usize));
         chosen.truncate(count);
     }
-    advance(weight, roster.weight, running, chosen[0] as usize);
 }
 
 /// Takes a turn: whose it is.
