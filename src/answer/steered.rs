@@ -70,6 +70,9 @@ fn addresses(reply: &mut Reply<'_>, service: ServiceId, family: Family, asked: A
     let decision = decide(&snapshot.steering, snapshot.situation(), service, &client, family, local, &mut Silent);
     reply.scope = reply.scope.max(client.scope(decision.scope));
     let ttl = decision.ttl;
+    if snapshot.blind[family as usize] {
+        reply.extended_error = Some(ExtendedError::STALE);
+    }
     if decision.all_down {
         reply.thread.counters.answering.fail_open.add(1);
         let as_if_up = decision.as_if_up;

@@ -1,21 +1,23 @@
 //! A configuration, compiled: everything that stays the same until the next reload, and how health becomes a snapshot.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::index::Index;
 use crate::answer::whoami;
-use crate::config::{Admin, Configuration, GeoFiles, Latency, Server, Test};
+use crate::config::{Admin, Configuration, Cookies, GeoFiles, Latency, Server, Test};
 use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, Pool, PoolId, TargetId, Word};
 use crate::geo;
 use crate::health::group::{Before, Judge, Members, Others, Rule, Standing};
 use crate::health::presence::Return;
 use crate::health::{Operator, Reported, Said, Verdict};
 use crate::latency::View;
+use crate::limit::Limiter;
 use crate::metrics::Tally;
 use crate::probe::{Check, Kind};
-use crate::snapshot::{Settings, Snapshot};
+use crate::snapshot::{CookiePolicy, Settings, Snapshot};
 use crate::steering::plan::{Group, Layout};
 use crate::steering::selection::{Needs, Selection};
 use crate::steering::{EcsPolicy, LayoutId, ServiceId, Standings, Steering, Table, hash};
@@ -33,6 +35,8 @@ pub struct World {
     pub checks: Vec<Check>,
     /// `[latency]`.
     pub latency: Latency,
+    /// `[cookies]`.
+    pub cookies: Cookies,
     /// `[[tests]]`.
     pub tests: Vec<Test>,
     /// The files that say where clients are.
@@ -41,6 +45,8 @@ pub struct World {
     pub steering: Arc<Steering>,
     /// Static names.
     pub authority: Arc<Authority>,
+    /// How many answers a network gets over UDP.
+    pub limiter: Option<Arc<Limiter>>,
     /// What of the configuration shapes answers.
     pub settings: Arc<Settings>,
     /// Counters of answers, for each thread that will answer.
@@ -128,6 +134,8 @@ impl World {
             admin,
             ecs,
             latency,
+            cookies,
+            rate_limit,
             checks,
             fleet,
             maps,
@@ -150,11 +158,13 @@ impl World {
             node: server.node.clone(),
             identity: server.identity,
             explain_from: server.explain_from.clone(),
+            cookies: CookiePolicy { enabled: cookies.enabled, require: cookies.require },
             geo: Arc::new(geo),
         };
         let (authority, settings) = (Arc::new(authority), Arc::new(settings));
         let steering = Steering::compile(next_epoch(), fleet, maps, atlas, services);
-        Parts { server, admin, latency, checks, tests, geo_files, authority, settings }.over(steering)
+        let limiter = rate_limit.map(|policy| Arc::new(Limiter::new(policy, random_key())));
+        Parts { server, admin, latency, cookies, limiter, checks, tests, geo_files, authority, settings }.over(steering)
     }
 
     /// The same configuration over other geo data.
@@ -167,6 +177,8 @@ impl World {
             server: self.server.clone(),
             admin: self.admin.clone(),
             latency: self.latency,
+            cookies: self.cookies.clone(),
+            limiter: self.limiter.clone(),
             checks: self.checks.clone(),
             tests: self.tests.clone(),
             geo_files,
@@ -174,6 +186,14 @@ impl World {
             settings: Arc::new(Settings { geo: Arc::new(geo), ..Settings::clone(&self.settings) }),
         };
         parts.over(steering)
+    }
+
+    /// Goes on counting answers where a world before did, if it counts them alike.
+    pub fn count_as(&mut self, before: &World) {
+        let policy = |limiter: &Option<Arc<Limiter>>| limiter.as_ref().map(|limiter| limiter.policy().clone());
+        if policy(&self.limiter) == policy(&before.limiter) {
+            self.limiter.clone_from(&before.limiter);
+        }
     }
 
     /// Makes counters of answers for `threads` threads, so that none has to when it meets this world.
@@ -356,7 +376,10 @@ impl World {
             steering: Arc::clone(&self.steering),
             standings,
             latency: self.unmeasured.clone(),
+            secrets: self.cookies.secrets.clone().unwrap_or_default(),
             settings: Arc::clone(&self.settings),
+            limiter: self.limiter.clone(),
+            blind: [false; 2],
             tallies: Arc::clone(&self.tallies),
         }
     }
@@ -414,6 +437,8 @@ struct Parts {
     server: Server,
     admin: Admin,
     latency: Latency,
+    cookies: Cookies,
+    limiter: Option<Arc<Limiter>>,
     checks: Vec<Check>,
     tests: Vec<Test>,
     geo_files: GeoFiles,
@@ -423,12 +448,14 @@ struct Parts {
 
 impl Parts {
     fn over(self, steering: Steering) -> World {
-        let Parts { server, admin, latency, checks, tests, geo_files, authority, settings } = self;
+        let Parts { server, admin, latency, cookies, limiter, checks, tests, geo_files, authority, settings } = self;
         let mut world = World {
             unmeasured: View::of(Arc::default(), &steering.fleet, latency.explore),
             server,
             admin,
             latency,
+            cookies,
+            limiter,
             tests,
             geo_files,
             authority,
@@ -450,6 +477,12 @@ impl Parts {
         world.base = world.all_layouts().map(|layout| world.judge(layout, Health::NONE, None)).collect();
         world
     }
+}
+
+/// A key that nobody else knows.
+fn random_key() -> u128 {
+    let keys = RandomState::new();
+    u128::from(keys.hash_one(0)) << 64 | u128::from(keys.hash_one(1))
 }
 
 /// A number for each compilation.

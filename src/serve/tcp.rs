@@ -95,7 +95,7 @@ async fn serve(
     loop {
         tokio::select! {
             ended = loops.join_next() => if ended.is_none() { return },
-            _ = refresh.tick() => drop(desk.borrow_mut().answerer.begin()),
+            _ = refresh.tick() => drop(desk.borrow_mut().answerer.begin(Duration::ZERO)),
         }
     }
 }
@@ -277,7 +277,7 @@ impl Connection {
     /// Answers all whole messages in the inbox.
     async fn answer(&mut self, seat: &Seat) -> Result<(), End> {
         loop {
-            let left = self.answer_burst(seat.connections().limits().burst);
+            let left = self.answer_burst(seat.connections());
             self.flush(seat).await?;
             match left {
                 Left::Nothing => return Ok(()),
@@ -287,11 +287,12 @@ impl Connection {
         }
     }
 
-    /// Answers up to `most` messages into the outbox.
-    fn answer_burst(&mut self, most: usize) -> Left {
+    /// Answers as many messages as a burst may have into the outbox.
+    fn answer_burst(&mut self, connections: &Connections) -> Left {
+        let most = connections.limits().burst;
         let mut desk = self.desk.borrow_mut();
         let Desk { answerer, out } = &mut *desk;
-        let mut answers = answerer.begin();
+        let mut answers = answerer.begin(connections.idle());
         let (mut taken, mut written, mut received) = (0, 0, 0);
         let left = loop {
             let Some(query) = whole_message(&self.inbox[taken..]) else { break Left::Nothing };
