@@ -11,6 +11,7 @@ pub mod geo;
 pub mod health;
 pub mod idle;
 pub mod latency;
+pub mod limit;
 pub mod metrics;
 pub mod prefetch;
 pub mod probe;

@@ -3,9 +3,11 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 
 use waymark::answer::{Transport, look_ahead, respond};
 use waymark::latency::ENOUGH;
+use waymark::limit::{Limiter, Policy};
 
 use crate::support::node::Node;
 use crate::support::query::Ask;
@@ -71,6 +73,11 @@ const CONFIGURATION: &str = r#"
 [server]
 whoami = ["whoami.gslb.example.com"]
 explain-from = ["192.0.2.0/24"]
+[cookies]
+secret-file = "secrets"
+[rate-limit]
+enabled = true
+answers-per-second = 1000000
 [zones."gslb.example.com"]
 file = "zone"
 [geo]
@@ -138,6 +145,7 @@ when-all-down = { address = ["192.0.2.200"] }
 [pools.web.instances]
 "#;
 const NETWORKS: &str = r#""203.0.113.0/24" = { country = "CH", latitude = 50.0, longitude = 0.05 }"#;
+const SECRET: &str = "e5e973e5a6b2a43f48e7dc849e37bfcf";
 const ZONE: &str = r#"$TTL 300
 @ SOA ns hostmaster 1 2 3 4 60
 @ NS ns
@@ -165,7 +173,8 @@ fn node() -> Node {
             "i{at} = {{ region = \"{region}\", address = [\"192.0.{high}.{low}\"{six}], weight = {weight} }}\n"
         );
     }
-    let mut node = Node::of(&[("waymark.toml", &configuration), ("networks", NETWORKS), ("zone", ZONE)]);
+    let mut node =
+        Node::of(&[("waymark.toml", &configuration), ("networks", NETWORKS), ("zone", ZONE), ("secrets", SECRET)]);
     for (client, region, ms) in [("203.0.113.0/24", "us", 30.0), ("203.0.113.0/24", "eu2", 35.0)] {
         (0..ENOUGH).for_each(|_| node.measure(client.parse().expect("a prefix"), region, ms));
     }
@@ -210,6 +219,8 @@ fn asks() -> Vec<Ask> {
             let ask = Ask::new(name, qtype);
             asks.push(ask.clone());
             asks.push(ask.clone().plain());
+            asks.push(ask.clone().option(10, vec![7; 24]));
+            asks.push(ask.clone().option(11, Vec::new()).tcp());
             asks.push(ask.clone().subnet("203.0.113.0/24").option(3, Vec::new()));
             asks.push(ask.clone().subnet("2001:db8::/32").from("198.51.100.1"));
             asks.push(ask.tcp());
@@ -248,6 +259,25 @@ fn answering_allocates_nothing() {
             assert_eq!(ALLOCATIONS.get(), before);
         }
     }
+}
+
+/// What is sent instead of an answer neither.
+#[test]
+fn withholding_allocates_nothing() {
+    let mut node = node();
+    let policy = node.snapshot.limiter.as_ref().expect("a rate limit").policy().clone();
+    node.snapshot.limiter = Some(Arc::new(Limiter::new(Policy { rate: 1, ..policy }, 7)));
+    let mut out = vec![0; 65_535];
+    let mut lengths = [0; 2];
+    for _ in 0..4 {
+        for (ask, query) in asks().into_iter().map(|ask| (ask.clone(), ask.encode())) {
+            let before = ALLOCATIONS.get();
+            let length = respond(&node.snapshot, &mut node.worker, &query, ask.source, ask.transport, &mut out);
+            assert_eq!(ALLOCATIONS.get(), before, "{ask:?}");
+            lengths[usize::from(length > 0)] += 1;
+        }
+    }
+    assert!(lengths.iter().all(|&count| count > 500), "{lengths:?}");
 }
 
 /// Among this many names. It allocates nothing either, and changes no answer: no draw, no turn, no counter.

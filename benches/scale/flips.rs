@@ -16,7 +16,7 @@ use waymark::fleet::TargetId;
 use waymark::health::{Observation, Outcome};
 use waymark::metrics::Registry;
 use waymark::probe::{self, Prober, Report};
-use waymark::serve::{Listeners, Running};
+use waymark::serve::{Limits, Listeners, Running};
 use waymark::snapshot::Published;
 use waymark::time;
 
@@ -207,7 +207,7 @@ impl Flipping {
         let starting = std::thread::spawn(move || {
             system::pin(core)?;
             let listeners = Listeners::bind(&[([127, 0, 0, 1], port).into()], 1).map_err(io::Error::other)?;
-            listeners.serve(&published, &Arc::<Registry>::default(), 1)
+            listeners.serve(&published, &Arc::<Registry>::default(), 1, Limits::default())
         });
         starting.join().expect("no panic")
     }

@@ -78,6 +78,33 @@ const TRANSPORT_COUNTERS: &[(&str, &str, &str, Values)] = &[
         ],
     ),
     (
+        "cookie_queries",
+        "Queries with a DNS cookie, by what its server part is",
+        "server_cookie",
+        &[
+            ("good", |all| &all.answering.cookies_good),
+            ("none", |all| &all.answering.cookies_absent),
+            ("bad", |all| &all.answering.cookies_bad),
+        ],
+    ),
+    (
+        "rate_limited_answers",
+        "Answers over UDP beyond the rate limit, by what became of them",
+        "outcome",
+        &[
+            ("dropped", |all| &all.answering.limit_dropped),
+            ("truncated", |all| &all.answering.limit_slipped),
+            ("badcookie", |all| &all.answering.limit_bad_cookie),
+            ("dry_run", |all| &all.answering.limit_dry_run),
+        ],
+    ),
+    (
+        "rate_limit_exempt_answers",
+        "Answers over UDP that the rate limit let pass: of all with a good cookie, of those beyond it to an exempt prefix",
+        "reason",
+        &[("cookie", |all| &all.answering.limit_exempt_cookie), ("prefix", |all| &all.answering.limit_exempt_prefix)],
+    ),
+    (
         "ecs_answers",
         "Answers to a client subnet: for everybody, or for a network",
         "scope",
@@ -93,6 +120,7 @@ const PLAIN_COUNTERS: &[(&str, &str, Which)] = &[
     ("tcp_received", "Messages received over TCP", |all| &all.tcp_received),
     ("tcp_sent", "Answers written over TCP", |all| &all.tcp_sent),
     ("truncated_answers", "Answers with TC", |all| &all.answering.truncated),
+    ("rate_limit_begun", "Times that a prefix began to be limited", |all| &all.answering.limit_began),
     ("fail_open_answers", "Answers made while every instance was down", |all| &all.answering.fail_open),
     ("panics", "Messages whose answering failed inside", |all| &all.panics),
     ("tcp_accept_failed", "TCP connections that could not be accepted", |all| &all.tcp_accept_failed),

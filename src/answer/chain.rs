@@ -9,6 +9,7 @@ use crate::dns::name::{MAX_NAME, wire_is_at_or_below};
 use crate::dns::writer::name_length;
 use crate::dns::{LowerName, Owner, Rcode, RecordType, Section, Writer};
 use crate::fleet::Family;
+use crate::limit::Kind;
 use crate::steering::ServiceId;
 use crate::zone::{Apex, Found, Node, Rrset};
 
@@ -114,8 +115,14 @@ fn link<'a>(reply: &mut Reply<'a>, current: &mut Current, followed: &Followed<'_
         }
         // A chain that leaves our zones ends there; the resolver goes on.
         Found::NotOurs => {}
-        Found::Referral { cut } => referral(reply, cut, first),
+        Found::Referral { cut } => {
+            if first {
+                reply.subject = (Kind::Referral, cut.ordinal());
+            }
+            referral(reply, cut, first);
+        }
         Found::Nxdomain { zone } => {
+            reply.subject = (Kind::Nxdomain, zone.0);
             reply.authoritative();
             reply.negative(Rcode::NXDOMAIN, authority.zone(zone), u32::MAX);
         }
@@ -127,10 +134,16 @@ fn link<'a>(reply: &mut Reply<'a>, current: &mut Current, followed: &Followed<'_
             }
         }
         Found::Dname { node } => {
+            if first {
+                reply.subject = (Kind::Wildcard, node.ordinal());
+            }
             reply.authoritative();
             return dname(reply, node, current, followed);
         }
-        Found::Data { node, .. } => {
+        Found::Data { node, wildcard } => {
+            if first {
+                reply.subject = (if wildcard { Kind::Wildcard } else { Kind::Positive }, node.ordinal());
+            }
             reply.authoritative();
             return data(reply, node, current, followed);
         }

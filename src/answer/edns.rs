@@ -1,15 +1,19 @@
-//! The OPT of an answer (RFC 6891): client subnet echoed with its scope (RFC 7871 §7.2), NSID (RFC 5001), extended
-//! errors (RFC 8914).
+//! The OPT of an answer (RFC 6891): client subnet echoed with its scope (RFC 7871 §7.2), cookie (RFC 7873), TCP keepalive
+//! (RFC 7828), NSID (RFC 5001), extended errors (RFC 8914). Padding (RFC 7830) is for encrypted transports.
 
 use std::net::IpAddr;
 
+use super::{Arrival, Transport};
+use crate::dns::cookie::{COOKIE, Proof};
 use crate::dns::writer::OPT;
 use crate::dns::{ClientSubnet, Edns, Full, Rcode, Writer};
-use crate::snapshot::Settings;
+use crate::snapshot::{Settings, Snapshot};
 
 /// Option codes.
 const NSID: u16 = 3;
 const CLIENT_SUBNET: u16 = 8;
+const DNS_COOKIE: u16 = 10;
+const KEEPALIVE: u16 = 11;
 const EXTENDED_ERROR: u16 = 15;
 /// Longest node name in NSID.
 const MAX_NSID: usize = 255;
@@ -25,6 +29,12 @@ impl ExtendedError {
     pub(super) const FAIL_OPEN: ExtendedError = ExtendedError(0, "all instances down, answering as if up");
     /// Everything is down and something stands in for it.
     pub(super) const FALLBACK: ExtendedError = ExtendedError(0, "all instances down, answering with the fallback");
+    /// What is down was up when this node saw it last, or the other way round.
+    pub(super) const STALE: ExtendedError = ExtendedError(3, "health as last seen: this node is cut off");
+    /// Others may ask that, not this client.
+    pub(super) const PROHIBITED: ExtendedError = ExtendedError(18, "");
+    /// No such type can be asked for.
+    pub(super) const INVALID_TYPE: ExtendedError = ExtendedError(30, "");
     /// The name is in none of our zones.
     pub(super) const NOT_AUTHORITATIVE: ExtendedError = ExtendedError(20, "");
 }
@@ -33,19 +43,33 @@ impl ExtendedError {
 pub(super) struct Extension<'a> {
     settings: &'a Settings,
     edns: Option<&'a Edns>,
+    /// The cookie to send back, and what the one that came proves.
+    cookie: Option<([u8; COOKIE], Proof)>,
+    /// How long the connection may be idle, in 100 ms, where that was asked.
+    keepalive: Option<u16>,
     /// Octets to keep back: the options that were asked for. An extended error is only added where room is left.
     pub(super) reserved: usize,
 }
 
 impl<'a> Extension<'a> {
     /// For a query with `edns`.
-    pub(super) fn new(settings: &'a Settings, edns: Option<&'a Edns>) -> Extension<'a> {
-        let reserved = edns.map_or(0, |edns| {
-            let nsid = if edns.nsid { OPTION + nsid(settings).len() } else { 0 };
-            let subnet = subnet(settings, edns);
-            OPT + nsid + subnet.map_or(0, |subnet| OPTION + 4 + usize::from(subnet.source).div_ceil(8))
-        });
-        Extension { settings, edns, reserved }
+    pub(super) fn new(snapshot: &'a Snapshot, edns: Option<&'a Edns>, arrival: Arrival) -> Extension<'a> {
+        let settings = &*snapshot.settings;
+        let Some(asked) = edns else { return Extension { settings, edns, cookie: None, keepalive: None, reserved: 0 } };
+        let cookie = asked.cookie.filter(|_| settings.cookies.enabled);
+        let cookie = cookie.and_then(|cookie| snapshot.secrets.answer(&cookie, arrival.source, arrival.moment.wall));
+        let keepalive = (asked.keepalive && arrival.transport == Transport::Tcp)
+            .then(|| u16::try_from(arrival.moment.tcp_idle.as_millis() / 100).unwrap_or(u16::MAX));
+        let nsid = if asked.nsid { OPTION + nsid(settings).len() } else { 0 };
+        let subnet = subnet(settings, asked).map_or(0, |one| OPTION + 4 + usize::from(one.source).div_ceil(8));
+        let cookie_octets = cookie.map_or(0, |_| OPTION + COOKIE);
+        let reserved = OPT + nsid + subnet + cookie_octets + keepalive.map_or(0, |_| OPTION + 2);
+        Extension { settings, edns, cookie, keepalive, reserved }
+    }
+
+    /// What the query's cookie proves; `None` when it had none, or cookies are off.
+    pub(super) fn proof(&self) -> Option<Proof> {
+        self.cookie.map(|(_, proof)| proof)
     }
 
     /// Whether the answer says for which clients it holds.
@@ -53,8 +77,8 @@ impl<'a> Extension<'a> {
         self.edns.is_some_and(|edns| subnet(self.settings, edns).is_some())
     }
 
-    /// Writes the OPT and returns the length of the message. The client subnet always fits: 271 octets of header and
-    /// question, 35 of OPT. What else would not is left out: first the extended error, then NSID.
+    /// Writes the OPT and returns the length of the message. All but NSID and the extended error always fits: 271 octets
+    /// of header and question, 69 of OPT. Of what would not, first the extended error is left out, then NSID.
     pub(super) fn finish(
         &self,
         writer: &mut Writer<'_>,
@@ -81,6 +105,12 @@ impl<'a> Extension<'a> {
         writer.opt(self.settings.max_udp_payload, rcode, edns.dnssec_ok)?;
         if let Some(subnet) = subnet(self.settings, edns) {
             write_subnet(writer, subnet, scope)?;
+        }
+        if let Some((cookie, _)) = &self.cookie {
+            writer.option(DNS_COOKIE, [cookie, &[]])?;
+        }
+        if let Some(keepalive) = self.keepalive {
+            writer.option(KEEPALIVE, [&keepalive.to_be_bytes(), &[]])?;
         }
         if edns.nsid {
             writer.option(NSID, [nsid(self.settings), &[]])?;

@@ -7,8 +7,7 @@
 //!
 //! This allocates and formats: only those who are allowed to get here.
 
-use std::net::IpAddr;
-
+use super::edns::ExtendedError;
 use super::explain::{self, Asked, Traced};
 use super::reply::Reply;
 use crate::dns::{LowerName, Owner, Rcode, RecordType, Section};
@@ -27,9 +26,15 @@ const MOST: usize = 60_000;
 /// Octets of a record beside its data: a pointer as owner, type, class, TTL, length.
 const RECORD: usize = 12;
 
-/// Answers when `name` is one to be explained, and the query's source may know; false = it is any other name.
+/// Answers when `name` is one to be explained, and the query's source may know; false = it is any other name, also to
+/// those who may not, and are told so.
 pub(super) fn answer(reply: &mut Reply<'_>, name: &LowerName) -> bool {
     let Some((explained, rtype, zone)) = explained(reply, name) else { return false };
+    let source = reply.source.to_canonical();
+    if !reply.snapshot.settings.explain_from.iter().any(|network| network.contains(&source)) {
+        reply.extended_error = Some(ExtendedError::PROHIBITED);
+        return false;
+    }
     reply.authoritative();
     if !matches!(reply.query.qtype, RecordType::TXT | RecordType::ANY) {
         reply.negative(Rcode::NOERROR, reply.snapshot.authority.zone(zone), 0);
@@ -50,10 +55,8 @@ pub(super) fn answer(reply: &mut Reply<'_>, name: &LowerName) -> bool {
 /// The steered name that is to be explained, for which type, and its zone.
 fn explained(reply: &Reply<'_>, name: &LowerName) -> Option<(LowerName, RecordType, ZoneId)> {
     let (_, rtype) = LABELS.iter().copied().find(|(label, _)| name.as_wire().starts_with(label))?;
-    let source: IpAddr = reply.source.to_canonical();
-    let allowed = reply.snapshot.settings.explain_from.iter().any(|network| network.contains(&source));
     let authority = &reply.snapshot.authority;
-    if !allowed || authority.exact(name.as_wire()).is_some() {
+    if authority.exact(name.as_wire()).is_some() {
         return None;
     }
     let mut explained = LowerName::new();

@@ -8,7 +8,8 @@
 //!                        ├─ a whoami name ──── who asks                    (whoami)
 //!                        ├─ _explain.… ─────── the same, with a trace      (inband, explain)
 //!                        └─ static data, referral, NODATA, NXDOMAIN        (chain)
-//!                     OPT with client subnet, NSID, extended error         (edns)
+//!                     OPT with client subnet, cookie, extended error       (edns)
+//!                     over UDP: whether its network gets one more          (limit)
 //! ```
 //! Queries that come together are looked at ahead (`ahead`).
 
@@ -18,6 +19,7 @@ mod chaos;
 mod edns;
 pub mod explain;
 mod inband;
+mod limit;
 mod reply;
 mod steered;
 mod synthesized;
@@ -25,15 +27,19 @@ pub mod whoami;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::dns::cookie::{Proof, Require};
 use crate::dns::query::{FLAG_CD, FLAG_QR, FLAG_RD, HEADER, MASK_OPCODE};
-use crate::dns::{Class, ClientSubnet, Parsed, Query, Rcode, RecordType, Targets, Writer, query};
+use crate::dns::{Class, ClientSubnet, Edns, Parsed, Query, Rcode, RecordType, Targets, Writer, query};
+use crate::limit::Kind;
 use crate::metrics::{Counters, Registry, Senders, Tally};
 use crate::snapshot::Snapshot;
 use crate::steering::Local;
+use crate::time::Tick;
 pub use ahead::look_ahead;
 use chain::Current;
-use edns::Extension;
+use edns::{ExtendedError, Extension};
 use reply::{Lent, Reply};
 
 /// Octets of an answer that every requester takes (RFC 1035 §4.2.1).
@@ -50,11 +56,65 @@ pub enum Transport {
     Tcp = 1,
 }
 
+/// When a batch of messages is answered, and what holds then; to be set once for each.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moment {
+    /// The current time.
+    pub now: Tick,
+    /// Seconds since the Unix epoch by the wall clock, modulo 2^32: that of DNS cookies.
+    pub wall: u32,
+    /// How long a TCP connection may be idle now.
+    pub tcp_idle: Duration,
+}
+
+/// Who sent a query, how, and when.
+#[derive(Clone, Copy)]
+struct Arrival {
+    /// The packet's source address.
+    source: IpAddr,
+    transport: Transport,
+    moment: Moment,
+}
+
+/// What an answer without records repeats of its query.
+#[derive(Clone, Copy)]
+struct Head<'a> {
+    flags: u16,
+    /// Header, and question if there is one.
+    octets: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    fn of(parsed: &Parsed, query: &'a [u8]) -> Head<'a> {
+        let (flags, end) = match parsed {
+            Parsed::Silence => (0, 0),
+            Parsed::Refuse { flags, question_end, .. } => (*flags, *question_end),
+            Parsed::CookieOnly { flags, .. } => (*flags, 0),
+            Parsed::Query(asked) => (asked.flags, asked.question_end),
+        };
+        Head { flags, octets: &query[..end.max(HEADER)] }
+    }
+}
+
+/// An answer that was written.
+#[derive(Clone, Copy)]
+struct Given {
+    /// Octets; 0 = say nothing.
+    length: usize,
+    rcode: Rcode,
+    /// As what the rate limit counts it, and by the number of what.
+    counted_as: (Kind, u32),
+    /// What the query's cookie proves.
+    proof: Option<Proof>,
+}
+
 /// What a thread owns: counters, rotations, random state.
 #[derive(Debug)]
 pub struct Worker {
     /// Counters that the transport adds to as well.
     pub counters: Arc<Counters>,
+    /// When the batch is answered that the next messages belong to.
+    pub moment: Moment,
     registry: Arc<Registry>,
     /// Its number among the threads of `registry`.
     number: usize,
@@ -72,6 +132,7 @@ impl Worker {
         let (number, counters) = registry.join();
         Worker {
             counters,
+            moment: Moment::default(),
             registry: Arc::clone(registry),
             number,
             tally: Arc::default(),
@@ -109,7 +170,9 @@ pub fn respond(
     transport: Transport,
     out: &mut [u8],
 ) -> usize {
-    let (length, rcode) = match query::parse(query, worker.name.begin()) {
+    let arrival = Arrival { source, transport, moment: worker.moment };
+    let parsed = query::parse(query, worker.name.begin());
+    let mut given = match &parsed {
         Parsed::Silence => {
             let reason = &worker.counters.answering;
             if query.len() < HEADER {
@@ -119,27 +182,62 @@ pub fn respond(
             }
             return 0;
         }
-        Parsed::Refuse { rcode, flags, question_end, edns } => {
-            let head = &query[..question_end.max(HEADER)];
+        Parsed::Refuse { rcode, edns, .. } => {
             if edns.is_some_and(|edns| edns.has_bad_subnet) {
                 worker.counters.answering.ecs_malformed.add(1);
             }
-            let extension = Extension::new(&snapshot.settings, edns.as_ref());
-            let mut writer = Writer::new(out, &mut worker.targets, MIN_PAYLOAD, echoed(flags), head);
-            writer.set_rcode(rcode);
-            writer.reserve(extension.reserved);
-            (extension.finish(&mut writer, rcode, 0, None), rcode)
+            let extension = Extension::new(snapshot, edns.as_ref(), arrival);
+            bare(&mut worker.targets, &extension, Head::of(&parsed, query), *rcode, out)
         }
-        Parsed::Query(parsed) => {
-            worker.counters.answering.query(transport as usize, parsed.qtype.0);
-            if let Some(subnet) = parsed.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref()) {
+        Parsed::CookieOnly { edns, .. } => {
+            let extension = Extension::new(snapshot, Some(edns), arrival);
+            count_cookie(&worker.counters, extension.proof());
+            let rcode = cookie_rcode(extension.proof(), transport);
+            bare(&mut worker.targets, &extension, Head::of(&parsed, query), rcode, out)
+        }
+        Parsed::Query(asked) => {
+            worker.counters.answering.query(transport as usize, asked.qtype.0);
+            if let Some(subnet) = asked.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref()) {
                 count_subnet(&worker.counters, subnet, source);
             }
-            answer(snapshot, worker, &parsed, query, source, transport, out)
+            answer(snapshot, worker, asked, query, arrival, out)
         }
     };
-    worker.counters.answering.answer(transport as usize, rcode.0);
-    length
+    if let (Transport::Udp, Some(limiter)) = (transport, &snapshot.limiter) {
+        given = limit::apply(snapshot, limiter, worker, given, limit::Asked { query, parsed: &parsed, arrival }, out);
+    }
+    if given.length > 0 {
+        worker.counters.answering.answer(transport as usize, given.rcode.0);
+    }
+    given.length
+}
+
+/// What a query is told that has a cookie and nothing else (RFC 7873 §5.4); `None` = cookies are off.
+fn cookie_rcode(proof: Option<Proof>, transport: Transport) -> Rcode {
+    match (proof, transport) {
+        (None, _) => Rcode::FORMERR,
+        (Some(Proof::Bad), Transport::Udp) => Rcode::BADCOOKIE,
+        (Some(_), _) => Rcode::NOERROR,
+    }
+}
+
+/// An answer without records.
+fn bare(targets: &mut Targets, extension: &Extension<'_>, head: Head<'_>, rcode: Rcode, out: &mut [u8]) -> Given {
+    let mut writer = Writer::new(out, targets, MIN_PAYLOAD, echoed(head.flags), head.octets);
+    writer.set_rcode(rcode);
+    writer.reserve(extension.reserved);
+    let length = extension.finish(&mut writer, rcode, 0, None);
+    Given { length, rcode, counted_as: (Kind::Error, 0), proof: extension.proof() }
+}
+
+fn count_cookie(counters: &Counters, proof: Option<Proof>) {
+    let answering = &counters.answering;
+    match proof {
+        Some(Proof::Good) => answering.cookies_good.add(1),
+        Some(Proof::Absent) => answering.cookies_absent.add(1),
+        Some(Proof::Bad) => answering.cookies_bad.add(1),
+        None => {}
+    }
 }
 
 /// Counts a client subnet; who sent it is noted of a sample.
@@ -153,6 +251,18 @@ fn count_subnet(counters: &Counters, subnet: &ClientSubnet, source: IpAddr) {
     }
 }
 
+/// Why a query is not answered, for what its OPT says.
+fn objection(snapshot: &Snapshot, edns: &Edns, proof: Option<Proof>, transport: Transport) -> Option<Rcode> {
+    match transport {
+        Transport::Tcp => edns.has_keepalive_timeout.then_some(Rcode::FORMERR),
+        Transport::Udp => {
+            let is_required = snapshot.settings.cookies.require == Require::Always;
+            let lacks_it = matches!(proof, Some(Proof::Absent | Proof::Bad));
+            (is_required && lacks_it).then_some(Rcode::BADCOOKIE)
+        }
+    }
+}
+
 /// Flags of a query that its answer repeats.
 fn echoed(flags: u16) -> u16 {
     FLAG_QR | (flags & (MASK_OPCODE | FLAG_RD | FLAG_CD))
@@ -163,10 +273,18 @@ fn answer(
     worker: &mut Worker,
     query: &Query,
     message: &[u8],
-    source: IpAddr,
-    transport: Transport,
+    arrival: Arrival,
     out: &mut [u8],
-) -> (usize, Rcode) {
+) -> Given {
+    let Arrival { source, transport, .. } = arrival;
+    let extension = Extension::new(snapshot, query.edns.as_ref(), arrival);
+    let head = Head { flags: query.flags, octets: &message[..query.question_end] };
+    if let Some(edns) = &query.edns {
+        count_cookie(&worker.counters, extension.proof());
+        if let Some(rcode) = objection(snapshot, edns, extension.proof(), transport) {
+            return bare(&mut worker.targets, &extension, head, rcode, out);
+        }
+    }
     let limit = match (transport, &query.edns) {
         (Transport::Tcp, _) => MAX_MESSAGE,
         (Transport::Udp, None) => MIN_PAYLOAD,
@@ -174,16 +292,21 @@ fn answer(
             usize::from(edns.payload.min(snapshot.settings.max_udp_payload)).max(MIN_PAYLOAD)
         }
     };
-    let extension = Extension::new(&snapshot.settings, query.edns.as_ref());
     let Worker { counters, tally, local, name, targets, .. } = worker;
-    let mut writer = Writer::new(out, targets, limit, echoed(query.flags), &message[..query.question_end]);
+    let mut writer = Writer::new(out, targets, limit, echoed(head.flags), head.octets);
     writer.reserve(extension.reserved);
     let mut reply = Reply::new(snapshot, Lent { counters, tally, local }, query, source, transport, writer);
     match (query.qclass, query.qtype) {
         (Class::CH, _) => chaos::answer(&mut reply, name.lower()),
-        (Class::IN | Class::ANY, RecordType::AXFR | RecordType::IXFR) => reply.refuse(Rcode::REFUSED),
+        (Class::IN | Class::ANY, RecordType::AXFR | RecordType::IXFR) => {
+            reply.extended_error = Some(ExtendedError::PROHIBITED);
+            reply.refuse(Rcode::REFUSED);
+        }
         // A type that only signed denials speak of (RFC 9824 §3.5).
-        (Class::IN | Class::ANY, RecordType::NXNAME) => reply.refuse(Rcode::FORMERR),
+        (Class::IN | Class::ANY, RecordType::NXNAME) => {
+            reply.extended_error = Some(ExtendedError::INVALID_TYPE);
+            reply.refuse(Rcode::FORMERR);
+        }
         (Class::IN, _) if !snapshot.settings.explain_from.is_empty() && inband::answer(&mut reply, name.lower()) => {}
         (Class::IN | Class::ANY, _) => chain::answer(&mut reply, name),
         _ => reply.refuse(Rcode::REFUSED),
@@ -193,6 +316,7 @@ fn answer(
         let counter = if reply.scope > 0 { &answering.ecs_scoped } else { &answering.ecs_unscoped };
         counter.add(1);
     }
+    let counted_as = reply.counted_as();
     let length = extension.finish(&mut reply.writer, reply.rcode, reply.scope, reply.extended_error);
-    (length, reply.rcode)
+    Given { length, rcode: reply.rcode, counted_as, proof: extension.proof() }
 }

@@ -6,6 +6,7 @@ use super::Transport;
 use super::edns::ExtendedError;
 use crate::dns::query::{FLAG_AA, FLAG_TC, HEADER};
 use crate::dns::{Full, Owner, Query, Rcode, RecordType, Section, Writer};
+use crate::limit::Kind;
 use crate::metrics::{Counters, Tally};
 use crate::snapshot::Snapshot;
 use crate::steering::Local;
@@ -34,6 +35,8 @@ pub(super) struct Reply<'a> {
     /// Longest scope of all stages that looked at the client, as the ECS option will show it.
     pub(super) scope: u8,
     pub(super) extended_error: Option<ExtendedError>,
+    /// What the rate limit counts it as, and by the number of what.
+    pub(super) subject: (Kind, u32),
 }
 
 impl<'a> Reply<'a> {
@@ -46,13 +49,25 @@ impl<'a> Reply<'a> {
         writer: Writer<'a>,
     ) -> Reply<'a> {
         let (rcode, scope, extended_error) = (Rcode::NOERROR, 0, None);
-        Reply { snapshot, thread, query, source, transport, writer, rcode, scope, extended_error }
+        let subject = (Kind::Positive, u32::MAX);
+        Reply { snapshot, thread, query, source, transport, writer, rcode, scope, extended_error, subject }
     }
 
     /// An answer of a code alone.
     pub(super) fn refuse(&mut self, rcode: Rcode) {
         self.rcode = rcode;
         self.writer.set_rcode(rcode);
+    }
+
+    /// What the rate limit is to count it as.
+    pub(super) fn counted_as(&self) -> (Kind, u32) {
+        match (self.rcode, self.subject) {
+            (Rcode::NOERROR, (Kind::Positive, subject)) if self.writer.count(Section::Answer) == 0 => {
+                (Kind::Nodata, subject)
+            }
+            (Rcode::NOERROR | Rcode::NXDOMAIN, subject) => subject,
+            _ => (Kind::Error, 0),
+        }
     }
 
     pub(super) fn authoritative(&mut self) {

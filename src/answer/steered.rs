@@ -100,6 +100,9 @@ fn give<'a>(
     let decision = decide(&snapshot.steering, snapshot.situation(), service, &client, family, local, &mut Silent);
     reply.scope = reply.scope.max(client.scope(decision.scope));
     let ttl = decision.ttl;
+    if snapshot.blind[family as usize] {
+        reply.extended_error = Some(ExtendedError::STALE);
+    }
     if decision.all_down {
         note_all_down(reply, &decision);
     }

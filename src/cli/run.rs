@@ -22,7 +22,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::{ConfigArg, End, load, output};
 use crate::admin::{self, Api};
-use crate::config::{self, Admin, Configuration, Server, Stamp};
+use crate::config::{self, Admin, Configuration, Server, Stamp, Tcp};
+use crate::control::cookies::Jar;
 use crate::control::journal::{self, Journal, Kind, Record};
 use crate::control::last_good::{self, Clock, Keeper, LastGood};
 use crate::control::latency::Gauge;
@@ -34,7 +35,7 @@ use crate::idle;
 use crate::metrics::Registry;
 use crate::probe::{self, Prober};
 use crate::problem::render;
-use crate::serve::{Listeners, Running, raise_descriptor_limit};
+use crate::serve::{Limits, Listeners, Running, raise_descriptor_limit};
 use crate::snapshot::Published;
 use crate::time::{self, unix_milliseconds, unix_nanoseconds};
 
@@ -191,7 +192,9 @@ impl Node {
         let (changes, queue) = control::queue();
         let (registry, ready): (Arc<Registry>, Arc<AtomicBool>) = Default::default();
         let (reports, reported) = mpsc::channel(REPORTS);
-        let probing = probe::Settings { seed: unix_nanoseconds(), ..probe::Settings::within(raise_descriptor_limit()) };
+        let descriptors = raise_descriptor_limit();
+        warn_of_descriptors(descriptors, &server);
+        let probing = probe::Settings { seed: unix_nanoseconds(), ..probe::Settings::within(descriptors) };
         let prober = Prober::start(&world.fleet().targets, &world.checks, probing, reports);
         let probes = prober.totals();
         let published = Arc::new(ArcSwap::from_pointee(world.freeze(world.base().clone(), 0)));
@@ -199,6 +202,7 @@ impl Node {
         state.keep_overrides(Store::new(&server.state_dir), time::now());
         let keeper = keep_health(&mut state, &server.state_dir);
         let gauge = measure_latency(&mut state, &world, changes.clone());
+        keep_cookies(&mut state, &server.state_dir, changes.clone());
         let journal_path = journal::path(&server.state_dir);
         let journal = keep_journal(&mut state, &journal_path);
         let mut settled = state.settled();
@@ -214,6 +218,7 @@ impl Node {
             journal: journal_path,
         };
         serve_api(api, admin, hosts, &server.state_dir);
+        tokio::spawn(tell_of_limits(Arc::clone(&published)));
 
         let running = tokio::select! {
             round = settled.wait_for(|&settled| settled) => {
@@ -478,6 +483,7 @@ impl Reloader {
             ("[server] listen", before.listen != now.listen),
             ("[server] workers", before.workers != now.workers),
             ("[server] pin-workers", before.pin_workers != now.pin_workers),
+            ("[server] tcp-…", before.tcp != now.tcp),
             ("[server] state-dir", before.state_dir != now.state_dir),
             ("[admin] listen", self.admin.listen != world.admin.listen),
             ("[admin] hosts", self.admin.hosts != world.admin.hosts),
@@ -515,6 +521,7 @@ async fn done_by<T: Send + 'static>(
 /// A world that is to follow the one that is served, with counters for all threads.
 fn succeed(mut world: World, served: &World, registry: &Registry) -> Succession {
     world.count_for(registry.threads());
+    world.count_as(served);
     world.tallies.iter().for_each(|tally| registry.tallies.add(tally));
     Succession::new(Arc::new(world), served)
 }
@@ -558,6 +565,13 @@ fn measure_latency(state: &mut State, world: &Arc<World>, changes: Changes) -> O
     Some(gauge)
 }
 
+/// Makes DNS cookies with secrets of this node from now on, where no file says them.
+fn keep_cookies(state: &mut State, state_dir: &Path, changes: Changes) {
+    let jar = Jar::open(state_dir);
+    state.bake(jar.secrets());
+    tokio::spawn(jar.keep(changes));
+}
+
 fn started(node: &str) -> Record {
     let reason = format!("waymark {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id());
     Record { new: "answering".into(), reason, ..Record::new(Kind::Start, format!("node/{node}")) }
@@ -582,10 +596,40 @@ fn answer(server: &Server, published: &Published, registry: &Arc<Registry>) -> R
     let bound = Listeners::bind(&server.listen, server.workers).map_err(|problem| problem.to_string())?;
     let listeners = if server.pin_workers { bound.pinned() } else { bound };
     let addresses: Vec<String> = listeners.local_addresses().iter().map(ToString::to_string).collect();
-    let running = listeners.serve(published, registry, unix_nanoseconds());
+    let running = listeners.serve(published, registry, unix_nanoseconds(), limits(server));
     let running = running.map_err(|error| format!("cannot start threads: {error}"))?;
     tracing::info!("{} answers on {} (UDP and TCP)", server.node, addresses.join(", "));
     Ok(running)
+}
+
+/// Says so when there are fewer descriptors than connections allowed. They are then closed for newcomers earlier.
+fn warn_of_descriptors(descriptors: usize, server: &Server) {
+    if descriptors < server.tcp.connections {
+        let connections = server.tcp.connections;
+        tracing::warn!("{descriptors} descriptors at most (ulimit -n), and `tcp-connections` = {connections}");
+    }
+}
+
+fn limits(server: &Server) -> Limits {
+    let Tcp { connections, connections_per_prefix, idle, idle_when_pressed, message, write, burst } = server.tcp;
+    Limits { connections, connections_per_prefix, idle, idle_when_pressed, message, write, burst }
+}
+
+/// How often is looked whose answers began to be limited.
+const LIMITS_LOOK: Duration = Duration::from_secs(1);
+
+/// A line for one network of each kind of answers that began to be limited, once a second at most.
+async fn tell_of_limits(published: Published) {
+    loop {
+        tokio::time::sleep(LIMITS_LOOK).await;
+        let Some(limiter) = published.load().limiter.clone() else { continue };
+        let policy = limiter.policy();
+        for (kind, prefix) in limiter.news() {
+            let rate = if kind == "total" { policy.total } else { policy.rate };
+            let does = if policy.dry_run { "would be limited (dry-run)" } else { "is limited" };
+            tracing::warn!("rate limit: {prefix} asks for more than {rate} answers a second ({kind}), and {does}");
+        }
+    }
 }
 
 /// The signals that end a server.

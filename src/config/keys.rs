@@ -101,6 +101,8 @@ pub(super) static TOP: &[(&str, Shape)] = &[
     ("zones", Shape::Named(&ZONE)),
     ("geo", Shape::Single(&GEO)),
     ("ecs", Shape::Single(&ECS)),
+    ("cookies", Shape::Single(&COOKIES)),
+    ("rate-limit", Shape::Single(&RATE_LIMIT)),
     ("latency", Shape::Single(&LATENCY)),
     ("regions", Shape::Named(&REGION)),
     ("maps", Shape::Named(&MAP)),
@@ -142,7 +144,8 @@ pub(super) static SERVER: Section = section(
             "state-dir",
             Kind::Path,
             Is(r#""state""#),
-            "Folder of the control socket, the lock, overrides, last-good health, measured round-trip times and the journal.",
+            "Folder of the control socket, the lock, overrides, last-good health, measured round-trip times, secrets of DNS \
+             cookies and the journal.",
         ),
         key("workers", Kind::Integer { min: 1, max: 1024 }, Words("one per core"), "UDP threads."),
         key(
@@ -181,6 +184,48 @@ pub(super) static SERVER: Section = section(
             Kind::Prefixes,
             Is("[]"),
             "Packet sources for which TXT of `_explain.NAME` (and `_explain-aaaa.NAME`) tells why its answer is what it is.",
+        ),
+        key(
+            "tcp-connections",
+            Kind::Integer { min: 1, max: 60_000 },
+            Is("20000"),
+            "TCP connections open at once; a newcomer replaces the one that finished nothing for longest.",
+        ),
+        key(
+            "tcp-connections-per-prefix",
+            Kind::Integer { min: 1, max: 60_000 },
+            Is("50"),
+            "The same per client prefix (/24, /48), within which a newcomer replaces another.",
+        ),
+        key(
+            "tcp-idle",
+            Kind::Duration { min_ms: 100, max_ms: 10 * MINUTE },
+            Is(r#""10s""#),
+            "A TCP connection without a query for so long is closed; what clients are told that ask (RFC 7828).",
+        ),
+        key(
+            "tcp-idle-when-pressed",
+            Kind::Duration { min_ms: 100, max_ms: 10 * MINUTE },
+            Is(r#""2s""#),
+            "The same while more than half of `tcp-connections` are open, if it is less.",
+        ),
+        key(
+            "tcp-message-timeout",
+            Kind::Duration { min_ms: 100, max_ms: MINUTE },
+            Is(r#""5s""#),
+            "A message over TCP must be whole so long after its first octet.",
+        ),
+        key(
+            "tcp-write-timeout",
+            Kind::Duration { min_ms: 100, max_ms: MINUTE },
+            Is(r#""5s""#),
+            "A client must have taken its answers over TCP so long after they were ready.",
+        ),
+        key(
+            "tcp-burst",
+            Kind::Integer { min: 1, max: 1_000 },
+            Is("100"),
+            "Answers written at once to a TCP connection; further queries wait, unread, until the client took them.",
         ),
         key(
             "canaries",
@@ -288,6 +333,67 @@ pub(super) static ECS: Section = section(
             Kind::Prefixes,
             Is(r#"["127.0.0.0/8", "::1/128"]"#),
             "Packet sources whose ECS may name addresses that are not global unicast.",
+        ),
+    ],
+);
+
+pub(super) static COOKIES: Section = section(
+    "[cookies]",
+    "[cookies]",
+    "DNS cookies: clients prove that they are not spoofed.",
+    &[
+        key("enabled", Kind::Boolean, Is("true"), "Whether they are answered; false: an unknown option."),
+        key(
+            "secret-file",
+            Kind::Path,
+            Words("a random secret in `state-dir`, replaced daily"),
+            "File of secrets that nodes behind one address share, 32 hexadecimal digits a line: the first makes cookies, all \
+             are accepted.",
+        ),
+        key(
+            "require",
+            Kind::Choice { words: &["never", "limited", "always"], later: &[] },
+            Is(r#""limited""#),
+            "When a query over UDP whose client has a cookie, but no good one of this server, gets BADCOOKIE and a fresh one: \
+             `limited` is where the rate limit would withhold its answer.",
+        ),
+    ],
+);
+
+pub(super) static RATE_LIMIT: Section = section(
+    "[rate-limit]",
+    "[rate-limit]",
+    "How many answers over UDP a network gets, so that nobody gains from queries sent in its name. TCP and good DNS cookies \
+     are exempt.",
+    &[
+        key("enabled", Kind::Boolean, Is("false"), "Whether answers are counted, at all."),
+        key(
+            "answers-per-second",
+            Kind::Integer { min: 1, max: 1_000_000 },
+            Is("200"),
+            "To one prefix, of one kind: of a name, of a wildcard, NXDOMAIN of a zone, referrals of a zone cut, errors.",
+        ),
+        key(
+            "total-per-second",
+            Kind::Integer { min: 0, max: 1_000_000 },
+            Is("0"),
+            "To one prefix, of all kinds; 0: as many as there are.",
+        ),
+        key(
+            "slip",
+            Kind::Integer { min: 0, max: 100 },
+            Is("2"),
+            "Of the answers beyond the rate every so many goes out truncated, so that the client comes by TCP; 0: none.",
+        ),
+        key("ipv4", Kind::Integer { min: 8, max: 32 }, Is("24"), "Bits of an IPv4 prefix."),
+        key("ipv6", Kind::Integer { min: 16, max: 64 }, Is("64"), "Bits of an IPv6 prefix."),
+        key("exempt", Kind::Prefixes, Is("[]"), "Packet sources that are not limited."),
+        key("dry-run", Kind::Boolean, Is("false"), "Count and log, and withhold nothing."),
+        key(
+            "buckets",
+            Kind::Integer { min: 1_000, max: 100_000_000 },
+            Is("1000000"),
+            "Most prefixes and kinds that are counted at once; 8 octets each, rounded up to a power of two.",
         ),
     ],
 );

@@ -5,7 +5,7 @@
 //! | files to one document of values with places, `include` | `files`, `syntax`, `value`, `packed` |
 //! | keys and values one by one, against the table of all keys | `keys`, `kinds`, `text`, `selectors` |
 //! | what is given, inherited or default | `fields` |
-//! | each section, names turned into numbers | `server` `zones` `networks` `geo_files` `regions` `checks` `identity` `pools` `canaries` `maps` `services` `records` `expectations` |
+//! | each section, names turned into numbers | `server` `cookies` `rate_limit` `zones` `networks` `geo_files` `regions` `checks` `identity` `pools` `canaries` `maps` `services` `records` `expectations` |
 //! | zone files, with what they include from below one folder | `zone_files` |
 //! | whether they fit each other | `fit`, and for `check` alone `reach` |
 //!
@@ -14,6 +14,7 @@
 
 mod canaries;
 mod checks;
+mod cookies;
 mod expectations;
 mod fields;
 mod files;
@@ -27,6 +28,7 @@ mod maps;
 mod networks;
 mod packed;
 mod pools;
+mod rate_limit;
 mod reach;
 mod records;
 mod reference;
@@ -53,11 +55,13 @@ pub use zone_files::{LoadedZone, load_zone};
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::dns::{Name, RecordType};
+use crate::dns::cookie::Require;
+use crate::dns::{Name, RecordType, Secrets};
 use crate::fleet::Fleet;
 use crate::probe::Check;
 use crate::problem::{Problem, Severity, Sources, Span};
@@ -75,6 +79,10 @@ pub struct Configuration {
     pub ecs: Ecs,
     /// `[latency]`.
     pub latency: Latency,
+    /// `[cookies]`.
+    pub cookies: Cookies,
+    /// `[rate-limit]`; `None` = off.
+    pub rate_limit: Option<crate::limit::Policy>,
     /// `[checks]`, numbered by `CheckId`.
     pub checks: Vec<Check>,
     /// Regions, pools, instances, targets.
@@ -131,6 +139,27 @@ pub struct Server {
     pub whoami: Vec<Name>,
     /// Packet sources whose `_explain.NAME` is answered; none = nobody's.
     pub explain_from: Vec<IpNet>,
+    /// Bounds of TCP service.
+    pub tcp: Tcp,
+}
+
+/// `[server] tcp-…`: bounds of TCP service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tcp {
+    /// Connections open at once.
+    pub connections: usize,
+    /// The same per client prefix.
+    pub connections_per_prefix: usize,
+    /// A connection without a query for this long is closed.
+    pub idle: Duration,
+    /// The same while more than half of `connections` are open.
+    pub idle_when_pressed: Duration,
+    /// A message must be whole this long after its first octet.
+    pub message: Duration,
+    /// Answers must be taken this long after they were ready.
+    pub write: Duration,
+    /// Answers written at once.
+    pub burst: usize,
 }
 
 /// `[admin]`.
@@ -153,6 +182,17 @@ pub struct Ecs {
     pub ipv6: u8,
     /// Packet sources whose ECS may name addresses that are not global unicast.
     pub trusted: Vec<IpNet>,
+}
+
+/// `[cookies]`: DNS cookies.
+#[derive(Clone, Debug, Default)]
+pub struct Cookies {
+    /// Whether they are looked at, at all.
+    pub enabled: bool,
+    /// When queries over UDP must have one.
+    pub require: Require,
+    /// Of `secret-file`; `None` = this node makes its own.
+    pub secrets: Option<Arc<Secrets>>,
 }
 
 /// `[latency]`: round-trip times that were measured.
@@ -247,6 +287,8 @@ fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut 
     let admin = server::admin(&document, findings);
     let ecs = server::ecs(&document);
     let latency = server::latency(&document, findings);
+    let cookies = cookies::compile(&document, sources, findings);
+    let rate_limit = rate_limit::compile(&document);
     let regions = regions::compile(&document, findings);
     let checks = checks::compile(&document, sources, findings);
     let (mut fleet, places) = pools::compile(&document, regions, &checks, findings);
@@ -270,6 +312,8 @@ fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut 
         admin,
         ecs,
         latency,
+        cookies,
+        rate_limit,
         checks: checks.into_iter().map(|placed| placed.check).collect(),
         fleet,
         maps,

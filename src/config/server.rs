@@ -9,7 +9,7 @@ use super::keys;
 use super::kinds::{self, Read};
 use super::text::show_duration;
 use super::value::Value;
-use super::{Admin, Ecs, Latency, Server};
+use super::{Admin, Ecs, Latency, Server, Tcp};
 use crate::latency::Policy;
 use crate::problem::{Problem, SourceId, Sources, Span};
 
@@ -35,6 +35,7 @@ pub(super) fn server(document: &Document, sources: &Sources, findings: &mut Find
         resolvers: fields.each("resolvers", resolver).iter().map(|(socket, _)| *socket).collect(),
         identity: fields.boolean("identity"),
         whoami,
+        tcp: tcp(&fields, findings),
         explain_from: fields.each("explain-from", kinds::prefix).iter().map(|(prefix, _)| *prefix).collect(),
     };
     (server, places)
@@ -55,6 +56,26 @@ pub(super) fn check_resolvers(value: &Value, problems: &mut Vec<Problem>) {
 /// An address, with a port if it is not 53.
 fn resolver(value: &Value) -> Read<SocketAddr> {
     kinds::address(value).map(|address| SocketAddr::new(address, 53)).or_else(|_| kinds::socket(value))
+}
+
+fn tcp(fields: &Fields<'_>, findings: &mut Findings) -> Tcp {
+    let count = |name| fields.integer(name).unwrap_or(1);
+    let time = |name| fields.duration(name).unwrap_or_default();
+    let (connections, connections_per_prefix) = (count("tcp-connections"), count("tcp-connections-per-prefix"));
+    if connections_per_prefix > connections && fields.own("tcp-connections-per-prefix").is_some() {
+        let what = format!("{connections_per_prefix} connections of a prefix, and {connections} of all");
+        let problem = Problem::error(fields.at("tcp-connections-per-prefix"), what);
+        findings.cross.push(problem.allowed("at most `tcp-connections`"));
+    }
+    Tcp {
+        connections,
+        connections_per_prefix,
+        idle: time("tcp-idle"),
+        idle_when_pressed: time("tcp-idle-when-pressed"),
+        message: time("tcp-message-timeout"),
+        write: time("tcp-write-timeout"),
+        burst: count("tcp-burst"),
+    }
 }
 
 fn listen(fields: &Fields<'_>, findings: &mut Findings) -> Vec<SocketAddr> {

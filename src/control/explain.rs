@@ -101,7 +101,10 @@ pub fn explain(snapshot: &Snapshot, ask: &Ask, mut recorded: Recorded) -> Explan
             ecs: asked.policy(&snapshot.settings.ecs).into_owned(),
             ..Settings::clone(&snapshot.settings)
         }),
+        secrets: Arc::clone(&snapshot.secrets),
         latency: snapshot.latency.clone(),
+        limiter: None,
+        blind: snapshot.blind,
         tallies: Arc::default(),
     };
     answered(&open, ask, asked.source(), traced, recorded)

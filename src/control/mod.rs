@@ -8,10 +8,12 @@
 //!  API, status ── Status ──┤
 //!  operator ───── Override ┤
 //!  agents ─── Push, Load ───┤
-//!  latency ────── Measured ─┘
+//!  latency ────── Measured ─┤
+//!  cookies ────── Cookies ──┘
 //! ```
 
 mod agenda;
+pub mod cookies;
 pub mod desk;
 mod doubt;
 mod drains;
@@ -44,7 +46,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::dns::Name;
+use crate::dns::{Name, Secrets};
 use crate::latency::Measured;
 use crate::probe::Report;
 use crate::time;
@@ -96,6 +98,8 @@ pub enum Change {
     Latency(Box<latency::Ask>),
     /// What is measured of round-trip times, to be gone by from now on.
     Measured(Arc<Measured>),
+    /// What DNS cookies are made with from now on, unless the configuration says it.
+    Cookies(Arc<Secrets>),
 }
 
 /// What became of geo files that were replaced.

@@ -35,7 +35,7 @@ use super::status::{self, Status};
 use super::succession::{Origin, Succession};
 use super::world::{Health, World};
 use super::{Change, GeoNews, GeoRefusal};
-use crate::dns::Name;
+use crate::dns::{Name, Secrets};
 use crate::fleet::{Family, InstanceId, TargetId};
 use crate::health::group::{Before, STEADY};
 use crate::health::{Machine, Memory, Outcome, Presence, Transition, Verdict};
@@ -96,6 +96,8 @@ pub struct State {
     latency: View,
     /// Whether that is to be published.
     is_measured_anew: bool,
+    /// What DNS cookies are made with, unless the configuration says it.
+    secrets: Arc<Secrets>,
     /// Where samples of round-trip times go, and questions about them.
     gauge: Option<Arc<Inbox>>,
     burst: Burst,
@@ -147,6 +149,7 @@ impl State {
             journal: Journal::default(),
             latency: View::default(),
             is_measured_anew: false,
+            secrets: Arc::default(),
             gauge: None,
             burst: Burst::default(),
             loads: Loads::new(now),
@@ -216,6 +219,12 @@ impl State {
     pub fn measure_latency(&mut self, gauge: Arc<Inbox>, measured: Arc<Measured>) {
         self.gauge = Some(gauge);
         self.go_by(measured);
+    }
+
+    /// Makes DNS cookies with these secrets from now on, unless the configuration says which.
+    pub fn bake(&mut self, secrets: Arc<Secrets>) {
+        self.secrets = secrets;
+        self.is_new = true;
     }
 
     fn go_by(&mut self, measured: Arc<Measured>) {
@@ -368,6 +377,7 @@ impl State {
                 }
             }
             Change::Measured(measured) => self.go_by(measured),
+            Change::Cookies(secrets) => self.bake(secrets),
         }
     }
 
@@ -501,7 +511,9 @@ impl State {
         let is_new = std::mem::take(&mut self.is_new);
         self.is_measured_anew = false;
         let latency = self.latency.clone();
-        let snapshot = Snapshot { latency, ..self.world.freeze(self.standings.clone(), self.serial) };
+        let snapshot = self.world.freeze(self.standings.clone(), self.serial);
+        let secrets = self.world.cookies.secrets.as_ref().unwrap_or(&self.secrets);
+        let snapshot = Snapshot { latency, secrets: Arc::clone(secrets), blind: self.sight.frozen(), ..snapshot };
         self.retired.push(self.published.swap(Arc::new(snapshot)));
         if let Some(notes) = &self.last_good {
             notes.judged(&self.standings);

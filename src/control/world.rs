@@ -1,6 +1,7 @@
 //! A configuration, compiled: everything that stays the same until the next reload, and how health becomes a snapshot.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -8,16 +9,17 @@ use super::editions::Edition;
 use super::index::Index;
 use super::resolution::Found;
 use crate::answer::whoami;
-use crate::config::{Admin, Configuration, GeoFiles, Latency, Server, Test};
+use crate::config::{Admin, Configuration, Cookies, GeoFiles, Latency, Server, Test};
 use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, Pool, PoolId, TargetId, Word};
 use crate::geo;
 use crate::health::group::{Before, Judge, Members, Others, Rule, Standing};
 use crate::health::presence::Return;
 use crate::health::{Operator, Reported, Said, Verdict};
 use crate::latency::View;
+use crate::limit::Limiter;
 use crate::metrics::Tally;
 use crate::probe::{Check, Kind};
-use crate::snapshot::{Settings, Snapshot};
+use crate::snapshot::{CookiePolicy, Settings, Snapshot};
 use crate::steering::beside::Derived;
 use crate::steering::plan::{Group, Layout};
 use crate::steering::selection::{Needs, Selection};
@@ -36,6 +38,8 @@ pub struct World {
     pub checks: Vec<Check>,
     /// `[latency]`.
     pub latency: Latency,
+    /// `[cookies]`.
+    pub cookies: Cookies,
     /// `[[tests]]`.
     pub tests: Vec<Test>,
     /// The files that say where clients are.
@@ -46,6 +50,8 @@ pub struct World {
     pub authority: Arc<Authority>,
     /// Which versions of their zones these are.
     pub editions: Arc<[Edition]>,
+    /// How many answers a network gets over UDP.
+    pub limiter: Option<Arc<Limiter>>,
     /// What of the configuration shapes answers.
     pub settings: Arc<Settings>,
     /// Counters of answers, for each thread that will answer.
@@ -136,6 +142,8 @@ impl World {
             admin,
             ecs,
             latency,
+            cookies,
+            rate_limit,
             checks,
             fleet,
             maps,
@@ -159,11 +167,15 @@ impl World {
             node: server.node.clone(),
             identity: server.identity,
             explain_from: server.explain_from.clone(),
+            cookies: CookiePolicy { enabled: cookies.enabled, require: cookies.require },
             geo: Arc::new(geo),
         };
         let (authority, settings) = (Arc::new(authority), Arc::new(settings));
         let steering = Steering::compile(next_epoch(), fleet, maps, atlas, services);
-        Parts { server, admin, latency, checks, tests, geo_files, authority, editions, settings }.over(steering)
+        let limiter = rate_limit.map(|policy| Arc::new(Limiter::new(policy, random_key())));
+        let parts =
+            Parts { server, admin, latency, cookies, limiter, checks, tests, geo_files, authority, editions, settings };
+        parts.over(steering)
     }
 
     /// The same configuration over other geo data.
@@ -192,12 +204,22 @@ impl World {
             server: self.server.clone(),
             admin: self.admin.clone(),
             latency: self.latency,
+            cookies: self.cookies.clone(),
+            limiter: self.limiter.clone(),
             checks: self.checks.clone(),
             tests: self.tests.clone(),
             geo_files: self.geo_files.clone(),
             authority: Arc::clone(&self.authority),
             editions: Arc::clone(&self.editions),
             settings: Arc::clone(&self.settings),
+        }
+    }
+
+    /// Goes on counting answers where a world before did, if it counts them alike.
+    pub fn count_as(&mut self, before: &World) {
+        let policy = |limiter: &Option<Arc<Limiter>>| limiter.as_ref().map(|limiter| limiter.policy().clone());
+        if policy(&self.limiter) == policy(&before.limiter) {
+            self.limiter.clone_from(&before.limiter);
         }
     }
 
@@ -392,7 +414,10 @@ impl World {
             steering: Arc::clone(&self.steering),
             standings,
             latency: self.unmeasured.clone(),
+            secrets: self.cookies.secrets.clone().unwrap_or_default(),
             settings: Arc::clone(&self.settings),
+            limiter: self.limiter.clone(),
+            blind: [false; 2],
             tallies: Arc::clone(&self.tallies),
         }
     }
@@ -456,6 +481,8 @@ struct Parts {
     server: Server,
     admin: Admin,
     latency: Latency,
+    cookies: Cookies,
+    limiter: Option<Arc<Limiter>>,
     checks: Vec<Check>,
     tests: Vec<Test>,
     geo_files: GeoFiles,
@@ -466,12 +493,15 @@ struct Parts {
 
 impl Parts {
     fn over(self, steering: Steering) -> World {
-        let Parts { server, admin, latency, checks, tests, geo_files, authority, editions, settings } = self;
+        let Parts { server, admin, latency, cookies, limiter, checks, tests, geo_files, authority, editions, settings } =
+            self;
         let mut world = World {
             unmeasured: View::of(Arc::default(), &steering.fleet, latency.explore),
             server,
             admin,
             latency,
+            cookies,
+            limiter,
             tests,
             geo_files,
             authority,
@@ -494,6 +524,12 @@ impl Parts {
         world.base = world.all_layouts().map(|layout| world.judge(layout, Health::NONE, None)).collect();
         world
     }
+}
+
+/// A key that nobody else knows.
+fn random_key() -> u128 {
+    let keys = RandomState::new();
+    u128::from(keys.hash_one(0)) << 64 | u128::from(keys.hash_one(1))
 }
 
 /// A number for each compilation.

@@ -1,4 +1,5 @@
-//! The query parser: one question, at most one OPT, nothing allocated (RFC 1035 §4.1, RFC 6891 §6, RFC 7871 §6).
+//! The query parser: one question, at most one OPT, nothing allocated (RFC 1035 §4.1, RFC 6891 §6, RFC 7871 §6,
+//! RFC 7873 §5.2, RFC 7828 §3.2).
 //!
 //! ```text
 //! +--------+----------------------+ - - - - - - +--------------------------------+
@@ -10,6 +11,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::cookie::Cookie;
 use super::name::{MAX_LABEL, MAX_NAME};
 use super::types::{Class, RecordType};
 
@@ -31,6 +33,8 @@ pub const MASK_OPCODE: u16 = 0x7800;
 /// EDNS option codes read here.
 const OPTION_NSID: u16 = 3;
 const OPTION_CLIENT_SUBNET: u16 = 8;
+const OPTION_COOKIE: u16 = 10;
+const OPTION_KEEPALIVE: u16 = 11;
 /// Octets of a record's type, class, TTL and RDLENGTH.
 const FIXED: usize = 10;
 /// Labels of the longest name: 127, and the root.
@@ -50,6 +54,7 @@ impl Rcode {
     pub const REFUSED: Rcode = Rcode(5);
     pub const YXDOMAIN: Rcode = Rcode(6);
     pub const BADVERS: Rcode = Rcode(16);
+    pub const BADCOOKIE: Rcode = Rcode(23);
 }
 
 impl std::fmt::Display for Rcode {
@@ -63,6 +68,7 @@ impl std::fmt::Display for Rcode {
             5 => f.write_str("REFUSED"),
             6 => f.write_str("YXDOMAIN"),
             16 => f.write_str("BADVERS"),
+            23 => f.write_str("BADCOOKIE"),
             other => write!(f, "RCODE{other}"),
         }
     }
@@ -187,6 +193,12 @@ pub struct Edns {
     pub client_subnet: Option<ClientSubnet>,
     /// A client subnet was sent that is malformed, or one too many; such a query is refused.
     pub has_bad_subnet: bool,
+    /// DNS cookie, if one was sent; the first, where there are several (RFC 7873 §5.2).
+    pub cookie: Option<Cookie>,
+    /// How long an idle connection stays open was asked for.
+    pub keepalive: bool,
+    /// The client said how long, which is the server's to say: malformed over TCP (RFC 7828 §3.2.1).
+    pub has_keepalive_timeout: bool,
 }
 
 /// A well-formed query.
@@ -220,6 +232,13 @@ pub enum Parsed {
         /// Whether the answer carries an OPT.
         edns: Option<Edns>,
     },
+    /// A query without a question, for the sake of its cookie (RFC 7873 §5.4).
+    CookieOnly {
+        /// Header flags as received.
+        flags: u16,
+        /// With a cookie.
+        edns: Edns,
+    },
     /// A query.
     Query(Query),
 }
@@ -240,7 +259,8 @@ pub fn parse(message: &[u8], qname: &mut LowerName) -> Parsed {
         return refuse(Rcode::NOTIMP, 0, None);
     }
     if count(0) != 1 {
-        return refuse(Rcode::FORMERR, 0, None);
+        let is_empty = (0..3).all(|section| count(section) == 0);
+        return if is_empty { cookie_only(rest, count(3), flags) } else { refuse(Rcode::FORMERR, 0, None) };
     }
     let Some((qtype, qclass, behind)) = question(rest, qname) else {
         return refuse(Rcode::FORMERR, 0, None);
@@ -258,6 +278,18 @@ pub fn parse(message: &[u8], qname: &mut LowerName) -> Parsed {
         return refuse(Rcode::BADVERS, question_end, edns);
     }
     Parsed::Query(Query { id, flags, question_end, qtype, qclass, edns })
+}
+
+/// A message without a question: FORMERR unless it has a cookie.
+#[cold]
+fn cookie_only(behind_header: &[u8], additional_count: u16, flags: u16) -> Parsed {
+    let mut edns = None;
+    let is_sound = additional(behind_header, 0, additional_count, &mut edns).is_some();
+    let rcode = if edns.is_some_and(|edns| edns.version != 0) { Rcode::BADVERS } else { Rcode::FORMERR };
+    match edns.filter(|edns| is_sound && edns.cookie.is_some()) {
+        Some(edns) => Parsed::CookieOnly { flags, edns },
+        None => Parsed::Refuse { rcode, flags, question_end: 0, edns },
+    }
 }
 
 /// The question right behind the header: its type and class, and what follows.
@@ -323,6 +355,11 @@ fn opt(fixed: &[u8; FIXED], options: &[u8], edns: &mut Edns) -> Option<()> {
                 }
                 subnet => edns.client_subnet = subnet,
             },
+            OPTION_COOKIE if edns.cookie.is_none() => edns.cookie = Some(Cookie::read(data)?),
+            OPTION_KEEPALIVE => {
+                edns.keepalive = true;
+                edns.has_keepalive_timeout |= !data.is_empty();
+            }
             _ => {}
         }
     }
@@ -380,7 +417,7 @@ mod tests {
         match parse(message, &mut LowerName::new()) {
             Parsed::Silence => None,
             Parsed::Refuse { rcode, .. } => Some(rcode),
-            Parsed::Query(_) => Some(Rcode::NOERROR),
+            Parsed::CookieOnly { .. } | Parsed::Query(_) => Some(Rcode::NOERROR),
         }
     }
 
@@ -437,11 +474,39 @@ mod tests {
             ("ECS one octet short", with_option(&[0, 8, 0, 6, 0, 1, 24, 0, 10, 0]), Some(Rcode::FORMERR)),
             ("ECS one octet long", with_option(&[0, 8, 0, 6, 0, 1, 8, 0, 10, 0]), Some(Rcode::FORMERR)),
             ("ECS with bits past the prefix", with_option(&[0, 8, 0, 5, 0, 1, 4, 0, 0x1f]), Some(Rcode::FORMERR)),
+            ("a cookie of 7 octets", with_option(&[0, 10, 0, 7, 1, 2, 3, 4, 5, 6, 7]), Some(Rcode::FORMERR)),
+            ("a cookie of 8 octets", with_option(&[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]), Some(Rcode::NOERROR)),
+            ("a cookie of 15 octets", with_option(&[&[0, 10, 0, 15][..], &[7; 15]].concat()), Some(Rcode::FORMERR)),
+            ("a cookie of 41 octets", with_option(&[&[0, 10, 0, 41][..], &[7; 41]].concat()), Some(Rcode::FORMERR)),
+            (
+                "a good cookie, then a bad one",
+                with_option(&[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 10, 0, 1, 7]),
+                Some(Rcode::NOERROR),
+            ),
+            (
+                "a bad cookie, then a good one",
+                with_option(&[0, 10, 0, 1, 7, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]),
+                Some(Rcode::FORMERR),
+            ),
             ("ECS with source 0", with_option(&[0, 8, 0, 4, 0, 1, 0, 0]), Some(Rcode::NOERROR)),
             ("ECS with family 0 and source 0", with_option(&[0, 8, 0, 4, 0, 0, 0, 0]), Some(Rcode::NOERROR)),
         ] {
             assert_eq!(rcode(&message), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn a_query_without_a_question_has_a_cookie() {
+        let of = |questions: u8, answers: u8, record: &[u8]| {
+            let counts = [0, questions, 0, answers, 0, 0, 0, u8::from(!record.is_empty())];
+            let message = [&[0x12, 0x34, 1, 0][..], &counts, record].concat();
+            matches!(parse(&message, &mut LowerName::new()), Parsed::CookieOnly { .. })
+        };
+        let cookie = opt_record(&[&[0, 10, 0, 8][..], &[7; 8]].concat());
+        assert!(of(0, 0, &cookie));
+        assert!(!of(0, 0, &opt_record(&[])) && !of(0, 0, &[]), "no cookie");
+        assert!(!of(0, 1, &cookie) && !of(2, 0, &cookie), "other counts");
+        assert!(!of(0, 0, &cookie[..cookie.len() - 1]), "cut");
     }
 
     #[test]

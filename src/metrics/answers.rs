@@ -24,7 +24,7 @@ pub const TYPES: [(&str, u16); 14] = [
 ];
 
 /// Response codes counted by name; the last is all others.
-pub const RCODES: [(&str, u16); 9] = [
+pub const RCODES: [(&str, u16); 10] = [
     ("NOERROR", 0),
     ("FORMERR", 1),
     ("SERVFAIL", 2),
@@ -33,6 +33,7 @@ pub const RCODES: [(&str, u16); 9] = [
     ("REFUSED", 5),
     ("YXDOMAIN", 6),
     ("BADVERS", 16),
+    ("BADCOOKIE", 23),
     ("other", u16::MAX),
 ];
 
@@ -60,6 +61,26 @@ pub struct AnswerCounters {
     pub ecs_scoped: Counter,
     /// Answers to a client subnet with scope 0: they are for everybody.
     pub ecs_unscoped: Counter,
+    /// Queries with a good server cookie.
+    pub cookies_good: Counter,
+    /// Queries with a client cookie alone.
+    pub cookies_absent: Counter,
+    /// Queries with a server cookie that is not ours, not the client's, or too old.
+    pub cookies_bad: Counter,
+    /// Answers that the rate limit withheld.
+    pub limit_dropped: Counter,
+    /// Answers that the rate limit truncated.
+    pub limit_slipped: Counter,
+    /// Answers that gave way to BADCOOKIE for the rate limit.
+    pub limit_bad_cookie: Counter,
+    /// Answers that the rate limit would have withheld or truncated.
+    pub limit_dry_run: Counter,
+    /// Answers that the rate limit did not look at, for the query had a good cookie.
+    pub limit_exempt_cookie: Counter,
+    /// Answers beyond the rate that were sent, for their prefix is exempt.
+    pub limit_exempt_prefix: Counter,
+    /// How often a prefix began to be limited.
+    pub limit_began: Counter,
     /// Answers with TC.
     pub truncated: Counter,
     /// Messages left without an answer: responses.

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::Respond;
-use crate::answer::{self, Transport, Worker};
+use crate::answer::{self, Moment, Transport, Worker};
 use crate::metrics::Counters;
 use crate::snapshot::{Published, Reader, Snapshot};
 use crate::time;
@@ -36,9 +37,12 @@ impl Answerer {
 
     /// Takes the newest snapshot; to be called once per batch, and now and then by an idle thread, which would keep an
     /// old snapshot in memory otherwise.
-    pub(super) fn begin(&mut self) -> Batch<'_> {
+    /// `tcp_idle` is how long a connection may be idle now. The only clock reads.
+    pub(super) fn begin(&mut self, tcp_idle: Duration) -> Batch<'_> {
         let snapshot: &Snapshot = self.reader.load();
         let worker = &mut self.worker;
+        // DNS cookies count seconds modulo 2^32.
+        worker.moment = Moment { now: time::now(), wall: time::unix_seconds() as u32, tcp_idle };
         if self.adopted != Some(snapshot.serial) {
             guarded(worker, |worker| worker.adopt(snapshot));
             self.adopted = Some(snapshot.serial);
@@ -148,7 +152,7 @@ mod tests {
         mute_panics();
         let mut answerer = Answerer::new(&published(), Worker::new(&Arc::default(), 1), echo);
         let mut out = [0; 512];
-        let mut batch = answerer.begin();
+        let mut batch = answerer.begin(Duration::ZERO);
         assert_eq!(batch.answer(b"panic, please", CLIENT, Transport::Udp, &mut out), 0);
         assert_eq!(batch.answer(b"twelve octet", CLIENT, Transport::Udp, &mut out), 12);
         assert_eq!(answerer.counters().panics.get(), 1);
@@ -160,9 +164,9 @@ mod tests {
         let serial: Respond = |snapshot, _, _, _, _, _| snapshot.serial as usize;
         let mut answerer = Answerer::new(&published, Worker::new(&Arc::default(), 1), serial);
         let mut out = [0; 512];
-        assert_eq!(answerer.begin().answer(b"", CLIENT, Transport::Udp, &mut out), 0);
+        assert_eq!(answerer.begin(Duration::ZERO).answer(b"", CLIENT, Transport::Udp, &mut out), 0);
         published.store(Arc::new(snapshot(7)));
-        assert_eq!(answerer.begin().answer(b"", CLIENT, Transport::Udp, &mut out), 7);
+        assert_eq!(answerer.begin(Duration::ZERO).answer(b"", CLIENT, Transport::Udp, &mut out), 7);
         assert_eq!(answerer.adopted, Some(7));
     }
 

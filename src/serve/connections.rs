@@ -2,7 +2,7 @@
 //! nobody; the connection that finished nothing for longest makes room. Whoever only holds connections, by silence,
 //! half messages or unread answers, is therefore the one who loses them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,12 +27,19 @@ pub(super) struct Connections {
 struct Table {
     next: u64,
     seats: HashMap<u64, Entry>,
-    /// How many of `seats` each prefix has.
-    of_prefix: HashMap<IpAddr, usize>,
+    /// All of `seats`.
+    order: Order,
+    /// Those of each prefix.
+    of_prefix: HashMap<IpAddr, Order>,
 }
+
+/// Seats by when they last finished something, as far as is known, and number: none finished its last before.
+type Order = BTreeSet<(u64, u64)>;
 
 struct Entry {
     prefix: IpAddr,
+    /// Where it stands in the orders.
+    known: u64,
     state: Arc<State>,
 }
 
@@ -60,11 +67,11 @@ impl Connections {
         let mut table = self.table();
         let prefix = prefix(client);
         let mut evicted = 0;
-        if table.of_prefix.get(&prefix).is_some_and(|&count| count >= self.limits.connections_per_prefix.max(1)) {
-            evicted += table.evict(|entry| entry.prefix == prefix);
+        if table.of_prefix.get(&prefix).is_some_and(|order| order.len() >= self.limits.connections_per_prefix.max(1)) {
+            evicted += table.evict(Some(prefix));
         }
         if table.seats.len() >= self.limits.connections.max(1) {
-            evicted += table.evict(|_| true);
+            evicted += table.evict(None);
         }
         let state = Arc::new(State { finished: AtomicU64::new(now.0), evicted: Notify::new() });
         let id = table.insert(prefix, Arc::clone(&state));
@@ -73,7 +80,7 @@ impl Connections {
 
     /// Takes a seat from whoever finished nothing for longest, so that its descriptor becomes free; how many it took.
     pub(super) fn make_room(&self) -> u64 {
-        self.table().evict(|_| true)
+        self.table().evict(None)
     }
 
     /// How long a connection may be silent, as things are.
@@ -95,32 +102,45 @@ impl Table {
     fn insert(&mut self, prefix: IpAddr, state: Arc<State>) -> u64 {
         let id = self.next;
         self.next += 1;
-        self.seats.insert(id, Entry { prefix, state });
-        *self.of_prefix.entry(prefix).or_default() += 1;
+        let known = state.finished.load(Ordering::Relaxed);
+        self.seats.insert(id, Entry { prefix, known, state });
+        self.order.insert((known, id));
+        self.of_prefix.entry(prefix).or_default().insert((known, id));
         id
     }
 
     fn remove(&mut self, id: u64) -> Option<Entry> {
         let entry = self.seats.remove(&id)?;
-        if let Some(count) = self.of_prefix.get_mut(&entry.prefix) {
-            *count -= 1;
-            if *count == 0 {
+        self.order.remove(&(entry.known, id));
+        if let Some(order) = self.of_prefix.get_mut(&entry.prefix) {
+            order.remove(&(entry.known, id));
+            if order.is_empty() {
                 self.of_prefix.remove(&entry.prefix);
             }
         }
         Some(entry)
     }
 
-    /// Takes the seat of the one of `candidates` that finished nothing for longest. Looks at every seat, which is less
-    /// work than accepting the newcomer was.
-    fn evict(&mut self, candidates: impl Fn(&Entry) -> bool) -> u64 {
-        let finished = |id: &u64, entry: &Entry| (entry.state.finished.load(Ordering::Relaxed), *id);
-        let candidates = self.seats.iter().filter(|(_, entry)| candidates(entry));
-        let Some(id) = candidates.map(|(id, entry)| finished(id, entry)).min().map(|(_, id)| id) else { return 0 };
-        self.remove(id).map_or(0, |entry| {
-            entry.state.evicted.notify_one();
-            1
-        })
+    /// Takes the seat of the one that finished nothing for longest, of a prefix or of all. Whoever finished something since
+    /// it was looked at goes to where it belongs: for each exchange that is done once at most.
+    fn evict(&mut self, prefix: Option<IpAddr>) -> u64 {
+        loop {
+            let order = prefix.map_or(Some(&self.order), |prefix| self.of_prefix.get(&prefix));
+            let Some(&(known, id)) = order.and_then(BTreeSet::first) else { return 0 };
+            let Some(entry) = self.remove(id) else { return 0 };
+            if entry.state.finished.load(Ordering::Relaxed) == known {
+                entry.state.evicted.notify_one();
+                return 1;
+            }
+            self.put_back(id, entry);
+        }
+    }
+
+    fn put_back(&mut self, id: u64, mut entry: Entry) {
+        entry.known = entry.state.finished.load(Ordering::Relaxed);
+        self.order.insert((entry.known, id));
+        self.of_prefix.entry(entry.prefix).or_default().insert((entry.known, id));
+        self.seats.insert(id, entry);
     }
 }
 

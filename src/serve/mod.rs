@@ -64,7 +64,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            connections: 1000,
+            connections: 20_000,
             connections_per_prefix: 50,
             idle: Duration::from_secs(10),
             idle_when_pressed: Duration::from_secs(2),
@@ -78,11 +78,17 @@ impl Default for Limits {
 impl Listeners {
     /// Starts to answer from what is `published`. Each thread counts in a set of `registry` and draws its random state
     /// from `seed`. Fails when a thread cannot be started.
-    pub fn serve(self, published: &Published, registry: &Arc<Registry>, seed: u64) -> io::Result<Running> {
-        self.serve_with(published, registry, seed, Limits::default(), answer::respond)
+    pub fn serve(
+        self,
+        published: &Published,
+        registry: &Arc<Registry>,
+        seed: u64,
+        limits: Limits,
+    ) -> io::Result<Running> {
+        self.serve_with(published, registry, seed, limits, answer::respond)
     }
 
-    /// [`Listeners::serve`] with limits and a responder of the caller.
+    /// [`Listeners::serve`] with a responder of the caller.
     pub fn serve_with(
         self,
         published: &Published,

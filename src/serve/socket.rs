@@ -546,6 +546,23 @@ mod tests {
         }
     }
 
+    /// RFC 9715 §3.1: the mode that never fragments by what ICMP says.
+    #[test]
+    fn path_mtu_is_ignored() {
+        for (listen, level, name, expected) in [
+            ("127.0.0.1:0", libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT),
+            ("[::1]:0", libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT),
+        ] {
+            let listen = listen.parse().expect("an address");
+            let listeners = crate::serve::Listeners::bind(&[listen], 1).expect("a free port");
+            let socket = listeners.udp[0].socket.as_raw_fd();
+            let (mut value, mut length) = (-1, mem::size_of::<libc::c_int>() as libc::socklen_t);
+            // SAFETY: the kernel writes at most `length` octets to `value`, and both outlive the call.
+            let result = unsafe { libc::getsockopt(socket, level, name, (&raw mut value).cast(), &raw mut length) };
+            assert_eq!((result, value), (0, expected), "{listen}");
+        }
+    }
+
     #[test]
     fn a_program_chooses_the_socket() {
         let group = || {

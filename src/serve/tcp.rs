@@ -95,7 +95,7 @@ async fn serve(
     loop {
         tokio::select! {
             ended = loops.join_next() => if ended.is_none() { return },
-            _ = refresh.tick() => drop(desk.borrow_mut().answerer.begin()),
+            _ = refresh.tick() => drop(desk.borrow_mut().answerer.begin(Duration::ZERO)),
         }
     }
 }
@@ -277,7 +277,7 @@ impl Connection {
     /// Answers all whole messages in the inbox.
     async fn answer(&mut self, seat: &Seat) -> Result<(), End> {
         loop {
-            let left = self.answer_burst(seat.connections().limits().burst);
+            let left = self.answer_burst(seat.connections());
             self.flush(seat).await?;
             match left {
                 Left::Nothing => return Ok(()),
@@ -287,11 +287,12 @@ impl Connection {
         }
     }
 
-    /// Answers up to `most` messages into the outbox.
-    fn answer_burst(&mut self, most: usize) -> Left {
+    /// Answers as many messages as a burst may have into the outbox.
+    fn answer_burst(&mut self, connections: &Connections) -> Left {
+        let most = connections.limits().burst;
         let mut desk = self.desk.borrow_mut();
         let Desk { answerer, out } = &mut *desk;
-        let mut answers = answerer.begin();
+        let mut answers = answerer.begin(connections.idle());
         let (mut taken, mut written, mut received) = (0, 0, 0);
         let left = loop {
             let Some(query) = whole_message(&self.inbox[taken..]) else { break Left::Nothing };
@@ -380,6 +381,8 @@ mod tests {
     use super::super::Limits;
     use super::super::testing::{Server, echo, exchange, framed, query, read_message, tcp_exchange, udp_client};
     use super::*;
+    use crate::answer::Worker;
+    use crate::snapshot::Snapshot;
 
     const SHORT: Duration = Duration::from_millis(100);
 
@@ -551,6 +554,30 @@ mod tests {
         }
         assert!(is_closed(&mut stream));
         assert!(TcpStream::connect(server.addresses[0]).is_err());
+    }
+
+    /// Answers with how long the connection may be idle, in ms, behind the header.
+    fn idle(_: &Snapshot, worker: &mut Worker, _: &[u8], _: IpAddr, _: Transport, out: &mut [u8]) -> usize {
+        let idle = worker.moment.tcp_idle.as_millis() as u64;
+        out[..8].copy_from_slice(&idle.to_be_bytes());
+        8
+    }
+
+    /// What RFC 7828 has clients told.
+    #[test]
+    fn answers_know_the_patience_of_the_moment() {
+        let limits = Limits { connections: 4, ..Limits::default() };
+        let server = Server::start(&["127.0.0.1:0"], 1, limits, idle);
+        let told = |stream: &mut TcpStream| {
+            stream.write_all(&framed(&query(1).0)).expect("sent");
+            read_message(stream).and_then(|told| Some(u64::from_be_bytes(*told.first_chunk()?)))
+        };
+        let mut streams: Vec<TcpStream> = Vec::new();
+        for expected in [limits.idle, limits.idle, limits.idle_when_pressed] {
+            streams.push(server.connect());
+            let told: Vec<_> = streams.iter_mut().map(told).collect();
+            assert_eq!(told, vec![Some(expected.as_millis() as u64); streams.len()]);
+        }
     }
 
     #[test]

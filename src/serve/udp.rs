@@ -88,7 +88,7 @@ impl Loop {
 
     fn answer(&mut self, received: usize) {
         debug_assert!(received <= BATCH);
-        let mut answers = self.answerer.begin();
+        let mut answers = self.answerer.begin(Duration::ZERO);
         answers.look_ahead(received, self.batch.queries());
         for index in 0..received {
             let length = match self.batch.datagram(index) {
@@ -106,7 +106,7 @@ impl Loop {
     fn receive_failed(&mut self, error: &io::Error) {
         match error.raw_os_error() {
             // The timeout; the newest snapshot replaces the one that this thread holds.
-            Some(libc::EAGAIN) => drop(self.answerer.begin()),
+            Some(libc::EAGAIN) => drop(self.answerer.begin(Duration::ZERO)),
             // Interrupted; ICMP errors about earlier answers, each told once.
             Some(libc::EINTR | libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH) => {}
             _ => {

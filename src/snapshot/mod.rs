@@ -7,8 +7,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
+use crate::dns::Secrets;
+use crate::dns::cookie::Require;
 use crate::geo;
 use crate::latency::View;
+use crate::limit::Limiter;
 use crate::metrics::Tally;
 use crate::steering::{EcsPolicy, Situation, Steering, Table};
 use crate::zone::Authority;
@@ -26,8 +29,14 @@ pub struct Snapshot {
     pub standings: Table,
     /// How long the ways from clients to regions are.
     pub latency: View,
+    /// What DNS cookies are made with; none = there are no cookies.
+    pub secrets: Arc<Secrets>,
     /// Settings that shape answers.
     pub settings: Arc<Settings>,
+    /// How many answers a network gets over UDP; `None` = as many as it asks for.
+    pub limiter: Option<Arc<Limiter>>,
+    /// By family: this node sees nothing of the world, and health is what it was.
+    pub blind: [bool; 2],
     /// Counters of answers for each thread that answers, made ahead; may be fewer than there are threads.
     pub tallies: Arc<[Arc<Tally>]>,
 }
@@ -53,8 +62,19 @@ pub struct Settings {
     pub identity: bool,
     /// Packet sources whose `_explain.NAME` is answered.
     pub explain_from: Vec<IpNet>,
+    /// Whether DNS cookies are answered, and asked for.
+    pub cookies: CookiePolicy,
     /// Who says what of where clients are, for explanations.
     pub geo: Arc<geo::Data>,
+}
+
+/// `[cookies]`, but for the secrets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CookiePolicy {
+    /// Whether cookies are looked at; else they are an unknown option.
+    pub enabled: bool,
+    /// When queries over UDP must have one.
+    pub require: Require,
 }
 
 /// Where the newest snapshot is; one for the process.

@@ -143,6 +143,12 @@ impl<'a> Node<'a> {
         &self.tail[..self.length()]
     }
 
+    /// A number that no other node has.
+    #[must_use]
+    pub fn ordinal(self) -> u32 {
+        self.id.0
+    }
+
     pub(super) fn id(self) -> NodeId {
         self.id
     }

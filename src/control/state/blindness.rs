@@ -55,6 +55,8 @@ impl State {
         );
         tracing::error!("{said}");
         self.journal.note(|| Record::said(Kind::Blind, NODE, &said));
+        // Answers say so.
+        self.is_new = true;
         // Falls that waited for a look at others were not seen in time.
         let world = Arc::clone(&self.world);
         self.take_back_falls(|id| Family::of(world.fleet().target(id).address) == family, now);
@@ -100,6 +102,7 @@ impl State {
     }
 
     fn say_seen(&mut self, family: Family) {
+        self.is_new = true;
         let said = format!("this node sees the world over {family} again; verdicts change by what is seen from now on");
         tracing::error!("{said}");
         self.journal.note(|| Record::said(Kind::Blind, NODE, &said));

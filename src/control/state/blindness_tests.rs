@@ -184,6 +184,7 @@ async fn cuts_of_any_length_take_nothing_down() {
             play.run(length);
             if length > 5000 {
                 assert_eq!(play.is_blind(), play.cut, "seed {seed}, round {round}: {length} ms");
+                assert_eq!(play.state.published.load().blind, play.cut, "answers say so");
             }
             play.cut = [false; 2];
             // Long enough that every target is probed between two cuts.
