@@ -100,9 +100,8 @@ struct Decided<'a> {
 
 impl<'a> Decided<'a> {
     /// Decides for both families with the same draws, and takes note of scopes and of what fails open.
-    fn new(reply: &mut Reply<'a>, service: ServiceId, asked: Asked<'_>) -> Decided<'a> {
+    fn new(reply: &mut Reply<'a>, service: ServiceId, client: Client) -> Decided<'a> {
         let snapshot = reply.snapshot;
-        let client = steered::client(reply, service, asked);
         let draws = reply.thread.local.random.clone();
         // IPv6 comes last: it goes to a service that stands in only where IPv4 does, so that while this one serves at all
         // the thread is left with its order (`reserves`).
@@ -183,7 +182,8 @@ fn write_bindings(
     asked: Asked<'_>,
 ) -> Result<Given<'static>, Full> {
     let steering = &*reply.snapshot.steering;
-    let decided = Decided::new(reply, service, asked);
+    let client = steered::client(reply, service, asked);
+    let decided = Decided::new(reply, service, client);
     if !Family::BOTH.iter().any(|&family| decided.gives(family)) {
         return Ok(decided.nothing());
     }
@@ -196,7 +196,7 @@ fn write_bindings(
         let region = reserve.and_then(|reserve| groups[reserve.group].regions.first());
         let Some(derived) = region.and_then(|&region| beside?.region(region)) else { continue };
         let name = steering.service(derived).configured.service.name.as_wire();
-        *tier = Some((derived, name, Decided::new(reply, derived, asked)));
+        *tier = Some((derived, name, Decided::new(reply, derived, client)));
     }
     let tiers = tiers.iter().flatten().filter(|(.., one)| Family::BOTH.iter().any(|&family| one.gives(family)));
     let ttl = tiers.clone().map(|(.., decided)| decided.ttl()).min().unwrap_or(0);
@@ -288,7 +288,8 @@ struct Tier<'a> {
 fn write_srv<'a>(reply: &mut Reply<'a>, srv: &'a Srv, asked: Asked<'_>) -> Result<Given<'static>, Full> {
     let snapshot = reply.snapshot;
     let steering = &*snapshot.steering;
-    let decided = Decided::new(reply, srv.of, asked);
+    let client = steered::client(reply, srv.of, asked);
+    let decided = Decided::new(reply, srv.of, client);
     let Some((first, rosters)) = serving(&decided) else { return Ok(decided.nothing()) };
     // A service that stands in tells of its instances only if they have names.
     let Some((derived, answering)) = srv_of(reply, first) else { return Ok(decided.nothing()) };
