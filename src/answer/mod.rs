@@ -24,7 +24,7 @@ pub mod whoami;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::dns::query::{FLAG_CD, FLAG_QR, FLAG_RD, HEADER, MASK_OPCODE};
+use crate::dns::query::{FLAG_QR, FLAG_RD, HEADER, MASK_OPCODE};
 use crate::dns::{Class, ClientSubnet, Parsed, Query, Rcode, RecordType, Targets, Writer, query};
 use crate::metrics::{Counters, Registry, Senders, Tally};
 use crate::snapshot::Snapshot;
@@ -151,9 +151,9 @@ fn count_subnet(counters: &Counters, subnet: &ClientSubnet, source: IpAddr) {
     }
 }
 
-/// Flags of a query that its answer repeats.
+/// Flags of a query that its answer repeats. CD is not among them: it is for those who check signatures (RFC 4035 §3.1.6).
 fn echoed(flags: u16) -> u16 {
-    FLAG_QR | (flags & (MASK_OPCODE | FLAG_RD | FLAG_CD))
+    FLAG_QR | (flags & (MASK_OPCODE | FLAG_RD))
 }
 
 fn answer(
