@@ -5,6 +5,7 @@ mod agree;
 mod architecture;
 mod blind;
 mod demo;
+mod differential;
 mod docs;
 mod durable;
 mod example;

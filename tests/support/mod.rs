@@ -6,6 +6,7 @@
 //! | `backend` | what is checked: HTTP servers that can be told to die, hang, lie |
 //! | `client` | DNS over UDP and TCP, and HTTP, without the code under test |
 //! | `control` | requests over the control socket |
+//! | `differential` | NSD and Knot beside the server, asked the same |
 //! | `disk` | a disk that fills up soon |
 //! | `mmdb`, `world` | writes geo data bases; a whole world in one |
 //! | `agree` | gdnsd beside the server, and who of them is right |
@@ -18,6 +19,7 @@ pub(crate) mod agree;
 pub(crate) mod backend;
 pub(crate) mod client;
 pub(crate) mod control;
+pub(crate) mod differential;
 pub(crate) mod disk;
 pub(crate) mod mmdb;
 pub(crate) mod net;
