@@ -8,6 +8,7 @@
 //! | `cpu` | processor time that a process has used |
 //! | `system` | system calls that the standard library does not offer |
 //! | `differential` | NSD and Knot beside Waymark, asked the same; that of the tests |
+//! | `floods` | clients that only hold connections; that of the tests |
 //! | `mmdb`, `world`, `agree` | data base files, a world in one, gdnsd beside Waymark in it; those of the tests |
 //! | `networks` | where clients are: one table, for Waymark and for its peers |
 //! | `query` | queries octet by octet, with client subnets that vary |
@@ -22,6 +23,8 @@ pub(crate) mod cpu;
 pub(crate) mod differential;
 pub(crate) mod echo;
 pub(crate) mod fixture;
+#[path = "../../tests/support/floods.rs"]
+pub(crate) mod floods;
 pub(crate) mod load;
 #[path = "../../tests/support/mmdb.rs"]
 pub(crate) mod mmdb;

@@ -253,7 +253,7 @@ mod tests {
         for now in 1..4000 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let drawn = (random >> 33) as usize;
-            if drawn % 3 > 0 && !seats.is_empty() {
+            if !drawn.is_multiple_of(3) && !seats.is_empty() {
                 let at = drawn / 3 % seats.len();
                 seats[at].1 = now;
                 seats[at].2.finished(Tick(now));
