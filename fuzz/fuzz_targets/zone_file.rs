@@ -1,31 +1,8 @@
-//! Any octets as a zone file: no panic, and every record that is returned is in order.
+//! Any octets as a zone file; what must hold is in `tests/support/fuzz.rs`.
 #![no_main]
 
-use std::path::Path;
+mod support;
 
 use libfuzzer_sys::fuzz_target;
-use waymark::dns::Name;
-use waymark::problem::Sources;
-use waymark::zone;
 
-fuzz_target!(|octets: &[u8]| {
-    let text = String::from_utf8_lossy(octets);
-    let origin = Name::parse("example.com.", None).expect("a name");
-    let mut sources = Sources::default();
-    let file = sources.add(Path::new("zone"), text.to_string());
-    // Whatever is included is a piece of the same text.
-    let half: String = text.chars().skip(text.chars().count() / 2).collect();
-    let (records, problems) = zone::parse(&mut sources, file, &origin, &mut |_| Ok(half.clone()));
-    for record in records.iter() {
-        assert!(record.name().is_at_or_below(&origin));
-        assert!(record.rdata.len() <= 65_535);
-        assert!(i32::try_from(record.ttl).is_ok());
-        assert!(!record.rtype.is_meta());
-        let _ = sources.place(&record.span);
-    }
-    for problem in problems {
-        for span in problem.span.iter().chain(problem.also.iter().map(|(span, _)| span)) {
-            let _ = sources.place(span);
-        }
-    }
-});
+fuzz_target!(|octets: &[u8]| support::fuzz::zone_file(octets));
