@@ -20,8 +20,8 @@
 // Each program that includes this file uses a part of it.
 #![allow(dead_code, unreachable_pub)]
 
-mod message;
-mod name;
+pub mod message;
+pub mod name;
 mod queries;
 pub mod rules;
 mod servers;

@@ -1,6 +1,6 @@
 //! Differences that there are for a reason, each as narrow as it can be told apart.
 
-use super::message::{AA, ANY, Answer, Ask, CH, CNAME, DNAME, ECS, ERROR, IN, NS, Record};
+use super::message::{AA, ANY, Answer, Ask, CH, CNAME, DNAME, ECS, ERROR, IN, NS, Record, TC};
 use super::servers::Peer;
 
 /// What of two answers may differ.
@@ -202,6 +202,15 @@ pub const RULES: &[Rule] = &[
         },
         reason: "Waymark answers with HINFO, so that nobody gains from asking (RFC 8482 §4.2), NSD and Knot with one RRset \
                  (§4.1) or TC.",
+    },
+    Rule {
+        name: "type ANY cut off",
+        facets: &[Rcode, InAnswer, Authority, Additional],
+        is_so: |case| {
+            let is_cut = case.ours.has(TC) && case.theirs.has(TC);
+            case.ask.qtype == ANY && !case.ask.tcp && is_cut && case.has_all_of(0)
+        },
+        reason: "Of an answer that is cut off before its end the code says nothing; type ANY is not asked for again.",
     },
     Rule {
         name: "type ANY over TCP",
