@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
 use crate::support::fuzz;
 
 fn run(target: &str, function: fn(&[u8])) {
@@ -22,6 +25,19 @@ fn packets() {
 #[test]
 fn options_of_edns() {
     run("edns", fuzz::edns);
+}
+
+/// What a fuzzer does at length and with more wit.
+#[test]
+fn random_options_of_edns() {
+    let octet = prop_oneof![2 => 0u8..13, 1 => any::<u8>()];
+    let octets = prop::collection::vec(octet, 6..200);
+    let config = ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() };
+    let run = TestRunner::new(config).run(&octets, |octets| {
+        fuzz::edns(&octets);
+        Ok(())
+    });
+    run.expect("holds");
 }
 
 #[test]

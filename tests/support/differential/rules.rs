@@ -205,9 +205,10 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "type ANY cut off",
-        facets: &[Rcode, InAnswer, Authority, Additional],
+        facets: &[Rcode, Flags, InAnswer, Authority, Additional],
         is_so: |case| {
-            let is_cut = case.ours.has(TC) && case.theirs.has(TC);
+            let differ = case.ours.flags ^ case.theirs.flags;
+            let is_cut = case.theirs.has(TC) && differ & !TC == 0;
             case.ask.qtype == ANY && !case.ask.tcp && is_cut && case.has_all_of(0)
         },
         reason: "Of an answer that is cut off before its end the code says nothing; type ANY is not asked for again.",
