@@ -295,10 +295,14 @@ pub const RULES: &[Rule] = &[
         name: "additional addresses without room",
         facets: &[Additional],
         is_so: |case| {
-            let largest = case.missing(2).map(|record| ADDRESS + record.rdata.len()).max();
-            !case.ask.tcp
-                && case.extra(2).count() == 0
-                && largest.is_some_and(|size| case.ours.length + size > case.payload())
+            let size = |record: &Record| ADDRESS + record.rdata.len();
+            let (missing, extra) = (case.missing(2).map(size).max(), case.extra(2).map(size).max());
+            let is_full = |answer: &Answer, size: usize| !case.ask.tcp && answer.length + size > case.payload();
+            match (missing, extra) {
+                (Some(size), None) => is_full(case.ours, size),
+                (None, Some(size)) => is_full(case.theirs, size),
+                _ => false,
+            }
         },
         reason: "Addresses beside what is in the domain of a zone cut are left out where there is no room for the RRset (RFC \
                  9471 §3.2).",
