@@ -139,7 +139,8 @@ struct Answer {
 struct Naive<'a> {
     zones: &'a [Zone],
     answer: Answer,
-    followed: Vec<(Path, RecordType)>,
+    /// Owners of the DNAMEs that are in the answer.
+    dnames: Vec<Path>,
 }
 
 impl Naive<'_> {
@@ -207,10 +208,6 @@ impl Naive<'_> {
             wildcard
         };
         if let (Some(cname), true) = (zone.has(&source, RecordType::CNAME).first(), qtype != RecordType::CNAME) {
-            if self.followed.contains(&(source.clone(), RecordType::CNAME)) {
-                return None;
-            }
-            self.followed.push((source, RecordType::CNAME));
             self.answer.answer.push(format!("CNAME {}", name(qname)));
             return Some(cname.target.clone());
         }
@@ -236,10 +233,9 @@ impl Naive<'_> {
         qtype: RecordType,
     ) -> Option<Path> {
         self.answer.authoritative = true;
-        let link = (owner.to_vec(), RecordType::DNAME);
-        if !self.followed.contains(&link) {
+        if !self.dnames.iter().any(|dname| dname == owner) {
             self.answer.answer.push(format!("DNAME {}", name(owner)));
-            self.followed.push(link);
+            self.dnames.push(owner.to_vec());
         }
         let next: Path = [target, &qname[owner.len()..]].concat();
         self.answer.answer.push(format!("CNAME {}", name(qname)));
@@ -255,10 +251,12 @@ fn is_hidden(zone: &Zone, qname: &[&str]) -> bool {
 }
 
 fn naive(zones: &[Zone], qname: &Path, qtype: RecordType) -> Answer {
-    let mut naive = Naive { zones, answer: Answer::default(), followed: Vec::new() };
+    let mut naive = Naive { zones, answer: Answer::default(), dnames: Vec::new() };
     let mut next = naive.step(qname, qtype, true);
+    let mut seen = vec![qname.clone()];
     for _ in 1..16 {
-        let Some(current) = next else { break };
+        let Some(current) = next.filter(|next| !seen.contains(next)) else { break };
+        seen.push(current.clone());
         next = naive.step(&current, qtype, false);
     }
     naive.answer

@@ -269,7 +269,7 @@ fn always(message: &Message, exchange: &Exchange) -> Result<(), String> {
         (!header.authentic_data, "AD is set"),
         (exchange.answer[3] & 0x40 == 0, "Z is set"),
         (header.recursion_desired == (flags & 0x0100 != 0), "RD is not copied"),
-        (header.checking_disabled == (flags & 0x0010 != 0), "CD is not copied"),
+        (!header.checking_disabled, "CD is set (RFC 4035 §3.1.6)"),
         (u16::from(exchange.answer[2] & 0x78) == flags >> 8 & 0x78, "another opcode"),
     ];
     match checks.iter().find(|(holds, _)| !holds) {

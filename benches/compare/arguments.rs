@@ -79,6 +79,24 @@ pub(crate) enum Command {
     Echo(echo::Options),
     /// Hold steering against gdnsd's: regions and scopes of random client subnets, by one data base of full size
     Agree(Agree),
+    /// Hold answers against NSD's and Knot's: the same generated zones, and all kinds of queries
+    Differential(Differential),
+}
+
+/// What `differential` takes.
+#[derive(Args)]
+pub(crate) struct Differential {
+    /// Queries, each asked of every server
+    #[arg(long, default_value_t = 1_000_000, value_parser = within::<1_000_000_000>)]
+    pub(crate) queries: usize,
+
+    /// Another seed makes other zones and queries
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// Cargo gives it to every bench
+    #[arg(long, hide = true)]
+    bench: bool,
 }
 
 /// What `agree` takes.

@@ -5,6 +5,7 @@
 //! cargo bench --bench compare -- --kinds geo --peers echo,waymark,gdnsd
 //! cargo bench --bench compare -- --other ../before/target/release/waymark # before and after, in one run
 //! cargo bench --bench compare -- agree                                    # who is steered where, beside gdnsd
+//! cargo bench --bench compare -- differential                             # what is answered, beside NSD and Knot
 //! ```
 //! All servers get the same data and run on one core, one after the other in each round; the load comes from another
 //! core. Before that their answers are looked at, and must be the same. The floor, `echo`, sends as many octets.
@@ -16,10 +17,11 @@ use std::thread;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use arguments::{Agree, Arguments, Command};
+use arguments::{Agree, Arguments, Command, Differential};
 use contest::say;
 use peer::Peer;
 use support::agree;
+use support::differential;
 use support::world::Size;
 
 mod arguments;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Some(Command::Echo(options)) => support::echo::serve(options).map_err(|error| format!("echo: {error}")),
         Some(Command::Agree(options)) => agree(&options),
+        Some(Command::Differential(options)) => differential(&options),
         None => compare(&arguments),
     };
     match outcome {
@@ -70,6 +73,30 @@ fn agree(options: &Agree) -> Result<(), String> {
     })?;
     println!("{outcome}");
     if outcome.holds() { Ok(()) } else { Err("a bound does not hold".to_owned()) }
+}
+
+/// Fails where a difference has no reason.
+#[allow(clippy::print_stdout)]
+fn differential(options: &Differential) -> Result<(), String> {
+    let scratch = tempfile::tempdir().map_err(|error| format!("cannot make a scratch folder: {error}"))?;
+    let others = [(differential::Peer::Nsd, Peer::Nsd), (differential::Peer::Knot, Peer::Knot)];
+    let installed = others.map(|(peer, server)| (peer, server.program(None)));
+    let peers: Vec<_> =
+        installed.iter().filter_map(|(peer, program)| program.as_deref().map(|program| (*peer, program))).collect();
+    if peers.is_empty() {
+        return Err("neither NSD nor Knot is installed".to_owned());
+    }
+    let ports: Vec<u16> = (0..2 + peers.len()).map(|_| running::free_port()).collect::<Result<_, _>>()?;
+    let outcome = differential::run(&differential::Options {
+        queries: options.queries as u64,
+        seed: options.seed,
+        waymark: Path::new(env!("CARGO_BIN_EXE_waymark")),
+        peers: &peers,
+        ports: &ports,
+        folder: scratch.path(),
+    })?;
+    println!("{outcome}");
+    if outcome.holds() { Ok(()) } else { Err("a difference has no reason".to_owned()) }
 }
 
 /// Ends with exit code 2 where the cores asked for are the same, or one is not there.

@@ -15,6 +15,7 @@ mod checks;
 mod child;
 mod deaths;
 mod flips;
+mod floods;
 mod geo;
 mod latency;
 mod reload;
@@ -63,6 +64,9 @@ struct Arguments {
     /// Targets that are checked
     #[arg(long, global = true, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=60_000))]
     targets: u32,
+    /// For floods: slow writers, slow readers, drippers; ten times as many are idle
+    #[arg(long, global = true, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    flood: u16,
     /// For deaths: a server with a canary
     #[arg(long, global = true)]
     canaries: bool,
@@ -99,6 +103,10 @@ enum What {
         #[arg(long)]
         apart: bool,
     },
+    /// Connections that only want to be held, and queries for names that nobody has
+    Floods,
+    #[command(hide = true)]
+    ServeRoomy { configuration: PathBuf, port: u16 },
     #[command(hide = true)]
     MeasureGeo { file: PathBuf },
 }
@@ -107,6 +115,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.what {
         Some(What::MeasureGeo { file }) => geo::measure(file).and_then(|cost| print(&cost, true, "")),
+        Some(What::ServeRoomy { configuration, port }) => floods::serve_roomy(configuration, *port),
         Some(what) => run(what, &arguments),
         None => {
             println!("This bench takes minutes: cargo bench --bench scale -- all (or --help)");
@@ -151,6 +160,10 @@ fn run(what: &What, arguments: &Arguments) -> io::Result<()> {
     }
     if is(|what| matches!(what, What::Deaths)) {
         deaths::run_apart()?;
+    }
+    if is(|what| matches!(what, What::Floods)) {
+        floods::connections(arguments, folder.path())?;
+        floods::names(arguments, folder.path())?;
     }
     if let What::DeathsHere { apart } = what {
         deaths::run(arguments, folder.path(), *apart)?;

@@ -7,6 +7,8 @@
 //! | `echo` | the floor of every figure: a server that only turns datagrams round |
 //! | `cpu` | processor time that a process has used |
 //! | `system` | system calls that the standard library does not offer |
+//! | `differential` | NSD and Knot beside Waymark, asked the same; that of the tests |
+//! | `floods` | clients that only hold connections; that of the tests |
 //! | `mmdb`, `world`, `agree` | data base files, a world in one, gdnsd beside Waymark in it; those of the tests |
 //! | `networks` | where clients are: one table, for Waymark and for its peers |
 //! | `query` | queries octet by octet, with client subnets that vary |
@@ -17,8 +19,12 @@
 #[path = "../../tests/support/agree.rs"]
 pub(crate) mod agree;
 pub(crate) mod cpu;
+#[path = "../../tests/support/differential/mod.rs"]
+pub(crate) mod differential;
 pub(crate) mod echo;
 pub(crate) mod fixture;
+#[path = "../../tests/support/floods.rs"]
+pub(crate) mod floods;
 pub(crate) mod load;
 #[path = "../../tests/support/mmdb.rs"]
 pub(crate) mod mmdb;

@@ -1,6 +1,8 @@
 //! From the name asked to the answer: RFC 1034 §4.3.2 with CNAME and DNAME followed through our zones, as far as
 //! [`MAX_CHAIN`] links; what comes of the last link is the answer's rcode (RFC 6604).
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::edns::ExtendedError;
 use super::reply::Reply;
 use super::steered::Asked;
@@ -15,6 +17,8 @@ use crate::zone::{Apex, Found, Node, Rrset};
 
 /// Most CNAMEs and DNAMEs followed; a loop ends here, with what was found.
 pub(super) const MAX_CHAIN: usize = 16;
+/// Most records of an answer whose targets get additional data.
+const MAX_TARGETS: usize = 16;
 
 /// The name that is looked up now: at first the one asked, then the target of each link. Its room belongs to the thread.
 #[derive(Debug)]
@@ -25,16 +29,26 @@ pub(super) struct Current {
     length: usize,
     /// Where the message holds the target already.
     written_at: Option<u16>,
+    /// Hashes of the names of the chain so far, this one the last; nothing before the first link.
+    seen: [u64; MAX_CHAIN + 1],
+    links: usize,
 }
 
 impl Current {
     pub(super) fn new() -> Current {
-        Current { lower: LowerName::new(), target: [0; MAX_NAME], length: 0, written_at: None }
+        Current {
+            lower: LowerName::new(),
+            target: [0; MAX_NAME],
+            length: 0,
+            written_at: None,
+            seen: [0; MAX_CHAIN + 1],
+            links: 0,
+        }
     }
 
     /// Room for the next name asked.
     pub(super) fn begin(&mut self) -> &mut LowerName {
-        self.length = 0;
+        (self.length, self.links) = (0, 0);
         &mut self.lower
     }
 
@@ -56,15 +70,26 @@ impl Current {
         }
     }
 
-    /// Goes on with `target`, which was written as the data of the last record; false when it is no name.
+    /// Goes on with `target`, which was written as the data of the last record; false when it is no name, or was
+    /// looked up before: a chain that leads in a circle ends there, so that each record is written once.
     fn follow(&mut self, target: &[u8], writer: &Writer<'_>) -> bool {
+        if self.links == 0 {
+            self.seen[0] = xxh3_64(self.lower.as_wire());
+        }
         let Some(length) = self.lower.set(target) else { return false };
         self.written_at = writer.name_in_rdata();
         if self.written_at.is_none() {
             self.target[..length].copy_from_slice(&target[..length]);
         }
         self.length = length;
-        true
+        // What differs may have the same hash once in 2⁶⁴ times.
+        let hash = xxh3_64(self.lower.as_wire());
+        let is_new = self.links < MAX_CHAIN && !self.seen[..=self.links].contains(&hash);
+        if is_new {
+            self.links += 1;
+            self.seen[self.links] = hash;
+        }
+        is_new
     }
 }
 
@@ -79,7 +104,7 @@ enum Link<'a> {
 /// The nodes whose CNAME or DNAME were followed so far.
 type Followed<'a> = [Option<Node<'a>>];
 
-/// Whether a node was followed before. Then its CNAME leads in a circle: each record is written once.
+/// Whether a node was followed before: a DNAME is written once, whatever is made of it.
 fn has(followed: &Followed<'_>, node: Node<'_>) -> bool {
     followed.iter().flatten().any(|each| *each == node)
 }
@@ -145,13 +170,13 @@ fn link<'a>(reply: &mut Reply<'a>, current: &mut Current, followed: &Followed<'_
                 reply.subject = (if wildcard { Kind::Wildcard } else { Kind::Positive }, node.ordinal());
             }
             reply.authoritative();
-            return data(reply, node, current, followed);
+            return data(reply, node, current);
         }
     }
     Link::End
 }
 
-fn data<'a>(reply: &mut Reply<'a>, node: Node<'a>, current: &mut Current, followed: &Followed<'_>) -> Link<'a> {
+fn data<'a>(reply: &mut Reply<'a>, node: Node<'a>, current: &mut Current) -> Link<'a> {
     let snapshot = reply.snapshot;
     let qtype = reply.query.qtype;
     let tag = node.tag();
@@ -167,7 +192,7 @@ fn data<'a>(reply: &mut Reply<'a>, node: Node<'a>, current: &mut Current, follow
             None => steered::cname(reply, service, asked),
         };
         match target {
-            Some(target) if !matches!(qtype, RecordType::CNAME | RecordType::ANY) && !has(followed, node) => {
+            Some(target) if !matches!(qtype, RecordType::CNAME | RecordType::ANY) => {
                 return if current.follow(target, &reply.writer) { Link::Next(node) } else { Link::End };
             }
             None if family(qtype).is_none() => {}
@@ -190,8 +215,7 @@ fn data<'a>(reply: &mut Reply<'a>, node: Node<'a>, current: &mut Current, follow
         return Link::End;
     }
     if let Some(cname) = node.rrset(RecordType::CNAME) {
-        let goes_on = !has(followed, node)
-            && reply.rrset(Section::Answer, current.owner(), &cname)
+        let goes_on = reply.rrset(Section::Answer, current.owner(), &cname)
             && cname.rdatas().next().is_some_and(|target| current.follow(target, &reply.writer));
         return if goes_on { Link::Next(node) } else { Link::End };
     }
@@ -244,36 +268,54 @@ fn referral(reply: &mut Reply<'_>, cut: Node<'_>, first: bool) {
         return;
     }
     for target in ns.rdatas() {
-        if !glue(reply, target) && wire_is_at_or_below(target, cut.name()) {
+        let is_written = exact(reply, target).is_none_or(|node| glue(reply, target, node, RecordType::NS));
+        if !is_written && wire_is_at_or_below(target, cut.name()) {
             return reply.truncate();
         }
     }
 }
 
-/// Addresses of the names in an NS, MX or SRV RRset, where they are ours and fit.
+/// What is known of the names in an NS, MX, SRV, SVCB or HTTPS RRset, each once, where they are ours and it fits.
 fn additional(reply: &mut Reply<'_>, rrset: &Rrset<'_>) {
     let skip = match rrset.rtype {
         RecordType::NS => 0,
-        RecordType::MX => 2,
+        RecordType::MX | RecordType::SVCB | RecordType::HTTPS => 2,
         RecordType::SRV => 6,
         _ => return,
     };
-    for rdata in rrset.rdatas() {
-        if !rdata.get(skip..).is_some_and(|target| glue(reply, target)) {
+    let mut seen = [None; MAX_TARGETS];
+    for (rdata, number) in rrset.rdatas().zip(0..MAX_TARGETS) {
+        let Some(target) = rdata.get(skip..) else { return };
+        let Some(node) = exact(reply, target).filter(|node| !seen.contains(&Some(*node))) else { continue };
+        seen[number] = Some(node);
+        if !glue(reply, target, node, rrset.rtype) {
             return;
         }
     }
 }
 
-/// Writes the static addresses of `target`; false when they did not fit.
-pub(super) fn glue(reply: &mut Reply<'_>, target: &[u8]) -> bool {
+/// Writes the static addresses of the target of an SRV record, if it has any; false when they did not fit.
+pub(super) fn addresses_of(reply: &mut Reply<'_>, target: &[u8]) -> bool {
+    exact(reply, target).is_none_or(|node| glue(reply, target, node, RecordType::SRV))
+}
+
+/// The node of the name at the start of `target`.
+fn exact<'a>(reply: &Reply<'a>, target: &[u8]) -> Option<Node<'a>> {
     let mut lower = LowerName::new();
-    let authority = &*reply.snapshot.authority;
-    let Some(node) = lower.set(target).and_then(|_| authority.exact(lower.as_wire())) else { return true };
-    [RecordType::A, RecordType::AAAA]
+    lower.set(target)?;
+    reply.snapshot.authority.exact(lower.as_wire())
+}
+
+/// Writes the static addresses of `node`, whose name is at the start of `target`, which a record of type `of` has, and the
+/// RRset that an SVCB or HTTPS record leads to (RFC 9460 §4.1); false when they did not fit.
+fn glue(reply: &mut Reply<'_>, target: &[u8], node: Node<'_>, of: RecordType) -> bool {
+    let Some(length) = name_length(target) else { return true };
+    let next = Some(of).filter(|of| matches!(*of, RecordType::SVCB | RecordType::HTTPS));
+    [Some(RecordType::A), Some(RecordType::AAAA), next]
         .into_iter()
+        .flatten()
         .filter_map(|rtype| node.rrset(rtype))
-        .all(|rrset| rrset.write(&mut reply.writer, Section::Additional, Owner::Name(target)).is_ok())
+        .all(|rrset| rrset.write(&mut reply.writer, Section::Additional, Owner::Name(&target[..length])).is_ok())
 }
 
 /// HINFO "RFC8482" over UDP, so that nobody gains from asking (RFC 8482 §4.2); everything over TCP.

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dns::cookie::{Proof, Require};
-use crate::dns::query::{FLAG_CD, FLAG_QR, FLAG_RD, HEADER, MASK_OPCODE};
+use crate::dns::query::{FLAG_QR, FLAG_RD, HEADER, MASK_OPCODE};
 use crate::dns::{Class, ClientSubnet, Edns, Parsed, Query, Rcode, RecordType, Targets, Writer, query};
 use crate::limit::Kind;
 use crate::metrics::{Counters, Registry, Senders, Tally};
@@ -264,8 +264,9 @@ fn objection(snapshot: &Snapshot, edns: &Edns, proof: Option<Proof>, transport: 
 }
 
 /// Flags of a query that its answer repeats.
+/// Flags of a query that its answer repeats. CD is not among them: it is for those who check signatures (RFC 4035 §3.1.6).
 fn echoed(flags: u16) -> u16 {
-    FLAG_QR | (flags & (MASK_OPCODE | FLAG_RD | FLAG_CD))
+    FLAG_QR | (flags & (MASK_OPCODE | FLAG_RD))
 }
 
 fn answer(

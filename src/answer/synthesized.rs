@@ -309,7 +309,7 @@ fn write_srv<'a>(reply: &mut Reply<'a>, srv: &'a Srv, asked: Asked<'_>) -> Resul
         write_tier(reply, &tier, &decided.client, asked.owner, &mut added)?;
     }
     for target in added.targets.iter().flatten() {
-        if !chain::glue(reply, target.name.as_wire()) {
+        if !chain::addresses_of(reply, target.name.as_wire()) {
             break;
         }
     }

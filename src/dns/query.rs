@@ -25,8 +25,6 @@ pub const FLAG_AA: u16 = 0x0400;
 pub const FLAG_TC: u16 = 0x0200;
 /// Header flag: recursion desired.
 pub const FLAG_RD: u16 = 0x0100;
-/// Header flag: checking disabled (RFC 4035 §3.1.6: copied).
-pub const FLAG_CD: u16 = 0x0010;
 /// Header bits of the opcode.
 pub const MASK_OPCODE: u16 = 0x7800;
 

@@ -16,6 +16,8 @@ use super::{cores, socket, udp};
 /// Size asked for each UDP buffer; the kernel gives what `net.core.rmem_max` and `wmem_max` allow. It changes nothing in
 /// what a query costs; of a burst of 512 small ones the usual 208 KiB lose some.
 const UDP_BUFFER: usize = 4 << 20;
+/// Octets of answers that the kernel takes for a connection; Linux keeps twice as many for them.
+const TCP_SEND_BUFFER: usize = 64 * 1024;
 /// Connections that wait to be accepted; the kernel gives what `net.core.somaxconn` allows.
 const BACKLOG: i32 = 1024;
 /// How often to try for a port that is free for TCP and UDP alike.
@@ -164,6 +166,8 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
+    // Connections have it from here. What is not bounded grows to megabytes for each client that reads slowly.
+    let _ = socket.set_send_buffer_size(TCP_SEND_BUFFER);
     bind_or_await(&socket, &address)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -217,6 +221,16 @@ mod tests {
     fn bind(addresses: &[&str], workers: usize) -> Result<Listeners, BindError> {
         let addresses: Vec<SocketAddr> = addresses.iter().map(|address| address.parse().expect("an address")).collect();
         Listeners::bind(&addresses, workers)
+    }
+
+    #[test]
+    fn connections_have_small_send_buffers() {
+        let listener = bind_tcp("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let _client = std::net::TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        listener.set_nonblocking(false).expect("an option");
+        let (accepted, _) = listener.accept().expect("the connection");
+        let size = socket2::SockRef::from(&accepted).send_buffer_size().expect("an option");
+        assert!(size <= 2 * TCP_SEND_BUFFER, "{size}");
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Which TCP connections may be open: caps in total and per client prefix (SPEC 7.6). A cap that is reached refuses
 //! nobody; the connection that finished nothing for longest makes room. Whoever only holds connections, by silence,
 //! half messages or unread answers, is therefore the one who loses them.
+//!
+//! Seats wait in queues, ordered by when they last finished something *as far as was looked*: finishing an exchange is one
+//! store, and a seat moves back in its queues when it is found at their head with a later time than it stands there for.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +23,8 @@ const PREFIX_V6: u32 = 48;
 /// All connections that are open.
 pub(super) struct Connections {
     limits: Limits,
+    /// How many seats the table has.
+    open: AtomicUsize,
     table: Mutex<Table>,
 }
 
@@ -27,20 +32,20 @@ pub(super) struct Connections {
 struct Table {
     next: u64,
     seats: HashMap<u64, Entry>,
-    /// All of `seats`.
-    order: Order,
+    /// All seats.
+    queue: Queue,
     /// Those of each prefix.
-    of_prefix: HashMap<IpAddr, Order>,
+    queues: HashMap<IpAddr, Queue>,
 }
 
-/// Seats by when they last finished something, as far as is known, and number: none finished its last before.
-type Order = BTreeSet<(u64, u64)>;
+/// Seats by the time they stand there for and their numbers, the one that makes room first.
+type Queue = BTreeSet<(u64, u64)>;
 
 struct Entry {
     prefix: IpAddr,
-    /// Where it stands in the orders.
-    known: u64,
     state: Arc<State>,
+    /// The time that it stands in its queues for.
+    queued: u64,
 }
 
 /// What the connection and the table share.
@@ -59,7 +64,7 @@ pub(super) struct Seat {
 
 impl Connections {
     pub(super) fn new(limits: Limits) -> Connections {
-        Connections { limits, table: Mutex::default() }
+        Connections { limits, open: AtomicUsize::new(0), table: Mutex::default() }
     }
 
     /// A seat for a newcomer, and how many others lost theirs for it.
@@ -67,25 +72,29 @@ impl Connections {
         let mut table = self.table();
         let prefix = prefix(client);
         let mut evicted = 0;
-        if table.of_prefix.get(&prefix).is_some_and(|order| order.len() >= self.limits.connections_per_prefix.max(1)) {
+        if table.queues.get(&prefix).is_some_and(|queue| queue.len() >= self.limits.connections_per_prefix.max(1)) {
             evicted += table.evict(Some(prefix));
         }
         if table.seats.len() >= self.limits.connections.max(1) {
             evicted += table.evict(None);
         }
         let state = Arc::new(State { finished: AtomicU64::new(now.0), evicted: Notify::new() });
-        let id = table.insert(prefix, Arc::clone(&state));
+        let id = table.insert(Entry { prefix, state: Arc::clone(&state), queued: now.0 });
+        self.open.store(table.seats.len(), Ordering::Relaxed);
         (Seat { connections: Arc::clone(self), id, state }, evicted)
     }
 
     /// Takes a seat from whoever finished nothing for longest, so that its descriptor becomes free; how many it took.
     pub(super) fn make_room(&self) -> u64 {
-        self.table().evict(None)
+        let mut table = self.table();
+        let evicted = table.evict(None);
+        self.open.store(table.seats.len(), Ordering::Relaxed);
+        evicted
     }
 
     /// How long a connection may be silent, as things are.
     pub(super) fn idle(&self) -> Duration {
-        let pressed = self.table().seats.len() > self.limits.connections / 2;
+        let pressed = self.open.load(Ordering::Relaxed) > self.limits.connections / 2;
         if pressed { self.limits.idle_when_pressed.min(self.limits.idle) } else { self.limits.idle }
     }
 
@@ -99,48 +108,47 @@ impl Connections {
 }
 
 impl Table {
-    fn insert(&mut self, prefix: IpAddr, state: Arc<State>) -> u64 {
+    fn insert(&mut self, entry: Entry) -> u64 {
         let id = self.next;
         self.next += 1;
-        let known = state.finished.load(Ordering::Relaxed);
-        self.seats.insert(id, Entry { prefix, known, state });
-        self.order.insert((known, id));
-        self.of_prefix.entry(prefix).or_default().insert((known, id));
+        self.queue(id, entry);
         id
+    }
+
+    fn queue(&mut self, id: u64, entry: Entry) {
+        self.queue.insert((entry.queued, id));
+        self.queues.entry(entry.prefix).or_default().insert((entry.queued, id));
+        self.seats.insert(id, entry);
     }
 
     fn remove(&mut self, id: u64) -> Option<Entry> {
         let entry = self.seats.remove(&id)?;
-        self.order.remove(&(entry.known, id));
-        if let Some(order) = self.of_prefix.get_mut(&entry.prefix) {
-            order.remove(&(entry.known, id));
-            if order.is_empty() {
-                self.of_prefix.remove(&entry.prefix);
+        self.queue.remove(&(entry.queued, id));
+        if let Some(queue) = self.queues.get_mut(&entry.prefix) {
+            queue.remove(&(entry.queued, id));
+            if queue.is_empty() {
+                self.queues.remove(&entry.prefix);
             }
         }
         Some(entry)
     }
 
-    /// Takes the seat of the one that finished nothing for longest, of a prefix or of all. Whoever finished something since
-    /// it was looked at goes to where it belongs: for each exchange that is done once at most.
+    /// Takes the seat of the one, of this prefix or of all, that finished nothing for longest; how many it took. A seat
+    /// that is moved back on the way finished something since it was last looked at, so that each exchange costs one
+    /// move at most.
     fn evict(&mut self, prefix: Option<IpAddr>) -> u64 {
         loop {
-            let order = prefix.map_or(Some(&self.order), |prefix| self.of_prefix.get(&prefix));
-            let Some(&(known, id)) = order.and_then(BTreeSet::first) else { return 0 };
-            let Some(entry) = self.remove(id) else { return 0 };
-            if entry.state.finished.load(Ordering::Relaxed) == known {
+            let queue = prefix.map_or(Some(&self.queue), |prefix| self.queues.get(&prefix));
+            let Some(&(queued, id)) = queue.and_then(BTreeSet::first) else { return 0 };
+            let Some(mut entry) = self.remove(id) else { return 0 };
+            let finished = entry.state.finished.load(Ordering::Relaxed);
+            if finished <= queued {
                 entry.state.evicted.notify_one();
                 return 1;
             }
-            self.put_back(id, entry);
+            entry.queued = finished;
+            self.queue(id, entry);
         }
-    }
-
-    fn put_back(&mut self, id: u64, mut entry: Entry) {
-        entry.known = entry.state.finished.load(Ordering::Relaxed);
-        self.order.insert((entry.known, id));
-        self.of_prefix.entry(entry.prefix).or_default().insert((entry.known, id));
-        self.seats.insert(id, entry);
     }
 }
 
@@ -167,7 +175,9 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.connections.table().remove(self.id);
+        let mut table = self.connections.table();
+        table.remove(self.id);
+        self.connections.open.store(table.seats.len(), Ordering::Relaxed);
     }
 }
 
@@ -210,7 +220,7 @@ mod tests {
         drop(seats);
         assert_eq!(connections.table().seats.len(), 1, "an evicted seat is not given up twice");
         drop(newcomer);
-        assert!(connections.table().of_prefix.is_empty());
+        assert!(connections.table().queues.is_empty());
     }
 
     #[test]
@@ -233,6 +243,34 @@ mod tests {
         assert_eq!(connections.make_room(), 1);
         assert_eq!(seats.each_ref().map(was_evicted), [false, true]);
         assert_eq!((connections.make_room(), connections.make_room()), (1, 0));
+    }
+
+    /// Whatever finished when, it is always the one that did so first that makes room; of one prefix where that is full.
+    #[test]
+    fn queues_are_those_of_a_plain_search() {
+        let connections = connections(40, 7);
+        let (mut seats, mut random): (Vec<(IpAddr, u64, Seat)>, u64) = (Vec::new(), 1);
+        for now in 1..4000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let drawn = (random >> 33) as usize;
+            if !drawn.is_multiple_of(3) && !seats.is_empty() {
+                let at = drawn / 3 % seats.len();
+                seats[at].1 = now;
+                seats[at].2.finished(Tick(now));
+                continue;
+            }
+            let client: IpAddr = [192, 0, (drawn / 3 % 8) as u8, 1].into();
+            let of_prefix = seats.iter().filter(|(prefix, ..)| *prefix == client).count();
+            let candidates = seats.iter().filter(|(prefix, ..)| of_prefix < 7 || *prefix == client);
+            let is_full = of_prefix >= 7 || seats.len() >= 40;
+            let expected = candidates.min_by_key(|(_, finished, _)| *finished).map(|(_, finished, _)| *finished);
+            let (seat, evicted) = connections.admit(client, Tick(now));
+            assert_eq!(evicted, u64::from(is_full));
+            let gone: Vec<u64> = seats.iter().filter(|(.., seat)| was_evicted(seat)).map(|(_, at, _)| *at).collect();
+            assert_eq!(gone, expected.filter(|_| is_full).into_iter().collect::<Vec<_>>());
+            seats.retain(|(_, finished, _)| !gone.contains(finished));
+            seats.push((client, now, seat));
+        }
     }
 
     #[test]

@@ -617,22 +617,6 @@ fn golden_files() {
     }
 }
 
-/// Each file that fuzzing kept is read, in order, and printed.
-#[test]
-fn corpus_of_the_fuzzer() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/zone_file");
-    let mut count = 0;
-    for entry in std::fs::read_dir(folder).expect("the corpus") {
-        let octets = std::fs::read(entry.expect("an entry").path()).expect("a file");
-        let text = String::from_utf8_lossy(&octets);
-        let (_, records, _) = load_with(&text, &[("zones/x", "i TXT x\n")]);
-        records.iter().for_each(is_in_order);
-        prints_what_it_reads(&records);
-        count += 1;
-    }
-    assert!(count >= 4);
-}
-
 /// Pieces of zone files, good and bad, for the mutations.
 const PIECES: &[&str] = &[
     "\n",

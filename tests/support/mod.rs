@@ -6,7 +6,10 @@
 //! | `backend` | what is checked: HTTP servers that can be told to die, hang, lie |
 //! | `client` | DNS over UDP and TCP, and HTTP, without the code under test |
 //! | `control` | requests over the control socket |
+//! | `differential` | NSD and Knot beside the server, asked the same |
 //! | `disk` | a disk that fills up soon |
+//! | `floods` | clients that only hold connections, and honest ones among them |
+//! | `fuzz` | what the fuzzer throws octets at |
 //! | `mmdb`, `world` | writes geo data bases; a whole world in one |
 //! | `agree` | gdnsd beside the server, and who of them is right |
 //! | `net` | networks of its own, whose cables can be pulled |
@@ -18,7 +21,10 @@ pub(crate) mod agree;
 pub(crate) mod backend;
 pub(crate) mod client;
 pub(crate) mod control;
+pub(crate) mod differential;
 pub(crate) mod disk;
+pub(crate) mod floods;
+pub(crate) mod fuzz;
 pub(crate) mod mmdb;
 pub(crate) mod net;
 pub(crate) mod node;
@@ -28,6 +34,9 @@ pub(crate) mod resolver;
 pub(crate) mod server;
 pub(crate) mod site;
 pub(crate) mod world;
+
+// Where the fuzzer has them too.
+pub(crate) use differential::{message, name};
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -147,7 +147,8 @@ impl Random {
         u128::from(self.bits()) << 64 | u128::from(self.bits())
     }
 
-    fn one_in(&mut self, number: u64) -> bool {
+    /// True once in so many times.
+    pub fn one_in(&mut self, number: u64) -> bool {
         self.below(number) == 0
     }
 }

@@ -1,0 +1,8 @@
+//! A good query with any EDNS options; what must hold is in `tests/support/fuzz.rs`.
+#![no_main]
+
+mod support;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|octets: &[u8]| support::fuzz::edns(octets));

@@ -1,0 +1,189 @@
+//! What the fuzzer throws octets at, and what must hold then. The targets of `fuzz/` call it, and a test with the corpus.
+
+// Each program that includes this file uses a part of it.
+#![allow(dead_code, unreachable_pub)]
+
+use std::cell::RefCell;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use waymark::answer::{Transport, Worker, respond};
+use waymark::control::World;
+use waymark::dns::Name;
+use waymark::problem::Sources;
+use waymark::snapshot::Snapshot;
+use waymark::zone::{self, Files};
+
+use super::message::{ANY, Answer, Ask, Edns, IN};
+use super::name;
+
+const DOWN: [&[&str]; 3] = [&[], &["region/eu-west"], &["region/*"]];
+/// Options that an answer may have without being asked: an extended error.
+const UNASKED: u16 = 15;
+/// Options that somebody might answer: NSID, client subnet, expire, cookie, keepalive, padding, chain, error.
+const OPTIONS: [u16; 12] = [0, 3, 5, 8, 9, 10, 11, 12, 13, 14, 15, 18];
+const NAMES: [&str; 6] = [
+    "www.gslb.example.com",
+    "static.gslb.example.com",
+    "nope.gslb.example.com",
+    "a.sub.gslb.example.com",
+    "version.bind",
+    "",
+];
+
+struct Node {
+    snapshots: Vec<Snapshot>,
+    worker: Worker,
+    out: Vec<u8>,
+}
+
+impl Node {
+    fn new() -> Node {
+        let configurations =
+            [concat!(env!("CARGO_MANIFEST_DIR"), "/tests"), concat!(env!("CARGO_MANIFEST_DIR"), "/../tests")];
+        let path = configurations.map(|tests| Path::new(tests).join("example/waymark.toml"));
+        let path = path.iter().find(|path| path.is_file()).expect("the example");
+        let world = World::compile(waymark::config::load(path).configuration.expect("the example loads"));
+        let down = |names: &&[&str]| names.iter().map(|name| (*name).to_string()).collect::<Vec<String>>();
+        let snapshots: Vec<Snapshot> = DOWN.iter().map(|names| world.offline(&down(names))).collect();
+        let mut worker = Worker::new(&Arc::default(), 1);
+        worker.adopt(&snapshots[0]);
+        Node { snapshots, worker, out: vec![0; 65_535] }
+    }
+
+    /// The answer, of which what holds always was looked at.
+    fn answer(&mut self, choice: u8, query: &[u8]) -> &[u8] {
+        let transport = if choice & 1 == 0 { Transport::Udp } else { Transport::Tcp };
+        let snapshot = &self.snapshots[usize::from(choice >> 1) % DOWN.len()];
+        let source = IpAddr::from([127, 0, 0, choice]);
+        let length = respond(snapshot, &mut self.worker, query, source, transport, &mut self.out);
+        let answer = &self.out[..length];
+        if query.len() < 12 || query[2] & 0x80 != 0 {
+            assert!(answer.is_empty());
+            return answer;
+        }
+        assert!(length >= 12);
+        assert!(transport == Transport::Tcp || length <= usize::from(snapshot.settings.max_udp_payload));
+        assert_eq!(answer[..2], query[..2]);
+        assert_eq!(answer[2] & 0xf9, 0x80 | query[2] & 0x79);
+        assert_eq!(answer[3] & 0xe0, 0);
+        answer
+    }
+}
+
+thread_local! {
+    static NODE: RefCell<Node> = RefCell::new(Node::new());
+}
+
+/// Any octets as a packet, over UDP and TCP, to the example configuration: no panic, no answer to a response, never too
+/// long, id and opcode echoed. The first octet chooses the transport and what is down.
+pub fn packet(octets: &[u8]) {
+    let Some((&choice, query)) = octets.split_first() else { return };
+    NODE.with_borrow_mut(|node| {
+        node.answer(choice, query);
+    });
+}
+
+/// A good query with any options: the same holds, the answer is a message with one OPT, of version 0, or none where none
+/// was sent, and with no option that was not sent, but for an extended error.
+///
+/// ```text
+/// ┌────────┬──────┬──────┬─────────┬─────────┬───────┬────────────────────────────────────┐
+/// │ choice │ name │ type │ version │ payload │ flags │ options: code, length, data, again │
+/// └────────┴──────┴──────┴─────────┴─────────┴───────┴────────────────────────────────────┘
+/// ```
+pub fn edns(octets: &[u8]) {
+    let Some((&[choice, name, qtype, version, payload, flags], mut rest)) = octets.split_first_chunk() else { return };
+    let mut options = vec![];
+    while let Some((&[code, length], behind)) = rest.split_first_chunk() {
+        let (data, behind) = behind.split_at(usize::from(length).min(behind.len()));
+        let code = OPTIONS.get(usize::from(code)).copied().unwrap_or(u16::from(code) << 8);
+        options.push((code, data.to_vec()));
+        rest = behind;
+    }
+    // One version in sixteen is another than 0.
+    let version = if version & 15 == 15 { version } else { 0 };
+    let edns = Edns { payload: u16::from(payload) << 5, version, flags: u16::from(flags) << 8, options };
+    let ask = Ask {
+        flags: u16::from(choice & 0x80) << 1,
+        name: name::of(NAMES[usize::from(name) % NAMES.len()]),
+        qtype: if qtype == 0 { ANY } else { u16::from(qtype) },
+        class: if name & 0x80 == 0 { IN } else { 3 },
+        edns: Some(edns),
+        tcp: false,
+    };
+    let mut query = ask.encode(0x4711);
+    // A second OPT, now and then.
+    let is_twice = flags & 0x7f == 0x7f;
+    if is_twice {
+        query[11] = 2;
+        query.extend([0, 0, 41, 4, 0, 0, 0, 0, 0, 0, 0]);
+    }
+    NODE.with_borrow_mut(|node| {
+        let answer = Answer::parse(node.answer(choice, &query)).expect("a message");
+        let opt = answer.opt.expect("an OPT for an OPT");
+        assert_eq!((opt.version, opt.flags & 0x7fff), (0, 0));
+        assert!(!is_twice || answer.rcode == 1);
+        let sent = ask.edns.iter().flat_map(|edns| &edns.options);
+        let sent: Vec<u16> = sent.map(|option| option.0).chain([UNASKED]).collect();
+        for (at, (code, _)) in opt.options.iter().enumerate() {
+            assert!(sent.contains(code), "option {code} was not sent");
+            assert!(opt.options[..at].iter().all(|other| other.0 != *code), "option {code} twice");
+        }
+        // Without an OPT in the query there is none in the answer.
+        let plain = Ask { edns: None, ..ask.clone() };
+        let answer = Answer::parse(node.answer(choice, &plain.encode(0x4711))).expect("a message");
+        assert!(answer.opt.is_none());
+    });
+}
+
+/// Whatever is included is a piece of the same text.
+struct Half(String);
+
+impl Files for Half {
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.into())
+    }
+
+    fn root(&self) -> Option<&Path> {
+        None
+    }
+
+    fn read(&self, _: &Path) -> io::Result<String> {
+        Ok(self.0.clone())
+    }
+}
+
+/// Any octets as a zone file: no panic, every record that is returned is in order, and what is printed of them is read as
+/// the same records.
+pub fn zone_file(octets: &[u8]) {
+    let text = String::from_utf8_lossy(octets);
+    let origin = Name::parse("example.com.", None).expect("a name");
+    let mut sources = Sources::default();
+    let file = sources.add(Path::new("zone"), text.to_string());
+    let half = Half(text.chars().skip(text.chars().count() / 2).collect());
+    let (records, problems) = zone::parse(&mut sources, file, &origin, &half);
+    for record in records.iter() {
+        assert!(record.name().is_at_or_below(&origin));
+        assert!(record.rdata.len() <= 65_535);
+        assert!(i32::try_from(record.ttl).is_ok());
+        assert!(!record.rtype.is_meta());
+        let _ = sources.place(&record.span);
+    }
+    for problem in problems {
+        for span in problem.span.iter().chain(problem.also.iter().map(|(span, _)| span)) {
+            let _ = sources.place(span);
+        }
+    }
+    let _ = zone::first_origin(&text);
+    // A few octets of `$GENERATE` make a million records.
+    if records.len() < 1000 {
+        let printed: String = zone::lines(&origin, &records).map(|line| line + "\n").collect();
+        let file = sources.add(Path::new("printed"), printed);
+        let (again, _) = zone::parse(&mut sources, file, &origin, &half);
+        assert_eq!(again.len(), records.len());
+        assert_eq!(again.digest(), records.digest());
+    }
+}
