@@ -337,3 +337,19 @@ fn the_beacon_measures() {
     let sample = |region| serde_json::json!({"region": region, "rtt-ms": 34.3});
     assert_eq!((to, samples), ("/collect/latency", serde_json::json!([sample("eu-west"), sample("ap-southeast")])));
 }
+
+/// Each test that the table of RFCs names is there.
+#[test]
+fn tests_of_rfcs_exist() {
+    let table = read("tests/RFC.md");
+    let is_place = |part: &&str| part.starts_with("tests/") || part.starts_with("src/");
+    let mut count = 0;
+    for place in table.lines().filter(|line| line.starts_with('|')).flat_map(|line| line.split('`')).filter(is_place) {
+        let (path, test) = place.split_once("::").map_or((place, None), |(path, test)| (path, Some(test)));
+        let text = read(path);
+        let is_there = test.is_none_or(|test| text.contains(&format!("fn {test}(")));
+        assert!(is_there, "tests/RFC.md names {place}");
+        count += 1;
+    }
+    assert!(count > 60, "{count} tests were found");
+}
