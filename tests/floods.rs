@@ -26,6 +26,7 @@ fn a_flood_of_connections_costs_nobody_else_anything() {
         let _ = writeln!(zone, "long TXT \"{number} {}\"", "x".repeat(40));
     }
     site.write("gslb.example.com.zone", &zone);
+    site.edit("state-dir = \"state\"", &format!("state-dir = \"state\"\ntcp-connections = {CAP}"));
     let server = site.start();
     let message = |name: &str, rtype| client::plain(name, rtype).to_vec().expect("a message");
     let outcome = floods::run(&Options {

@@ -11,7 +11,7 @@ use waymark::control::world::Health;
 use waymark::control::{Loads, World};
 use waymark::fleet::InstanceId;
 use waymark::geo::Code;
-use waymark::health::Operator;
+use waymark::health::{Operator, Verdict};
 use waymark::latency::{Book, ENOUGH, Measured, Policy, Rtt, Sample, View};
 use waymark::snapshot::Snapshot;
 use waymark::steering::{LayoutId, Table};
