@@ -1,41 +1,32 @@
 //! Floods: TCP connections that only want to be held, and names that nobody has.
 //!
-//! Connections: once on the program as users run it, with its own caps, and once on a server with room for all of them,
-//! in a process of its own, so that each is held and has its cost.
+//! Connections: once on the program as users run it, which has room for most of them, and once with room for few, so that
+//! newcomers replace others.
 
 use std::fmt::{self, Write};
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
-
-use arc_swap::ArcSwap;
-use waymark::answer;
-use waymark::control::World;
-use waymark::serve::{Limits, Listeners};
+use std::time::Duration;
 
 use crate::child::{Server, memory_of};
 use crate::support::floods::{self, Flood, Options};
 use crate::support::load::{self, Report};
 use crate::support::query::{Query, Random, Type};
-use crate::support::system;
 use crate::{Arguments, free_port, mib, print};
 
 /// Records of the long answer, of 60 octets each.
 const LONG: usize = 500;
-/// Connections of a server that has room for all.
-const ROOM: usize = 20_000;
+/// Connections of a server that has room for few.
+const FEW: usize = 1000;
 /// Names that nobody has, asked in turn.
 const NAMES: usize = 200_000;
 /// Queries a second for names that there are; ten times as many for the others.
 const GOOD: f64 = 3000.0;
 /// Both loads sleep so long at a time.
 const PAUSE: Duration = Duration::from_micros(50);
-const START: Duration = Duration::from_secs(10);
 
 #[derive(serde::Serialize)]
 struct Row {
@@ -54,26 +45,26 @@ struct Row {
 /// The flood of connections.
 pub(crate) fn connections(arguments: &Arguments, folder: &Path) -> io::Result<()> {
     waymark::serve::raise_descriptor_limit();
-    let (dns, admin) = (free_port()?, free_port()?);
-    let path = write(folder, dns, admin)?;
     let one = usize::from(arguments.flood);
     let flood = Flood { idle: 10 * one, slow_writers: one, slow_readers: one, drippers: one };
-    let mut options = Options {
-        server: SocketAddr::from((Ipv4Addr::LOCALHOST, dns)),
-        process: 0,
-        flood,
-        honest: 1000,
-        question: Query::new("ns.example.com", Type::A, false).octets().to_vec(),
-        long: Query::new("long.example.com", Type(16), false).octets().to_vec(),
-    };
-    {
+    for (name, keys) in [("as it is", String::new()), ("with room for few", format!("tcp-connections = {FEW}\n"))] {
+        let (dns, admin) = (free_port()?, free_port()?);
+        let path = write(folder, dns, admin, &keys)?;
         let server = Server::start(&path, arguments.server_core)?;
-        options.process = server.pid();
-        report(arguments, "with its own caps", &options)?;
+        report(
+            arguments,
+            name,
+            &Options {
+                server: SocketAddr::from((Ipv4Addr::LOCALHOST, dns)),
+                process: server.pid(),
+                flood,
+                honest: 1000,
+                question: Query::new("ns.example.com", Type::A, false).octets().to_vec(),
+                long: Query::new("long.example.com", Type(16), false).octets().to_vec(),
+            },
+        )?;
     }
-    let roomy = Roomy::start(&path, dns, arguments.server_core)?;
-    options.process = roomy.0.id();
-    report(arguments, "with room for all", &options)
+    Ok(())
 }
 
 fn report(arguments: &Arguments, server: &'static str, options: &Options) -> io::Result<()> {
@@ -94,7 +85,7 @@ fn report(arguments: &Arguments, server: &'static str, options: &Options) -> io:
     print(&row, arguments.json, &format!("floods, a server {server}: {outcome}"))
 }
 
-fn write(folder: &Path, dns: u16, admin: u16) -> io::Result<std::path::PathBuf> {
+fn write(folder: &Path, dns: u16, admin: u16, keys: &str) -> io::Result<std::path::PathBuf> {
     crate::write_zone(folder)?;
     let mut zone = fs::read_to_string(folder.join("zone"))?;
     for number in 0..LONG {
@@ -103,61 +94,11 @@ fn write(folder: &Path, dns: u16, admin: u16) -> io::Result<std::path::PathBuf> 
     fs::write(folder.join("zone"), zone)?;
     let path = folder.join("waymark.toml");
     let text = format!(
-        "[server]\nlisten = [\"127.0.0.1:{dns}\"]\nstate-dir = \"state\"\nworkers = 1\n[admin]\nlisten = \
+        "[server]\nlisten = [\"127.0.0.1:{dns}\"]\nstate-dir = \"state\"\nworkers = 1\n{keys}[admin]\nlisten = \
          \"127.0.0.1:{admin}\"\n[zones.\"example.com\"]\nfile = \"zone\"\n"
     );
     fs::write(&path, text)?;
     Ok(path)
-}
-
-/// This program again, as a server with room; killed when dropped.
-struct Roomy(Child);
-
-impl Roomy {
-    fn start(configuration: &Path, port: u16, core: usize) -> io::Result<Roomy> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("serve-roomy").arg(configuration).arg(port.to_string()).stdin(Stdio::null());
-        system::confine(&mut command, core);
-        let roomy = Roomy(command.spawn()?);
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let begun = Instant::now();
-        while std::net::TcpStream::connect(address).is_err() {
-            if begun.elapsed() > START {
-                return Err(io::Error::other("the server with room does not listen"));
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(roomy)
-    }
-}
-
-impl Drop for Roomy {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Serves a configuration with room for all connections, until it is killed.
-pub(crate) fn serve_roomy(configuration: &Path, port: u16) -> io::Result<()> {
-    waymark::serve::raise_descriptor_limit();
-    let loaded = waymark::config::load(configuration).configuration.ok_or(io::ErrorKind::InvalidData)?;
-    let published = Arc::new(ArcSwap::from_pointee(World::compile(loaded).offline(&[])));
-    let listeners = Listeners::bind(&[(Ipv4Addr::LOCALHOST, port).into()], 1).map_err(io::Error::other)?;
-    let hour = Duration::from_secs(3600);
-    let limits = Limits {
-        connections: ROOM,
-        connections_per_prefix: ROOM,
-        idle: hour,
-        idle_when_pressed: hour,
-        message: hour,
-        write: hour,
-        ..Limits::default()
-    };
-    let _running = listeners.serve_with(&published, &Arc::default(), 1, limits, answer::respond)?;
-    loop {
-        thread::park();
-    }
 }
 
 #[derive(serde::Serialize)]
@@ -186,7 +127,7 @@ impl fmt::Display for Names {
 /// The flood of names.
 pub(crate) fn names(arguments: &Arguments, folder: &Path) -> io::Result<()> {
     let (dns, admin) = (free_port()?, free_port()?);
-    let server = Server::start(&write(folder, dns, admin)?, arguments.server_core)?;
+    let server = Server::start(&write(folder, dns, admin, "")?, arguments.server_core)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, dns));
     let mut random = Random(1);
     let name = |random: &mut Random| format!("{:x}.example.com", random.draw());

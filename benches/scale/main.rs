@@ -106,8 +106,6 @@ enum What {
     /// Connections that only want to be held, and queries for names that nobody has
     Floods,
     #[command(hide = true)]
-    ServeRoomy { configuration: PathBuf, port: u16 },
-    #[command(hide = true)]
     MeasureGeo { file: PathBuf },
 }
 
@@ -115,7 +113,6 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.what {
         Some(What::MeasureGeo { file }) => geo::measure(file).and_then(|cost| print(&cost, true, "")),
-        Some(What::ServeRoomy { configuration, port }) => floods::serve_roomy(configuration, *port),
         Some(what) => run(what, &arguments),
         None => {
             println!("This bench takes minutes: cargo bench --bench scale -- all (or --help)");
