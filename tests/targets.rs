@@ -40,6 +40,19 @@ region-ramp = "0s"
 [pools.web.instances]
 cdn = { region = "eu", target = "acme.CDN.example." }
 ap-1 = { region = "ap", address = ["192.0.2.1", "2001:db8::1"] }
+[pools.mixed]
+check = "web"
+[pools.mixed.instances]
+cdn = { target = "acme.CDN.example.", weight = 1 }
+four = { address = "192.0.2.4", weight = 1, port = 443 }
+[services."mixed.example.com"]
+pool = "mixed"
+balance = "sticky"
+https = { alpn = ["h2"] }
+srv = { names = ["_x._tcp"], port = 5060 }
+[services."turns.example.com"]
+pool = "mixed"
+balance = "round-robin"
 [services."www.example.com"]
 pool = "web"
 steer = "geo"
@@ -133,12 +146,55 @@ fn one_address_that_passes_suffices() {
     node.set("instance/web/cdn", &[waymark::fleet::Family::V4], waymark::health::Verdict::Down);
     assert_eq!(www(&mut node), CNAME, "the other family works");
     assert_eq!(answer(&mut node, "example.com", RecordType::AAAA, EUROPE), "example.com. 20 IN AAAA 2001:db8::80");
+    // At the apex the families are apart, as with all other addresses.
+    assert_eq!(answer(&mut node, "example.com", RecordType::A, EUROPE), "example.com. 20 IN A 192.0.2.1");
     node.down("instance/web/cdn");
     assert_eq!(www(&mut node), " | SOA");
     assert_eq!(answer(&mut node, "www.example.com", RecordType::A, EUROPE), "www.example.com. 20 IN A 192.0.2.1");
     // Everything is down: what is allowed is answered, be it a CNAME.
     node.down("region/ap");
     assert_eq!(www(&mut node), CNAME);
+}
+
+/// Who gets a CNAME gets it for every type and who gets an address for none, though that has no IPv6: a resolver that holds
+/// the CNAME of one type follows it for all.
+#[test]
+fn all_types_of_a_client_agree() {
+    let mut node = node();
+    node.find("acme.cdn.example.", &["192.0.2.80"]);
+    let mut sent = [0; 2];
+    for client in 0..100 {
+        let client = format!("203.0.{client}.0/24");
+        let types = [RecordType::A, RecordType::AAAA, RecordType::TXT, RecordType::HTTPS, RecordType::CNAME];
+        let answers = types.map(|qtype| answer(&mut node, "mixed.example.com", qtype, &client));
+        let is_cname = answers.each_ref().map(|answer| answer.contains("CNAME acme"));
+        assert!(is_cname == [true; 5] || is_cname == [false; 5], "{client}: {answers:#?}");
+        if !is_cname[0] {
+            assert_eq!(answers[0], "mixed.example.com. 30 IN A 192.0.2.4");
+            assert_eq!([&answers[1], &answers[2], &answers[4]], [" | SOA"; 3]);
+            assert!(answers[3].contains("ipv4hint=192.0.2.4") && !answers[3].contains("ipv6hint"), "{}", answers[3]);
+        }
+        sent[usize::from(is_cname[0])] += 1;
+    }
+    assert!(sent.iter().all(|count| *count > 30), "{sent:?}");
+    // SRV leads to the target itself, or to the name of the instance.
+    let srv = |client: &str, node: &mut Node| answer(node, "_x._tcp.mixed.example.com", RecordType::SRV, client);
+    let targets: Vec<String> = (0..20).map(|client| srv(&format!("203.0.{client}.0/24"), &mut node)).collect();
+    let leads = |to: &str| targets.iter().any(|answer| answer.ends_with(to));
+    assert!(leads("5060 acme.CDN.example.") && leads("443 four.mixed.example.com."), "{targets:?}");
+}
+
+/// Questions of other types take nobody's turn.
+#[test]
+fn turns_are_those_of_addresses() {
+    let mut node = node();
+    node.find("acme.cdn.example.", &["192.0.2.80"]);
+    let mut cnames = 0;
+    for _ in 0..20 {
+        cnames += usize::from(answer(&mut node, "turns.example.com", RecordType::A, EUROPE).contains("CNAME"));
+        answer(&mut node, "turns.example.com", RecordType::TXT, EUROPE);
+    }
+    assert_eq!(cnames, 10);
 }
 
 /// A server for the zone of a CDN, which others resolve by.

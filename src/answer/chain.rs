@@ -13,7 +13,7 @@ use crate::dns::{LowerName, Owner, Rcode, RecordType, Section, Writer};
 use crate::fleet::Family;
 use crate::limit::Kind;
 use crate::steering::ServiceId;
-use crate::zone::{Apex, Found, Node, Rrset};
+use crate::zone::{Found, Node, Rrset};
 
 /// Most CNAMEs and DNAMEs followed; a loop ends here, with what was found.
 pub(super) const MAX_CHAIN: usize = 16;
@@ -56,10 +56,9 @@ impl Current {
         &self.lower
     }
 
-    /// What a service is asked for, whose name stands in that zone.
-    fn asked(&self, apex: &Apex) -> Asked<'_> {
-        let no_cname = self.lower.as_wire().len() == apex.origin.as_wire().len();
-        Asked { owner: self.owner(), label: self.lower.first_label(), no_cname }
+    /// What a service is asked for.
+    fn asked(&self) -> Asked<'_> {
+        Asked { owner: self.owner(), label: self.lower.first_label(), no_cname: false }
     }
 
     fn owner(&self) -> Owner<'_> {
@@ -186,7 +185,7 @@ fn data<'a>(reply: &mut Reply<'a>, node: Node<'a>, current: &mut Current) -> Lin
     let service = tag.filter(|&tag| tag != whoami::TAG).map(ServiceId);
     let apex = snapshot.authority.zone(node.zone());
     if let Some(service) = service {
-        let asked = current.asked(apex);
+        let asked = current.asked();
         let target = match family(qtype) {
             Some(family) => steered::answer(reply, service, family, node.zone(), asked),
             None => steered::cname(reply, service, asked),
@@ -200,11 +199,11 @@ fn data<'a>(reply: &mut Reply<'a>, node: Node<'a>, current: &mut Current) -> Lin
         }
     }
     if qtype == RecordType::ANY {
-        any(reply, node, current.asked(apex));
+        any(reply, node, current.asked());
         return Link::End;
     }
     if let Some(service) = service
-        && synthesized::answer(reply, service, node.zone(), current.asked(apex))
+        && synthesized::answer(reply, service, node.zone(), current.asked())
     {
         return Link::End;
     }

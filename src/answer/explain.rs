@@ -73,7 +73,7 @@ impl Asked<'_> {
 /// Makes the decision, and notes every stage in `trace`. Draws come from `local`, which need not have adopted anything.
 pub fn trace(snapshot: &Snapshot, asked: &Asked<'_>, local: &mut Local, trace: &mut Recorded) -> Traced {
     let Some(found) = find(snapshot, asked.name, asked.rtype, trace) else { return Traced::default() };
-    let Steered { service, label, is_apex } = found;
+    let Steered { service, label } = found;
     let steering = &*snapshot.steering;
     let made_of = synthesized::made_of(steering, service, asked.rtype);
     let has_addresses = matches!(asked.rtype, RecordType::A | RecordType::AAAA) || made_of.is_some();
@@ -81,7 +81,7 @@ pub fn trace(snapshot: &Snapshot, asked: &Asked<'_>, local: &mut Local, trace: &
         (RecordType::A, _) => (service, Family::V4),
         (RecordType::AAAA, _) => (service, Family::V6),
         // A CNAME answers every type.
-        (_, None) if !is_apex && steering.service(service).may_be_cname => (service, Family::V4),
+        (_, None) if steering.service(service).may_be_cname => (service, Family::V4),
         (made, Some(of)) => {
             let family = if steering.service(of).serves[0] { Family::V4 } else { Family::V6 };
             let service = &steering.service(of).configured.name;
@@ -110,7 +110,8 @@ pub fn trace(snapshot: &Snapshot, asked: &Asked<'_>, local: &mut Local, trace: &
     let mut found = decision.scope;
     match decision.outcome {
         Outcome::Pick { .. } => {
-            found = found.max(picked(snapshot, &decision, (family, is_apex), &client, local, trace, &mut traced));
+            found =
+                found.max(picked(snapshot, &decision, (family, steered.no_cname), &client, local, trace, &mut traced));
             if !has_addresses && traced.cname.is_none() {
                 traced.addresses.clear();
                 trace.note("type", || {
@@ -146,11 +147,11 @@ fn picked(
     let steering = &*snapshot.steering;
     let answering = steering.service(decision.service);
     let mut instances: Vec<InstanceId> = Vec::new();
-    let choice = Choice { roster, group, version, family, no_cname };
+    let choice = Choice { roster, group, version, family, no_cname, takes_turn: true };
     let scope = pick(steering, answering, choice, client, local, trace, |instance, address| {
         traced.addresses.extend(address);
         if address.is_none() {
-            traced.cname = steering.fleet.cname(instance).map(|cname| cname.target.to_string());
+            traced.cname = steering.fleet.cname(instance).map(|cname| cname.target.to_plain());
         }
         if !instances.contains(&instance) {
             instances.push(instance);
@@ -218,7 +219,6 @@ struct Steered {
     service: ServiceId,
     /// Hash of its leftmost label.
     label: u64,
-    is_apex: bool,
 }
 
 /// The service at a name, or where its static CNAMEs lead to in our zones.
@@ -226,23 +226,20 @@ fn find(snapshot: &Snapshot, name: &LowerName, rtype: RecordType, trace: &mut Re
     let mut current = name.clone();
     for _ in 0..MAX_CHAIN {
         match look_up(snapshot, &current, rtype, trace) {
-            Ok((service, is_apex)) => {
-                let label = hash::of_label(current.first_label());
-                return Some(Steered { service, label, is_apex });
-            }
+            Ok(service) => return Some(Steered { service, label: hash::of_label(current.first_label()) }),
             Err(target) => current.set(target?)?,
         };
     }
     None
 }
 
-/// The service at a name, and whether that is its zone's; else the target of its CNAME, if it has one that is to be followed.
+/// The service at a name; else the target of its CNAME, if it has one that is to be followed.
 fn look_up<'a>(
     snapshot: &'a Snapshot,
     name: &LowerName,
     rtype: RecordType,
     trace: &mut Recorded,
-) -> Result<(ServiceId, bool), Option<&'a [u8]>> {
+) -> Result<ServiceId, Option<&'a [u8]>> {
     let authority = &snapshot.authority;
     let mut note = |text: String| trace.note("name", || text);
     match authority.find(name, rtype) {
@@ -264,8 +261,7 @@ fn look_up<'a>(
                     let steered = snapshot.steering.service(ServiceId(tag));
                     let pool = &snapshot.steering.fleet.pool(steered.configured.service.pool).name;
                     note(format!("service/{}{by}, pool/{pool}", steered.configured.name));
-                    let origin = &authority.zone(node.zone()).origin;
-                    return Ok((ServiceId(tag), origin.as_wire().len() == name.as_wire().len()));
+                    return Ok(ServiceId(tag));
                 }
                 None => {}
             }

@@ -80,12 +80,14 @@ fn withhold(
 }
 
 fn instead(snapshot: &Snapshot, worker: &mut Worker, rcode: Rcode, asked: Asked<'_>, out: &mut [u8]) -> Given {
-    let edns: Option<&Edns> = match asked.parsed {
+    let edns = match asked.parsed {
         Parsed::Silence => None,
-        Parsed::Refuse { edns, .. } => edns.as_ref(),
-        Parsed::CookieOnly { edns, .. } => Some(edns),
-        Parsed::Query(query) => query.edns.as_ref(),
+        Parsed::Refuse { edns, .. } => *edns,
+        Parsed::CookieOnly { edns, .. } => Some(*edns),
+        Parsed::Query(query) => query.edns,
     };
-    let extension = Extension::new(snapshot, edns, asked.arrival);
+    // The name of a node is longer than a query: whoever is spoofed is to get little.
+    let edns = edns.map(|edns| Edns { nsid: false, ..edns });
+    let extension = Extension::new(snapshot, edns.as_ref(), asked.arrival);
     bare(&mut worker.targets, &extension, Head::of(asked.parsed, asked.query), rcode, out)
 }

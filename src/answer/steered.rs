@@ -20,7 +20,7 @@ pub(super) struct Asked<'a> {
     pub(super) owner: Owner<'a>,
     /// Its leftmost label, in lower case.
     pub(super) label: &'a [u8],
-    /// Whether no CNAME may stand there, as it is that of a zone.
+    /// Whether no CNAME may be written, for other records are.
     pub(super) no_cname: bool,
 }
 
@@ -45,14 +45,14 @@ pub(super) fn answer<'a>(
     zone: ZoneId,
     asked: Asked<'_>,
 ) -> Option<&'a [u8]> {
-    let given = give(reply, service, family, asked, |_| true);
+    let given = give(reply, service, family, asked, false);
     conclude(reply, service, zone, given)
 }
 
 /// [`answer`] with addresses of both families at once; without any it is negative only if it has no other records.
 pub(super) fn answer_both(reply: &mut Reply<'_>, service: ServiceId, zone: ZoneId, asked: Asked<'_>, has_others: bool) {
     let asked = Asked { no_cname: true, ..asked };
-    let [v4, v6] = Family::BOTH.map(|family| give(reply, service, family, asked, |_| true));
+    let [v4, v6] = Family::BOTH.map(|family| give(reply, service, family, asked, false));
     if !has_others {
         conclude(reply, service, zone, v4.max(v6));
     }
@@ -61,10 +61,10 @@ pub(super) fn answer_both(reply: &mut Reply<'_>, service: ServiceId, zone: ZoneI
 /// The CNAME of a service, which every type is answered with, if one is chosen; returns where it leads. Else nothing is
 /// written.
 pub(super) fn cname<'a>(reply: &mut Reply<'a>, service: ServiceId, asked: Asked<'_>) -> Option<&'a [u8]> {
-    if asked.no_cname || !reply.snapshot.steering.service(service).may_be_cname {
+    if !reply.snapshot.steering.service(service).may_be_cname {
         return None;
     }
-    match give(reply, service, Family::V4, asked, |address| address.is_none()) {
+    match give(reply, service, Family::V4, asked, true) {
         Given::Cname(target) => Some(target),
         _ => None,
     }
@@ -86,13 +86,13 @@ pub(super) fn conclude<'a>(
     None
 }
 
-/// Decides, and writes what is `wanted` of that: addresses, or `None` for a CNAME.
+/// Decides, and writes what comes of it: addresses or a CNAME, or, where `only_cname` is wanted, nothing instead of addresses.
 fn give<'a>(
     reply: &mut Reply<'a>,
     service: ServiceId,
     family: Family,
     asked: Asked<'_>,
-    wanted: impl Fn(Option<IpAddr>) -> bool,
+    only_cname: bool,
 ) -> Given<'a> {
     let snapshot = reply.snapshot;
     let client = client(reply, service, asked);
@@ -112,35 +112,36 @@ fn give<'a>(
         Outcome::Nodata => return Given::Nothing,
         Outcome::Servfail => return Given::Failure,
         Outcome::Addresses(addresses) => {
-            let of_family = |address: &&IpAddr| Family::of(**address) == family && wanted(Some(**address));
+            let of_family = |address: &&IpAddr| Family::of(**address) == family && !only_cname;
             addresses_of(reply, asked.owner, ttl, addresses.iter().filter(of_family))
         }
         Outcome::Pick { roster, group, version } => {
-            reply.thread.tally.add(answering.slot as usize + group);
-            let choice = Choice { roster, group, version, family, no_cname: asked.no_cname };
+            let no_cname = asked.no_cname || snapshot.steering.service(service).no_cname;
+            // Who asks for another type takes nobody's turn: whoever asks for both would always get the same instance.
+            let choice = Choice { roster, group, version, family, no_cname, takes_turn: !only_cname };
             let (writer, local) = (&mut reply.writer, &mut *reply.thread.local);
             let mark = writer.mark();
             let mut written = Ok(0);
             let emit = |instance, address: Option<IpAddr>| {
-                if !wanted(address) {
-                    return;
-                }
-                written = written.and_then(|count| {
-                    match address {
-                        Some(address) => writer.address(asked.owner, ttl, address),
-                        None => {
-                            let target =
-                                snapshot.steering.fleet.cname(instance).map_or(&[0][..], |one| one.target.as_wire());
-                            cname = Some(target);
-                            writer.record(Section::Answer, asked.owner, RecordType::CNAME, ttl, target)
-                        }
+                written = written.and_then(|count| match address {
+                    Some(_) if only_cname => Ok(count),
+                    Some(address) => writer.address(asked.owner, ttl, address).map(|()| count + 1),
+                    None => {
+                        // An instance that has no address of this family, and no CNAME either.
+                        let Some(to) = snapshot.steering.fleet.cname(instance) else { return Ok(count) };
+                        let target = to.target.as_wire();
+                        cname = Some(target);
+                        let written = writer.record(Section::Answer, asked.owner, RecordType::CNAME, ttl, target);
+                        written.map(|()| count + 1)
                     }
-                    .map(|()| count + 1)
                 });
             };
             let scope = pick(&snapshot.steering, answering, choice, &client, local, &mut Silent, emit);
             if written.is_err() {
                 reply.writer.rewind(mark);
+            }
+            if !only_cname || cname.is_some() {
+                reply.thread.tally.add(answering.slot as usize + group);
             }
             reply.scope = reply.scope.max(client.scope(scope));
             written

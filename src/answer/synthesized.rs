@@ -240,7 +240,7 @@ fn write_hints(reply: &mut Reply<'_>, family: Family, decided: &Decided<'_>) -> 
     };
     match decision.outcome {
         Outcome::Pick { roster, group, version } => {
-            let choice = Choice { roster, group, version, family, no_cname: true };
+            let choice = Choice { roster, group, version, family, no_cname: true, takes_turn: true };
             let answering = steering.service(decision.service);
             let scope = peek(steering, answering, choice, client, local, |_, address| hint(address));
             reply.scope = reply.scope.max(client.scope(scope));
@@ -252,6 +252,11 @@ fn write_hints(reply: &mut Reply<'_>, family: Family, decided: &Decided<'_>) -> 
     }
     written?;
     let octets = (writer.length() - begin) as u16;
+    if octets == 0 {
+        // Those drawn have no address of this family, and a hint without any would be malformed.
+        writer.take_back(4);
+        return Ok(());
+    }
     writer.overwrite(begin - 2, octets.to_be_bytes());
     Ok(())
 }
@@ -303,7 +308,7 @@ fn write_srv<'a>(reply: &mut Reply<'a>, srv: &'a Srv, asked: Asked<'_>) -> Resul
     for (priority, reserve) in (1..).zip(reserves.into_iter().flatten()) {
         let rosters = Family::BOTH.map(|family| {
             let (roster, version) = reserve.rosters[family as usize]?;
-            Some(Choice { roster, group: reserve.group, version, family, no_cname: true })
+            Some(Choice { roster, group: reserve.group, version, family, no_cname: true, takes_turn: true })
         });
         let tier = Tier { priority, rosters, ..tier };
         write_tier(reply, &tier, &decided.client, asked.owner, &mut added)?;
@@ -321,7 +326,7 @@ fn write_srv<'a>(reply: &mut Reply<'a>, srv: &'a Srv, asked: Asked<'_>) -> Resul
 fn serving<'a>(decided: &Decided<'a>) -> Option<(ServiceId, Rosters<'a>)> {
     let of = |family: Family| match decided.each[family as usize] {
         Decision { outcome: Outcome::Pick { roster, group, version }, service, .. } => {
-            Some((service, Choice { roster, group, version, family, no_cname: true }))
+            Some((service, Choice { roster, group, version, family, no_cname: true, takes_turn: true }))
         }
         _ => None,
     };

@@ -327,6 +327,8 @@ struct Reloader {
 /// Looks after the geo files of what is served.
 struct GeoWatch {
     watch: Watch,
+    /// When they are looked at next: whoever gives up waiting, as something else comes first, waits no longer for that.
+    next: tokio::time::Instant,
     /// Those whose newest version is not served.
     refused: Vec<GeoRefusal>,
     /// Numbers of those of them with which tests failed.
@@ -335,13 +337,15 @@ struct GeoWatch {
 
 impl GeoWatch {
     fn new(served: &World) -> GeoWatch {
-        GeoWatch { watch: Watch::new(&served.geo_files), refused: Vec::new(), failed: Vec::new() }
+        let (watch, next) = (Watch::new(&served.geo_files), tokio::time::Instant::now() + POLL);
+        GeoWatch { watch, next, refused: Vec::new(), failed: Vec::new() }
     }
 
     /// Waits until there is something to do. Given up on, it has lost nothing.
     async fn changed(&mut self) -> Look {
         loop {
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep_until(self.next).await;
+            self.next = tokio::time::Instant::now() + POLL;
             let paths = self.watch.paths();
             // A file system may keep whoever asks waiting.
             let found = tokio::task::spawn_blocking(move || paths.iter().map(|path| Stamp::at(path)).collect()).await;

@@ -1,6 +1,6 @@
 //! Whether services fit their maps, pools, zones and each other (SPEC 1.2).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use ipnet::IpNet;
 
@@ -84,12 +84,23 @@ pub(super) fn check_names(
     }
 }
 
+/// At the name of a zone no CNAME may stand: a service with such a name is answered with the addresses behind it.
+pub(super) fn find_apexes(services: &mut [Placed], zones: &[Zone]) {
+    let origins: HashSet<&Name> = zones.iter().map(|zone| &zone.origin).collect();
+    for placed in services {
+        let is_apex = placed.names().any(|(name, _)| origins.contains(name));
+        placed.service.no_cname = is_apex;
+    }
+}
+
 /// What the names of each service are: those of a CNAME where an instance of its own, or of a service that stands in for it,
 /// has a `target`.
 fn may_be_cname(services: &[Placed], fleet: &Fleet) -> Vec<Use> {
-    let own: Vec<bool> = services.iter().map(|placed| fleet.has_cname(placed.service.pool)).collect();
+    let own = services.iter().map(|placed| !placed.service.no_cname && fleet.has_cname(placed.service.pool));
+    let own: Vec<bool> = own.collect();
     let in_turn = |at| std::iter::successors(Some(at), |&at: &usize| fallback(&services[at])).take(1 + MAX_FALLBACKS);
-    let of = |at| if in_turn(at).any(|at| own[at]) { Use::Cname } else { Use::Steered };
+    let is = |at: usize| !services[at].service.no_cname && in_turn(at).any(|at| own[at]);
+    let of = |at| if is(at) { Use::Cname } else { Use::Steered };
     (0..services.len()).map(of).collect()
 }
 

@@ -300,6 +300,7 @@ fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut 
     document.forget("services");
     let mut zones = zones::compile(&document, sources, findings);
     let networks = networks::compile(&document, sources, findings);
+    fit::find_apexes(&mut services, &zones);
     fit::check(&mut services, &fit::Surroundings { fleet: &fleet, places: &places, maps: &maps }, findings);
     let made = records::make(&mut services, &fleet, &places, findings);
     fit::check_names(&services, &fleet, &made.names, &server.whoami, &whoami, &zones, findings);

@@ -271,7 +271,8 @@ impl Making<'_> {
                 ..service.clone()
             };
             parts.push((region, self.push(derived)));
-            self.made.names.push((name, span, Use::Region));
+            let of = if self.fleet.has_cname(service.pool) && !service.no_cname { Use::Cname } else { Use::Region };
+            self.made.names.push((name, span, of));
         }
         parts.into()
     }

@@ -129,6 +129,8 @@ fn service(
                 ecs: fields.boolean("ecs"),
             },
             beside: None,
+            // Known when the zones are.
+            no_cname: false,
             derived: None,
         },
         has_pool: pool.is_some(),

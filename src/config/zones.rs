@@ -176,8 +176,6 @@ impl<'z> Statics<'z> {
         let Some(zone) = upwards(name).find_map(|at| self.origins.get(&at)) else {
             return vec![self.outside(name, span)];
         };
-        // At an apex nothing is answered with a CNAME.
-        let of = if of == Use::Cname && name == &zone.origin { Use::Steered } else { of };
         let (says, what) = (of.says(), of.by());
         let collisions = self.at(Folded(name.as_wire())).iter().filter(|record| of.collides(record.rtype));
         let mut problems: Vec<Problem> = Vec::new();

@@ -4,9 +4,7 @@
 //! Two lines at most, the newest first: 32 hexadecimal digits, and when it was made in seconds since the Unix epoch. A
 //! folder that cannot be written costs the cookies of a restart, nothing else.
 
-use std::fs::Permissions;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,9 +93,7 @@ impl Jar {
     }
 
     fn write(&self) -> io::Result<()> {
-        let mut new = NewFile::beside(&self.path, "new")?;
-        // Before there is anything to read in it.
-        new.file.set_permissions(Permissions::from_mode(0o600))?;
+        let mut new = NewFile::secret_beside(&self.path, "new")?;
         for (secret, made) in &self.secrets {
             writeln!(new.file, "{} {made}", secret.to_hex())?;
         }
@@ -128,6 +124,8 @@ fn read(path: &Path) -> Result<Vec<(Secret, u64)>, String> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

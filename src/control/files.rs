@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Replaces the file at `path`, by way of one beside it with the extension `beside`: whoever reads it, after a crash as
@@ -29,6 +30,19 @@ impl NewFile {
     pub(super) fn beside(path: &Path, beside: &str) -> io::Result<NewFile> {
         let temporary = path.with_extension(beside);
         Ok(NewFile { file: File::create(&temporary)?, temporary, path: path.to_owned() })
+    }
+
+    /// The same, which nobody else may ever open.
+    pub(super) fn secret_beside(path: &Path, beside: &str) -> io::Result<NewFile> {
+        let temporary = path.with_extension(beside);
+        // One that a crash left may be open to others.
+        if let Err(error) = fs::remove_file(&temporary)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        Ok(NewFile { file, temporary, path: path.to_owned() })
     }
 
     /// Puts it where it belongs, once all of it is on the disk.

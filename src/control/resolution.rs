@@ -2,30 +2,30 @@
 //! configuration is compiled over these (SPEC 7.2).
 //!
 //! ```text
-//! answer ──► addresses seen now          kept while they are seen, and KEPT_UNSEEN longer, so that those which take
+//! answer ──► addresses it has now        kept while it has them, and KEPT_UNSEEN longer, so that those which take
 //!                                        their place have been probed by then; asked again when the TTL is over
-//! failure ─► nothing is thought of it    all that were known are kept for KEPT_FAILED after the last answer
+//! failure ─► nothing is thought of it    what was known is kept: of one family as long as the other is answered, all for
+//!                                        KEPT_FAILED after the last answer
 //! ```
 //! Many targets answer with a few of many addresses, others each time: what is known of one is the union of what was
 //! seen lately.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::RecordType;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::config::Server;
 use crate::dns::Name;
-use crate::fleet::Fleet;
+use crate::fleet::{Family, Fleet};
 use crate::time::{self, Tick};
 
 /// A target is resolved at most this often, whatever the TTL of its addresses.
@@ -73,8 +73,8 @@ pub struct Resolution {
 /// What is known of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Watched {
-    /// Addresses, ascending, and when each was seen last.
-    seen: Vec<(IpAddr, Tick)>,
+    /// Ascending by address.
+    seen: Vec<Seen>,
     /// When it is to be resolved again.
     due: Tick,
     /// When it was last.
@@ -84,8 +84,25 @@ struct Watched {
     served: Vec<IpAddr>,
 }
 
-/// Addresses and how long they hold, or what was wrong.
-type Answer = Result<(Vec<IpAddr>, Duration), String>;
+/// An address that a target has, or had a short while ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Seen {
+    address: IpAddr,
+    /// Since when it is not in the answers any more.
+    gone_since: Option<Tick>,
+}
+
+/// The addresses of a family, mostly some, and how long they hold; or what was wrong, which says nothing of them.
+type OfFamily = Result<(Vec<IpAddr>, Duration), String>;
+/// By family.
+type Answer = [OfFamily; 2];
+
+/// Why no address came of an answer; `None` = some did.
+fn failure(answer: &Answer) -> Option<String> {
+    let has_some = answer.iter().flatten().any(|(addresses, _)| !addresses.is_empty());
+    let wrong = || answer.iter().find_map(|of_family| of_family.as_ref().err().cloned());
+    (!has_some).then(|| wrong().unwrap_or_else(|| "it has no address".into()))
+}
 
 impl Watched {
     fn new(now: Tick) -> Watched {
@@ -94,30 +111,49 @@ impl Watched {
 
     /// Takes an answer; `true` when it begins or ceases to fail.
     fn take(&mut self, answer: &Answer, now: Tick) -> bool {
-        let was_failing = std::mem::replace(&mut self.is_failing, answer.is_err());
-        match answer {
-            Ok((addresses, ttl)) => {
-                self.answered_at = Some(now);
-                self.due = now.plus((*ttl).clamp(LEAST_PAUSE, MOST_PAUSE));
-                self.seen.retain(|(address, at)| !addresses.contains(address) && now.since(*at) < KEPT_UNSEEN);
-                self.seen.extend(addresses.iter().map(|&address| (address, now)));
-                self.seen.sort_by_key(|(address, at)| (std::cmp::Reverse(*at), *address));
-                self.seen.dedup();
-                self.seen.truncate(MOST_ADDRESSES);
-                self.seen.sort_unstable();
+        let fails = failure(answer).is_some();
+        if fails {
+            self.due = now.plus(FAILED_PAUSE);
+            if self.answered_at.is_none_or(|at| now.since(at) >= KEPT_FAILED) {
+                self.seen.clear();
             }
-            Err(_) => {
-                self.due = now.plus(FAILED_PAUSE);
-                if self.answered_at.is_none_or(|at| now.since(at) >= KEPT_FAILED) {
-                    self.seen.clear();
-                }
+        } else {
+            self.answered_at = Some(now);
+            let ttls = answer.iter().flatten().filter(|(addresses, _)| !addresses.is_empty()).map(|(_, ttl)| *ttl);
+            let pause = ttls.min().unwrap_or(LEAST_PAUSE).clamp(LEAST_PAUSE, MOST_PAUSE);
+            let is_whole = answer.iter().all(Result::is_ok);
+            self.due = now.plus(if is_whole { pause } else { pause.min(FAILED_PAUSE) });
+            let [v4, v6] = answer;
+            [(Family::V4, v4), (Family::V6, v6)].into_iter().for_each(|(family, of)| self.take_family(family, of, now));
+            self.bound();
+        }
+        std::mem::replace(&mut self.is_failing, fails) != fails
+    }
+
+    fn take_family(&mut self, family: Family, answer: &OfFamily, now: Tick) {
+        let Ok((addresses, _)) = answer else { return };
+        for seen in self.seen.iter_mut().filter(|seen| Family::of(seen.address) == family) {
+            let is_there = addresses.contains(&seen.address);
+            seen.gone_since = if is_there { None } else { seen.gone_since.or(Some(now)) };
+        }
+        self.seen.retain(|seen| seen.gone_since.is_none_or(|since| now.since(since) < KEPT_UNSEEN));
+        for &address in addresses {
+            if !self.seen.iter().any(|seen| seen.address == address) {
+                self.seen.push(Seen { address, gone_since: None });
             }
         }
-        was_failing != self.is_failing
+    }
+
+    /// Those that are gone for longest go first.
+    fn bound(&mut self) {
+        let gone_since = |seen: &Seen| seen.gone_since.map_or(u64::MAX, |since| since.0);
+        self.seen.sort_by_key(|seen| (std::cmp::Reverse(gone_since(seen)), seen.address));
+        self.seen.truncate(MOST_ADDRESSES);
+        self.seen.sort_unstable();
     }
 
     fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.seen.iter().map(|(address, _)| *address)
+        self.seen.iter().map(|seen| seen.address)
     }
 
     fn is_new(&self) -> bool {
@@ -202,7 +238,9 @@ impl Resolution {
         }
         let resolver = match self.resolver() {
             Ok(resolver) => resolver,
-            Err(why) => return due.iter().for_each(|name| self.take(name, &Err(why.clone()))),
+            Err(why) => {
+                return due.iter().for_each(|name| self.take(name, &[Err(why.clone()), Err(why.clone())]));
+            }
         };
         let mut asked = JoinSet::new();
         while !due.is_empty() || !asked.is_empty() {
@@ -219,17 +257,18 @@ impl Resolution {
     }
 
     fn take(&mut self, name: &Name, answer: &Answer) {
-        let counter = if answer.is_ok() { &self.totals.answered } else { &self.totals.failed };
+        let failure = failure(answer);
+        let counter = if failure.is_none() { &self.totals.answered } else { &self.totals.failed };
         counter.fetch_add(1, Ordering::Relaxed);
         let Some(watched) = self.targets.get_mut(name) else { return };
         if watched.take(answer, time::now()) {
             let kept = watched.seen.len();
-            match answer {
-                Ok(_) => tracing::info!("target {name}: resolved again"),
-                Err(why) if kept > 0 => tracing::warn!(
+            match failure {
+                None => tracing::info!("target {name}: resolved again"),
+                Some(why) if kept > 0 => tracing::warn!(
                     "target {name}: {why}; what was found before, {kept}, is kept for {KEPT_FAILED:?} after the last answer"
                 ),
-                Err(why) => tracing::warn!("target {name}: {why}; no address of it is known"),
+                Some(why) => tracing::warn!("target {name}: {why}; no address of it is known"),
             }
         }
     }
@@ -248,7 +287,6 @@ fn build(servers: &[SocketAddr]) -> Result<TokioResolver, String> {
     let system = || TokioResolver::builder_tokio().map_err(|error| format!("the system's resolvers: {error}"));
     let mut builder = if servers.is_empty() { system()? } else { of_servers(servers) };
     let options: &mut ResolverOpts = builder.options_mut();
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     // What holds how long is known here.
     options.cache_size = 0;
     options.timeout = QUESTION;
@@ -274,13 +312,29 @@ fn of_servers(servers: &[SocketAddr]) -> ResolverBuilder<TokioRuntimeProvider> {
 }
 
 async fn resolve(resolver: &TokioResolver, name: &Name) -> Answer {
+    let of = |rtype| of_family(resolver, name, rtype);
+    let (v4, v6) = tokio::join!(of(RecordType::A), of(RecordType::AAAA));
+    [v4, v6]
+}
+
+/// A family is asked for by itself: that it cannot be resolved is not to mean that it has no address.
+async fn of_family(resolver: &TokioResolver, name: &Name, rtype: RecordType) -> OfFamily {
     let absolute = format!("{}.", name.to_plain().trim_end_matches('.'));
-    let answer = timeout(PATIENCE, resolver.lookup_ip(absolute)).await.map_err(|_| "no answer in time".to_string())?;
-    let answer = answer.map_err(|error| error.to_string())?;
+    let answer = timeout(PATIENCE, resolver.lookup(absolute, rtype)).await;
+    let answer = match answer.map_err(|_| "no answer in time".to_string())? {
+        Ok(answer) => answer,
+        Err(error) if error.is_no_records_found() => return Ok((Vec::new(), LEAST_PAUSE)),
+        Err(error) => return Err(error.to_string()),
+    };
     let ttl = answer.valid_until().saturating_duration_since(std::time::Instant::now());
-    let usable = |address: &IpAddr| !address.is_unspecified() && !address.is_multicast();
-    let addresses: Vec<IpAddr> = answer.iter().filter(usable).collect();
-    if addresses.is_empty() { Err("it has no address".into()) } else { Ok((addresses, ttl)) }
+    let addresses = answer.answers().iter().filter_map(|record| record.data.ip_addr());
+    Ok((addresses.filter(is_usable).collect(), ttl))
+}
+
+/// Whether a client can be sent there.
+fn is_usable(address: &IpAddr) -> bool {
+    let is_mapped = matches!(address, IpAddr::V6(address) if address.to_ipv4_mapped().is_some());
+    !address.is_unspecified() && !address.is_multicast() && !is_mapped && *address != IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
 #[cfg(test)]
@@ -291,43 +345,74 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
+    fn at(second: u64) -> Tick {
+        Tick::START.plus(Duration::from_secs(second))
+    }
+
+    /// Of IPv4, while there is no IPv6.
+    fn answer(last: &[u8], ttl: u64) -> Answer {
+        let addresses = last.iter().map(|&last| address(last)).collect();
+        [Ok((addresses, Duration::from_secs(ttl))), Ok((Vec::new(), LEAST_PAUSE))]
+    }
+
+    fn failure() -> Answer {
+        [Err("SERVFAIL".into()), Err("timeout".into())]
+    }
+
     #[test]
     fn addresses_are_kept_for_a_while() {
-        let mut watched = Watched::new(Tick::START);
-        let at = |second: u64| Tick::START.plus(Duration::from_secs(second));
-        let answer = |last: &[u8]| Ok((last.iter().map(|&last| address(last)).collect(), Duration::from_secs(20)));
-        let failure: Answer = Err("SERVFAIL".into());
-        for (second, given, known, changes) in [
-            (0, failure.clone(), &[][..], true),
-            (10, failure.clone(), &[], false),
-            (20, answer(&[1, 2]), &[1, 2], true),
-            (40, answer(&[3, 2]), &[1, 2, 3], false),
-            (139, answer(&[3]), &[1, 2, 3], false),
-            (140, answer(&[3]), &[2, 3], false),
-            (160, answer(&[4]), &[3, 4], false),
-            (1000, failure.clone(), &[3, 4], true),
-            (160 + 3599, failure.clone(), &[3, 4], false),
-            (160 + 3600, failure.clone(), &[], false),
-            (4000, answer(&[5, 5]), &[5], true),
-        ] {
-            assert_eq!(watched.take(&given, at(second)), changes, "whether it changed at {second}");
-            let expected: Vec<IpAddr> = known.iter().map(|&last| address(last)).collect();
-            assert_eq!(watched.addresses().collect::<Vec<_>>(), expected, "at {second}");
-            let pause = if given.is_ok() { Duration::from_secs(20) } else { FAILED_PAUSE };
-            assert_eq!(watched.due, at(second).plus(pause), "at {second}");
+        for ttl in [20, 300] {
+            let mut watched = Watched::new(Tick::START);
+            let answer = |last: &[u8]| answer(last, ttl);
+            let nothing = [Ok((Vec::new(), LEAST_PAUSE)), Ok((Vec::new(), LEAST_PAUSE))];
+            for (second, given, known, changes) in [
+                (0, failure(), &[][..], true),
+                (10, nothing.clone(), &[], false),
+                (20, answer(&[1, 2]), &[1, 2], true),
+                (320, answer(&[3, 2]), &[1, 2, 3], false),
+                (439, answer(&[3]), &[1, 2, 3], false),
+                (440, answer(&[3]), &[2, 3], false),
+                (558, answer(&[3]), &[2, 3], false),
+                (559, answer(&[4]), &[3, 4], false),
+                (1000, failure(), &[3, 4], true),
+                (1300, answer(&[4]), &[4], true),
+                (1310, nothing, &[4], true),
+                (1300 + 3599, failure(), &[4], false),
+                (1300 + 3600, failure(), &[], false),
+                (6000, answer(&[5, 5]), &[5], true),
+            ] {
+                assert_eq!(watched.take(&given, at(second)), changes, "whether it changed at {second}");
+                let expected: Vec<IpAddr> = known.iter().map(|&last| address(last)).collect();
+                assert_eq!(watched.addresses().collect::<Vec<_>>(), expected, "at {second}, with TTL {ttl}");
+                let pause = if watched.is_failing { FAILED_PAUSE } else { Duration::from_secs(ttl) };
+                assert_eq!(watched.due, at(second).plus(pause), "at {second}");
+            }
         }
+    }
+
+    #[test]
+    fn a_family_that_is_not_answered_is_kept() {
+        let mut watched = Watched::new(Tick::START);
+        let v6: IpAddr = "2001:db8::1".parse().expect("an address");
+        let [v4, _] = answer(&[1], 60);
+        watched.take(&[v4.clone(), Ok((vec![v6], Duration::from_secs(60)))], at(0));
+        watched.take(&[v4.clone(), Err("timeout".into())], at(7200));
+        assert_eq!(watched.addresses().collect::<Vec<_>>(), [address(1), v6]);
+        assert_eq!(watched.due, at(7200).plus(FAILED_PAUSE));
+        watched.take(&[v4.clone(), Ok((Vec::new(), LEAST_PAUSE))], at(7210));
+        watched.take(&[v4, Ok((Vec::new(), LEAST_PAUSE))], at(7330));
+        assert_eq!(watched.addresses().collect::<Vec<_>>(), [address(1)]);
     }
 
     #[test]
     fn pauses_and_numbers_are_bounded() {
         let mut watched = Watched::new(Tick::START);
         for (ttl, pause) in [(0, LEAST_PAUSE), (1, LEAST_PAUSE), (60, Duration::from_secs(60)), (86_400, MOST_PAUSE)] {
-            watched.take(&Ok((vec![address(1)], Duration::from_secs(ttl))), Tick::START);
+            watched.take(&answer(&[1], ttl), Tick::START);
             assert_eq!(watched.due, Tick::START.plus(pause));
         }
-        let later = Tick::START.plus(Duration::from_secs(1));
-        watched.take(&Ok(((2..200).map(address).collect(), LEAST_PAUSE)), later);
+        watched.take(&answer(&(2..200).collect::<Vec<u8>>(), 5), at(1));
         assert_eq!(watched.seen.len(), MOST_ADDRESSES);
-        assert!(!watched.addresses().any(|known| known == address(1)), "the one seen before all others goes");
+        assert!(!watched.addresses().any(|known| known == address(1)), "the one that is gone makes room");
     }
 }

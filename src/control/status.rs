@@ -495,9 +495,11 @@ fn region_name(steering: &Steering, steered: &Steered, group: &Group) -> Option<
 
 /// Whether a group has something to hand out in a family, were it allowed.
 fn has_address(view: &View<'_>, group: &Group, family: Family) -> bool {
-    let members =
-        group.members.iter().map(|&id| view.world.fleet().instance(id)).filter(|instance| instance.weight > 0);
-    members.flat_map(|instance| &instance.addresses).any(|address| Family::of(address.ip) == family)
+    let fleet = view.world.fleet();
+    let members = || group.members.iter().copied().filter(|&id| fleet.instance(id).weight > 0);
+    let addresses = members().flat_map(|id| &fleet.instance(id).addresses);
+    let has = addresses.map(|address| Family::of(address.ip)).any(|of| of == family);
+    has || members().any(|id| fleet.cname(id).is_some())
 }
 
 /// What the operator says of the region that a group stands for; of several, nothing.

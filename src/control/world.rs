@@ -348,7 +348,8 @@ impl World {
         let ramp = *ramp;
         let rule = layout.spill.map_or(threshold, Rule::Spill);
         let of_group = |(group, of): (usize, &Group)| {
-            let members = Members { instances: &of.members, regions: &of.regions, shares };
+            let no_cname = layout.no_cname;
+            let members = Members { instances: &of.members, regions: &of.regions, shares, no_cname };
             Family::BOTH.map(|family| {
                 let mut standing = judge.judge(members, family, rule, known(group, family).0);
                 standing.heed_load(reported, layout.by_load);

@@ -254,11 +254,14 @@ pub fn parse(message: &[u8], qname: &mut LowerName) -> Parsed {
     }
     let refuse = |rcode, question_end, edns| Parsed::Refuse { rcode, flags, question_end, edns };
     if flags & MASK_OPCODE != 0 {
-        return refuse(Rcode::NOTIMP, 0, None);
+        return refuse(Rcode::NOTIMP, 0, opt_of([0, 1, 2, 3].map(count), rest));
     }
     if count(0) != 1 {
         let is_empty = (0..3).all(|section| count(section) == 0);
-        return if is_empty { cookie_only(rest, count(3), flags) } else { refuse(Rcode::FORMERR, 0, None) };
+        return match is_empty {
+            true => cookie_only(rest, count(3), flags),
+            false => refuse(Rcode::FORMERR, 0, opt_of([0, 1, 2, 3].map(count), rest)),
+        };
     }
     let Some((qtype, qclass, behind)) = question(rest, qname) else {
         return refuse(Rcode::FORMERR, 0, None);
@@ -269,7 +272,7 @@ pub fn parse(message: &[u8], qname: &mut LowerName) -> Parsed {
         return refuse(Rcode::FORMERR, question_end, None);
     }
     let mut edns = None;
-    if additional(behind, count(2), count(3), &mut edns).is_none() {
+    if additional(behind, count(2).into(), count(3).into(), &mut edns).is_none() {
         return refuse(Rcode::FORMERR, question_end, edns);
     }
     if edns.is_some_and(|edns| edns.version != 0) {
@@ -278,11 +281,25 @@ pub fn parse(message: &[u8], qname: &mut LowerName) -> Parsed {
     Parsed::Query(Query { id, flags, question_end, qtype, qclass, edns })
 }
 
+/// The OPT of a message that is refused whatever it asks, as far as it can be read: its answer has one too (RFC 6891
+/// §6.1.1).
+#[cold]
+fn opt_of([questions, answers, authority, more]: [u16; 4], behind_header: &[u8]) -> Option<Edns> {
+    let mut rest = behind_header;
+    for _ in 0..questions {
+        rest = skip_name(rest)?.get(4..)?;
+    }
+    let mut edns = None;
+    // What is wrong with it matters no more.
+    let _ = additional(rest, u32::from(answers) + u32::from(authority), more.into(), &mut edns);
+    edns
+}
+
 /// A message without a question: FORMERR unless it has a cookie.
 #[cold]
 fn cookie_only(behind_header: &[u8], additional_count: u16, flags: u16) -> Parsed {
     let mut edns = None;
-    let is_sound = additional(behind_header, 0, additional_count, &mut edns).is_some();
+    let is_sound = additional(behind_header, 0, additional_count.into(), &mut edns).is_some();
     let rcode = if edns.is_some_and(|edns| edns.version != 0) { Rcode::BADVERS } else { Rcode::FORMERR };
     match edns.filter(|edns| is_sound && edns.cookie.is_some()) {
         Some(edns) => Parsed::CookieOnly { flags, edns },
@@ -300,9 +317,9 @@ fn question<'m>(behind_header: &'m [u8], qname: &mut LowerName) -> Option<(Recor
 
 /// Walks the records behind the question and reads the OPT among the additional ones into `edns`. `None` is FORMERR;
 /// then `edns` holds what an OPT said as far as it was understood.
-fn additional(behind: &[u8], authority: u16, additional: u16, edns: &mut Option<Edns>) -> Option<()> {
+fn additional(behind: &[u8], authority: u32, additional: u32, edns: &mut Option<Edns>) -> Option<()> {
     let mut rest = behind;
-    for index in 0..u32::from(authority) + u32::from(additional) {
+    for index in 0..authority + additional {
         let owner_is_root = *rest.first()? == 0;
         let fixed = if owner_is_root { &rest[1..] } else { skip_name(rest)? };
         let (fixed, data) = fixed.split_first_chunk::<FIXED>()?;
@@ -311,7 +328,7 @@ fn additional(behind: &[u8], authority: u16, additional: u16, edns: &mut Option<
         if u16::from_be_bytes([fixed[0], fixed[1]]) == RecordType::OPT.0 {
             let is_first = edns.is_none();
             let edns = edns.get_or_insert_default();
-            if !is_first || !owner_is_root || index < u32::from(authority) {
+            if !is_first || !owner_is_root || index < authority {
                 return None;
             }
             opt(fixed, rdata, edns)?;

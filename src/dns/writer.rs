@@ -250,6 +250,12 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// Takes back octets that were added last to the data of the record written last, in which no name begins.
+    pub fn take_back(&mut self, octets: usize) {
+        self.length -= octets.min(self.length - self.rdata_at.min(self.length));
+        self.set_rdlength();
+    }
+
     /// Replaces two octets that were written before, for a length that is known only now.
     pub fn overwrite(&mut self, at: usize, octets: [u8; 2]) {
         self.out[..self.length][at..at + 2].copy_from_slice(&octets);

@@ -265,7 +265,8 @@ impl Fleet {
     /// Whether an instance of a pool may be answered with a CNAME.
     #[must_use]
     pub fn has_cname(&self, pool: PoolId) -> bool {
-        !self.cnames.is_empty() && self.pool(pool).instances.iter().any(|&id| self.cname(id).is_some())
+        // Mostly there are few.
+        self.cnames.iter().any(|(id, _)| self.parts_of(pool).any(|part| part == self.instance(*id).pool))
     }
 
     /// The addresses that were found behind the CNAMEs to a target.

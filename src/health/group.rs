@@ -32,14 +32,18 @@ pub struct Candidate {
     pub load: u16,
     /// Whether it is answered with a CNAME; its addresses are then those that were found behind it.
     pub is_cname: bool,
-    /// Where its addresses are in [`Candidates::addresses`]; never empty, unless it is answered with a CNAME.
+    /// Whether it counts for both families, whatever addresses it has, as its group may be answered with a CNAME: were the
+    /// families apart, one that has addresses in one of them alone would send all clients of the other to the CNAME, and
+    /// whoever follows that keeps it for both.
+    pub is_whole: bool,
+    /// Where its addresses are in [`Candidates::addresses`]; never empty, unless it counts for both families.
     pub addresses: Range<u32>,
 }
 
 /// Instances that may be picked, in configured order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Candidates {
-    /// Each with a weight above 0, and an address or a CNAME.
+    /// Each with a weight above 0, and an address unless it counts for both families.
     pub list: Vec<Candidate>,
     /// Addresses of all of them.
     pub addresses: Vec<IpAddr>,
@@ -150,20 +154,23 @@ pub struct Members<'a> {
     pub regions: &'a [RegionId],
     /// Where several pools share its clients: which, and the share of each (SPEC 5.5).
     pub shares: &'a [(PoolId, u32)],
+    /// Whether no CNAME can be answered: then instances have the addresses behind it, and are as all others.
+    pub no_cname: bool,
 }
 
 impl Candidates {
     /// Adds an instance with its addresses; one without is left out.
     pub fn push(&mut self, instance: InstanceId, weight: u32, addresses: impl Iterator<Item = IpAddr>) {
-        self.add(Candidate { instance, weight, load: 0, is_cname: false, addresses: 0..0 }, addresses);
+        let plain = Candidate { instance, weight, load: 0, is_cname: false, is_whole: false, addresses: 0..0 };
+        self.add(plain, addresses);
     }
 
-    /// Adds a candidate with other addresses; one without is left out, unless it is answered with a CNAME.
+    /// Adds a candidate with other addresses; one without is left out, unless it counts for both families.
     pub fn add(&mut self, candidate: Candidate, addresses: impl Iterator<Item = IpAddr>) {
         let start = self.addresses.len() as u32;
         self.addresses.extend(addresses);
         let end = self.addresses.len() as u32;
-        if start < end || candidate.is_cname {
+        if start < end || candidate.is_whole {
             self.weight += u64::from(candidate.weight);
             self.list.push(Candidate { addresses: start..end, ..candidate });
         }
@@ -198,8 +205,9 @@ impl Judge<'_> {
     pub fn judge(&self, members: Members<'_>, family: Family, rule: Rule, before: Option<Before>) -> Standing {
         let mut standing = Standing::default();
         let scale = self.scale(members);
+        let is_whole = !members.no_cname && members.instances.iter().any(|&id| self.fleet.cname(id).is_some());
         for &id in members.instances {
-            self.sort_in(&mut standing, id, family, members.regions, scale);
+            self.sort_in(&mut standing, id, family, members, scale, is_whole);
         }
         let (eligible, counted) = match members.shares {
             [] => self.eligible_and_counted(standing.parts()),
@@ -213,7 +221,7 @@ impl Judge<'_> {
             }
         };
         if standing.allowed.is_empty() && !standing.remarks.is_empty() {
-            self.allow_drained(&mut standing, members, family);
+            self.allow_drained(&mut standing, members, family, is_whole);
         }
         standing.works = match members.shares {
             [] => (standing.eligible.weight, standing.allowed.weight),
@@ -272,9 +280,17 @@ impl Judge<'_> {
         members.instances.iter().map(parts).fold(0, greatest_common_divisor).max(1)
     }
 
-    fn sort_in(&self, standing: &mut Standing, id: InstanceId, family: Family, regions: &[RegionId], scale: u32) {
+    fn sort_in(
+        &self,
+        standing: &mut Standing,
+        id: InstanceId,
+        family: Family,
+        members: Members<'_>,
+        scale: u32,
+        is_whole: bool,
+    ) {
         let instance = self.fleet.instance(id);
-        let said = self.operator.of(id, instance, regions);
+        let said = self.operator.of(id, instance, members.regions);
         let weight = instance.weight * u32::from(self.percent(said, load::of(self.reported, id))) / scale;
         if self.is_drained_by_agent(id, instance, said) {
             standing.remarks.push((id, Remark::DrainedByAgent));
@@ -283,8 +299,9 @@ impl Judge<'_> {
             return;
         }
         standing.weight += u64::from(weight) * u64::from(scale);
-        let cname = self.fleet.cname(id);
-        let candidate = Candidate { instance: id, weight, load: 0, is_cname: cname.is_some(), addresses: 0..0 };
+        let cname = self.fleet.cname(id).filter(|_| !members.no_cname);
+        let is_cname = cname.is_some();
+        let candidate = Candidate { instance: id, weight, load: 0, is_cname, is_whole, addresses: 0..0 };
         let addresses = || instance.addresses.iter().filter(|address| Family::of(address.ip) == family);
         let with = |verdict| addresses().filter(move |&a| self.verdict(a) == verdict).map(|address| address.ip);
         standing.allowed.add(candidate.clone(), addresses().map(|address| address.ip));
@@ -295,14 +312,14 @@ impl Judge<'_> {
             return;
         }
         // Whoever is sent to a name may have either family there.
-        let counts = |address: &&Address| cname.is_some() || Family::of(address.ip) == family;
+        let has_none = is_whole && addresses().next().is_none();
+        let counts = |address: &&Address| is_cname || has_none || Family::of(address.ip) == family;
         let targets = instance.addresses.iter().filter(counts).flat_map(|address| &address.targets);
         let lasting = targets.filter_map(|target| self.steady_for.get(target.0 as usize));
         standing.steady_for = lasting.fold(standing.steady_for, |least, &one| least.min(one));
         let verdict = match cname {
             Some(cname) => self.verdict_behind(cname, instance),
-            None if with(Verdict::Up).next().is_some() => Verdict::Up,
-            None => Verdict::Unknown,
+            None => self.best(instance.addresses.iter().filter(counts)),
         };
         match verdict {
             Verdict::Up => standing.eligible.add(candidate, with(Verdict::Up)),
@@ -313,11 +330,19 @@ impl Judge<'_> {
 
     /// Of the addresses that were found behind a CNAME one that passes suffices.
     fn verdict_behind(&self, cname: &Cname, instance: &Instance) -> Verdict {
-        let verdicts = || instance.addresses.iter().map(|address| self.verdict(address));
         match () {
-            () if cname.probes.is_empty() || verdicts().any(|verdict| verdict == Verdict::Up) => Verdict::Up,
+            () if cname.probes.is_empty() => Verdict::Up,
             () if instance.addresses.is_empty() => self.unresolved,
-            () if verdicts().any(|verdict| verdict == Verdict::Unknown) => Verdict::Unknown,
+            () => self.best(instance.addresses.iter()),
+        }
+    }
+
+    /// The best that is said of addresses.
+    fn best<'i>(&self, addresses: impl Iterator<Item = &'i Address> + Clone) -> Verdict {
+        let has = |verdict| addresses.clone().any(|address| self.verdict(address) == verdict);
+        match () {
+            () if has(Verdict::Up) => Verdict::Up,
+            () if has(Verdict::Unknown) => Verdict::Unknown,
             () => Verdict::Down,
         }
     }
@@ -341,13 +366,14 @@ impl Judge<'_> {
     }
 
     /// Agents drain all that the operator allows: it is what is left when nothing works.
-    fn allow_drained(&self, standing: &mut Standing, members: Members<'_>, family: Family) {
+    fn allow_drained(&self, standing: &mut Standing, members: Members<'_>, family: Family, is_whole: bool) {
         for &(id, _) in &standing.remarks {
             let instance = self.fleet.instance(id);
             let percent = u32::from(self.operator.of(id, instance, members.regions).percent).min(MOST_PERCENT);
             let addresses = instance.addresses.iter().map(|address| address.ip).filter(|ip| Family::of(*ip) == family);
-            let (weight, is_cname) = (instance.weight * percent, self.fleet.cname(id).is_some());
-            let candidate = Candidate { instance: id, weight, load: 0, is_cname, addresses: 0..0 };
+            let is_cname = !members.no_cname && self.fleet.cname(id).is_some();
+            let weight = instance.weight * percent;
+            let candidate = Candidate { instance: id, weight, load: 0, is_cname, is_whole, addresses: 0..0 };
             standing.allowed.add(candidate, addresses);
         }
         standing.is_drained = !standing.allowed.is_empty();
@@ -506,7 +532,7 @@ mod tests {
     }
 
     fn all(instances: &[InstanceId]) -> Members<'_> {
-        Members { instances, regions: &[], shares: &[] }
+        Members { instances, regions: &[], shares: &[], no_cname: false }
     }
 
     /// `i0:3 i1:1 / i0:3 +`: eligible with their weights, allowed, available.

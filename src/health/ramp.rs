@@ -38,8 +38,10 @@ impl Standing {
         };
         let recovery = |candidate: &Candidate| {
             let addresses = &fleet.instance(candidate.instance).addresses;
-            let counts = |address: &&Address| candidate.is_cname || Family::of(address.ip) == family;
-            addresses.iter().filter(counts).filter_map(since).max()
+            let of_family = addresses.iter().filter(|address| Family::of(address.ip) == family);
+            // One that passes suffices behind a CNAME: it recovered when all of them did.
+            let behind = || addresses.iter().map(since).collect::<Option<Vec<Tick>>>()?.into_iter().min();
+            if candidate.is_cname { behind() } else { of_family.filter_map(since).max() }
         };
         let recoveries: Vec<Option<Tick>> = self.eligible.list.iter().map(recovery).collect();
         let share = |since: &Option<Tick>| since.map_or(WHOLE, |since| parts(since, ramp, now));

@@ -54,7 +54,7 @@ pub(super) struct Tally {
     /// When the last sample came.
     pub(super) last: u32,
     /// Samples behind the votes, or behind those there were.
-    samples: u32,
+    samples: u64,
     /// Ascending by value.
     votes: Vec<Run>,
 }
@@ -70,7 +70,7 @@ impl Tally {
         if self.votes.is_empty() {
             self.samples = 0;
         }
-        let samples = |vote: Option<Vote>| vote.map_or(0, |vote| u32::from(vote.samples));
+        let samples = |vote: Option<Vote>| vote.map_or(0, |vote| u64::from(vote.samples));
         self.samples = (self.samples + samples(now)).saturating_sub(samples(before));
         let [before, now] = [before, now].map(|vote| vote.map(|vote| vote.rtt.0));
         if before != now {

@@ -113,6 +113,10 @@ impl Limiter {
     /// Counts an answer of `kind` about `subject` to `source`, and says what is to become of it, and whether its prefix
     /// begins to be limited.
     pub fn judge(&self, source: IpAddr, kind: Kind, subject: u32, now: Tick) -> (Verdict, bool) {
+        // They use up nothing of what their neighbours have.
+        if !self.policy.exempt.is_empty() && self.is_exempt(source) {
+            return (Verdict::Exempt, false);
+        }
         let prefix = self.prefix(source);
         let Policy { rate, total, slip, .. } = self.policy;
         let spend = |kind: Kind, subject, rate| {
@@ -125,7 +129,6 @@ impl Limiter {
         }
         match spent {
             Spent::Within => (Verdict::Pass, false),
-            Spent::Beyond { .. } if self.is_exempt(source) => (Verdict::Exempt, false),
             Spent::Beyond { slips, begins } => {
                 if begins {
                     self.began[by as usize].store(prefix.0, Ordering::Relaxed);
@@ -307,10 +310,25 @@ mod tests {
     fn the_exempt() {
         let exempt = vec!["192.0.2.128/25".parse().expect("a prefix")];
         let fixture = Fixture::new(Policy { exempt, ..POLICY });
-        (0..200).for_each(|_| assert!(fixture.passes("192.0.2.200", Kind::Error, 0)));
-        assert_eq!(fixture.judge("192.0.2.200", Kind::Error, 0), Verdict::Exempt);
+        (0..300).for_each(|_| assert_eq!(fixture.judge("192.0.2.200", Kind::Error, 0), Verdict::Exempt));
+        // Nothing of what their neighbours have is gone.
+        (0..200).for_each(|_| assert!(fixture.passes("192.0.2.1", Kind::Error, 0)));
         assert_ne!(fixture.judge("192.0.2.1", Kind::Error, 0), Verdict::Pass);
-        assert_ne!(fixture.judge("192.0.2.1", Kind::Error, 0), Verdict::Exempt);
+        assert_eq!(fixture.judge("192.0.2.200", Kind::Error, 0), Verdict::Exempt);
+    }
+
+    /// Each thread goes by the time of its batch.
+    #[test]
+    fn a_thread_that_is_behind_forgives_nothing() {
+        let limiter = Limiter::new(POLICY, 7);
+        let judge = |now| limiter.judge([192, 0, 2, 1].into(), Kind::Positive, 1, now).0 == Verdict::Pass;
+        let ahead = Tick::START.plus(Duration::from_millis(20));
+        assert_eq!((0..300).filter(|_| judge(ahead)).count(), 200);
+        for behind in
+            [Tick::START, Tick::START.plus(Duration::from_millis(19)), Tick::START.plus(Duration::from_millis(1))]
+        {
+            assert_eq!((0..300).filter(|_| judge(behind)).count(), 0, "{behind:?}");
+        }
     }
 
     #[test]

@@ -105,8 +105,9 @@ fn find(set: &[AtomicU64; WAYS], tag: u64, now: u64) -> (&AtomicU64, u64) {
 /// How long until a bucket is empty, in µs.
 fn debt(word: u64, now: u64) -> u64 {
     let debt = word.wrapping_sub(now) & TIME;
-    // No bucket is that full: it was empty long ago.
-    if debt > BURST { 0 } else { debt }
+    // What another thread filled, whose batch is of a later time, is a little fuller than full. No bucket is fuller than
+    // that: it was empty long ago.
+    if debt > 2 * BURST { 0 } else { debt }
 }
 
 /// What a bucket holds after one more was taken from it, if that is within the rate.

@@ -91,6 +91,8 @@ pub struct Steered {
     pub has_stand_in: bool,
     /// Whether it may be answered with a CNAME, its own or that of a service that stands in for it.
     pub may_be_cname: bool,
+    /// [`Service::no_cname`].
+    pub no_cname: bool,
     /// How its answers are made.
     pub manner: Manner,
     /// All that few answers read.
@@ -118,7 +120,7 @@ pub struct Likely<'a> {
 }
 
 /// What services must have in common to share a layout: pool, for `any` the map, [`Service::spill`], [`Layout::service`].
-type LayoutKey = (PoolId, Option<Option<MapId>>, Option<u32>, Option<ServiceId>);
+type LayoutKey = (PoolId, Option<Option<MapId>>, Option<u32>, Option<ServiceId>, bool);
 
 /// A service as configured.
 #[derive(Debug)]
@@ -138,6 +140,8 @@ pub struct Layout {
     pub groups: Vec<Group>,
     /// Whether the pool has an address of that family at all, with a weight above 0.
     pub serves: [bool; 2],
+    /// Whether no CNAME can be answered, and the pool has some.
+    pub no_cname: bool,
     /// Whether several pools share the clients of each group.
     pub has_shares: bool,
     /// Whether some service takes turns.
@@ -330,14 +334,14 @@ fn may_be_cname(services: &[Steered], fleet: &Fleet) -> Vec<bool> {
     // SRV has the targets themselves.
     let is_srv = |service: &Service| matches!(service.derived.as_deref(), Some(Derived::Srv(_)));
     let has = |service: &Service| !is_srv(service) && fleet.has_cname(service.pool);
-    let own: Vec<bool> = services.iter().map(|one| has(&one.configured.service)).collect();
+    let own: Vec<bool> = services.iter().map(|one| !one.no_cname && has(&one.configured.service)).collect();
     let stand_in = |&at: &usize| match services[at].configured.service.when_all_down {
         WhenAllDown::Service(ServiceId(next)) => Some(next as usize),
         _ => None,
     };
     // A configuration has no circles of them; whoever compiles one all the same is not kept for ever.
     let in_turn = |at| std::iter::successors(Some(at), stand_in).take(1 + MAX_FALLBACKS);
-    (0..services.len()).map(|at| in_turn(at).any(|at| own[at])).collect()
+    (0..services.len()).map(|at| !services[at].no_cname && in_turn(at).any(|at| own[at])).collect()
 }
 
 /// The groups of a service whose answers are counted: of one region alone that one, of SRV none: those of the whole are.
@@ -406,7 +410,8 @@ impl Compiler<'_> {
         }
         let hash = hash::of_name(&name);
         let has_stand_in = matches!(service.when_all_down, WhenAllDown::Service(_) | WhenAllDown::Addresses(_));
-        let (manner, configured) = (service.manner, Box::new(Configured { service, name }));
+        let (manner, no_cname) = (service.manner, service.no_cname);
+        let configured = Box::new(Configured { service, name });
         Steered {
             orders,
             hash,
@@ -417,6 +422,7 @@ impl Compiler<'_> {
             serves,
             has_stand_in,
             may_be_cname: false,
+            no_cname,
             manner,
             configured,
         }
@@ -439,6 +445,7 @@ impl Compiler<'_> {
             serves: [false; 2],
             has_stand_in: false,
             may_be_cname: false,
+            no_cname: service.no_cname,
             manner: service.manner,
             configured: Box::new(Configured { service, name }),
         }
@@ -451,7 +458,8 @@ impl Compiler<'_> {
         // The groups of `any` do not stand in for each other: each is all that some clients may have.
         // Nor has one region alone another to give way to.
         let own = (self.fleet.pool(service.pool).manual_failback && !any && !service.is_derived()).then_some(id);
-        let key = (service.pool, any.then_some(service.map), service.spill, own);
+        let no_cname = service.no_cname && self.fleet.has_cname(service.pool);
+        let key = (service.pool, any.then_some(service.map), service.spill, own, no_cname);
         if let Some(&id) = self.layout_ids.get(&key) {
             return id;
         }
@@ -473,6 +481,7 @@ impl Compiler<'_> {
             pool,
             groups,
             serves,
+            no_cname,
             has_shares,
             rotates,
             ttl_varies,

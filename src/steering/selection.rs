@@ -320,7 +320,7 @@ pub struct Entry {
     further: (u32, u8),
     /// Load ÷ capacity in percent, for `least-load`; 0 of all where it does not count.
     pub load: u16,
-    /// The address handed out first; `None` = it is answered with a CNAME.
+    /// The address handed out first; `None` = it is answered with its CNAME, or without any if it has none.
     pub address: Option<IpAddr>,
 }
 
@@ -479,7 +479,7 @@ impl Roster {
             && self.entries.iter().zip(&candidates.list).all(|(entry, candidate)| {
                 entry.instance == candidate.instance
                     && entry.weight == candidate.weight
-                    && entry.address.is_none() == candidate.is_cname
+                    && entry.address.is_none() == (candidate.is_cname || candidate.addresses.is_empty())
                     && self.addresses_of(entry).eq(candidates.addresses_of(candidate).iter().copied())
             })
     }

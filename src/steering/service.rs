@@ -37,6 +37,8 @@ pub struct Service {
     pub when_all_down: WhenAllDown,
     /// How its answers are made.
     pub manner: Manner,
+    /// Whether no CNAME may stand at one of its names, as that is a zone's: it is answered with the addresses behind it.
+    pub no_cname: bool,
     /// What it answers beside addresses; of most services nothing.
     pub beside: Option<Box<Beside>>,
     /// What it is of another service, when it comes of one.

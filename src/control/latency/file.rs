@@ -110,7 +110,7 @@ fn parse(octets: &[u8], policy: Policy, now: Tick, unix_ms: u64) -> Result<Book,
     Book::decode(estimates, policy, now, elapsed_s).map_err(|why| format!("it is damaged: {why}"))
 }
 
-/// Writes the file at `path` anew. What waits for the disk is a thread's.
+/// Writes the file at `path` anew. What waits until all of it is on the disk is a thread's.
 ///
 /// # Errors
 /// Those of the disk; the file is as it was. The thread's are the same.

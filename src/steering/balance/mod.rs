@@ -35,6 +35,8 @@ pub struct Choice<'a> {
     pub family: Family,
     /// Whether no CNAME can be answered, so that the addresses behind it are.
     pub no_cname: bool,
+    /// Whether a rotation goes on by a turn.
+    pub takes_turn: bool,
 }
 
 /// Picks for `client` and hands the addresses to `emit`, best first; or once `None`, for the CNAME of that instance. Returns the scope that stickiness needs, in bits of
@@ -48,7 +50,7 @@ pub fn pick<T: Trace>(
     trace: &mut T,
     mut emit: impl FnMut(InstanceId, Option<IpAddr>),
 ) -> u8 {
-    let Chosen { roster, most, scope } = choose(steering, steered, choice, client, local, trace, true);
+    let Chosen { roster, most, scope } = choose(steering, steered, choice, client, local, trace, choice.takes_turn);
     match local.chosen.first().map(|&at| &roster.entries[at as usize]) {
         Some(Entry { instance, address: None, .. }) if !choice.no_cname => emit(*instance, None),
         _ => hand_out(roster, &local.chosen, most, choice.no_cname, &mut |instance, one| emit(instance, Some(one))),

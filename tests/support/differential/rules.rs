@@ -134,7 +134,7 @@ pub const RULES: &[Rule] = &[
         is_so: |case| {
             case.peer == Peer::Knot
                 && case.ask.qtype == 0
-                && [0, 3, 5].contains(&case.ours.rcode)
+                && [0, 3, 5, 6].contains(&case.ours.rcode)
                 && case.theirs.rcode == 4
         },
         reason: "Knot does not implement type 0, Waymark has it as a type of which there are no data (RFC 8906 §3.1.2).",
@@ -237,10 +237,12 @@ pub const RULES: &[Rule] = &[
         name: "YXDOMAIN",
         facets: &[Flags, InAnswer, Authority],
         is_so: |case| {
-            let is_answer = case.ask.qtype == ANY || case.ours.sections[0] == case.theirs.sections[0];
+            let goes_on = case.has_none_but(0) && case.missing(0).all(|record| record.rtype == DNAME);
+            let is_answer = case.ask.qtype == ANY || goes_on;
             case.peer == Peer::Knot && is_answer && (case.ours.rcode, case.theirs.rcode) == (6, 6)
         },
-        reason: "Knot adds the SOA, and for type ANY another record, to YXDOMAIN. RFC 6672 §3.2 asks for the DNAME alone.",
+        reason: "Knot adds the SOA, the DNAME that stands at the target, and for type ANY another record, to YXDOMAIN. RFC \
+                 6672 §3.2 asks for the DNAME alone.",
     },
     Rule {
         name: "types of signed zones",
@@ -295,8 +297,7 @@ pub const RULES: &[Rule] = &[
         name: "additional addresses without room",
         facets: &[Additional],
         is_so: |case| {
-            let size = |record: &Record| ADDRESS + record.rdata.len();
-            let (missing, extra) = (case.missing(2).map(size).max(), case.extra(2).map(size).max());
+            let (missing, extra) = (largest(case.missing(2)), largest(case.extra(2)));
             let is_full = |answer: &Answer, size: usize| !case.ask.tcp && answer.length + size > case.payload();
             match (missing, extra) {
                 (Some(size), None) => is_full(case.ours, size),
@@ -319,6 +320,15 @@ const NSEC3: u16 = 50;
 const NXNAME: u16 = 128;
 const IXFR: u16 = 251;
 const AXFR: u16 = 252;
+
+/// Octets of the largest RRset of some records.
+fn largest<'r>(records: impl Iterator<Item = &'r Record>) -> Option<usize> {
+    let mut sizes = std::collections::BTreeMap::new();
+    for record in records {
+        *sizes.entry((&record.owner, record.rtype)).or_insert(0) += ADDRESS + record.rdata.len();
+    }
+    sizes.into_values().max()
+}
 
 impl Case<'_> {
     /// Whether ours is this code and nothing else.
@@ -344,6 +354,11 @@ impl Case<'_> {
     /// Whether ours has every record that theirs has in a section.
     fn has_all_of(&self, section: usize) -> bool {
         self.theirs.sections[section].iter().all(|record| self.ours.sections[section].contains(record))
+    }
+
+    /// Whether ours has no record in a section that theirs has not.
+    fn has_none_but(&self, section: usize) -> bool {
+        self.extra(section).next().is_none()
     }
 
     /// What ours has in a section and theirs has not.
