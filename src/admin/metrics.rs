@@ -100,7 +100,7 @@ const TRANSPORT_COUNTERS: &[(&str, &str, &str, Values)] = &[
     ),
     (
         "rate_limit_exempt_answers",
-        "Answers over UDP that the rate limit let pass: of all with a good cookie, of those beyond it to an exempt prefix",
+        "Answers over UDP that the rate limit let pass: with a good cookie, or to an exempt prefix",
         "reason",
         &[("cookie", |all| &all.answering.limit_exempt_cookie), ("prefix", |all| &all.answering.limit_exempt_prefix)],
     ),

@@ -112,8 +112,8 @@ pub const RULES: &[Rule] = &[
         name: "other opcodes",
         facets: &[Rcode, Flags, Question, Opt, Options],
         is_so: |case| case.ask.opcode() != 0 && case.is_bare(4),
-        reason: "NOTIFY and UPDATE are for secondaries, which Waymark has none of yet: NOTIMP for all of them. What a \
-                 message of another opcode consists of is not known, so nothing of it is read or repeated.",
+        reason: "NOTIFY and UPDATE are for secondaries, which Waymark has none of yet: NOTIMP for all of them. What a message of \
+                 another opcode consists of is not known, so no more than its OPT is read.",
     },
     Rule {
         name: "transfers",
