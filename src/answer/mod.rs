@@ -263,7 +263,6 @@ fn objection(snapshot: &Snapshot, edns: &Edns, proof: Option<Proof>, transport: 
     }
 }
 
-/// Flags of a query that its answer repeats.
 /// Flags of a query that its answer repeats. CD is not among them: it is for those who check signatures (RFC 4035 §3.1.6).
 fn echoed(flags: u16) -> u16 {
     FLAG_QR | (flags & (MASK_OPCODE | FLAG_RD))

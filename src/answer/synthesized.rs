@@ -17,7 +17,7 @@ use super::reply::Reply;
 use super::steered::{self, Asked, Given};
 use crate::dns::{Full, Owner, RecordType, Section};
 use crate::fleet::{Family, InstanceId};
-use crate::steering::balance::{Choice, peek, pick_instances};
+use crate::steering::balance::{Choice, pick, pick_instances};
 use crate::steering::beside::{Binding, Derived, MAX_TIERS, Srv, Target};
 use crate::steering::trace::Silent;
 use crate::steering::walk::{Reserve, reserves};
@@ -240,9 +240,10 @@ fn write_hints(reply: &mut Reply<'_>, family: Family, decided: &Decided<'_>) -> 
     };
     match decision.outcome {
         Outcome::Pick { roster, group, version } => {
-            let choice = Choice { roster, group, version, family, no_cname: true, takes_turn: true };
+            let choice = Choice { roster, group, version, family, no_cname: true, takes_turn: false };
             let answering = steering.service(decision.service);
-            let scope = peek(steering, answering, choice, client, local, |_, address| hint(address));
+            let emit = |_, address: Option<IpAddr>| address.into_iter().for_each(&mut hint);
+            let scope = pick(steering, answering, choice, client, local, &mut Silent, emit);
             reply.scope = reply.scope.max(client.scope(scope));
         }
         Outcome::Addresses(addresses) => {

@@ -304,8 +304,7 @@ async fn resolve_first(configuration: &mut Configuration) -> Resolution {
     let Configuration { server, fleet, .. } = configuration;
     let mut resolution = Resolution::new(server, fleet);
     resolution.first(server.startup_grace.min(RESOLVE_PATIENCE)).await;
-    let found = resolution.found();
-    fleet.take_found(|target| found.get(target).map_or(&[], Vec::as_slice));
+    fleet.take_found(&resolution.found());
     resolution.follow(server, fleet);
     resolution
 }
@@ -669,7 +668,7 @@ fn reloaded(path: &Path, found: &Found) -> Result<World, Vec<String>> {
     let config::Loaded { configuration, problems, sources } = config::load_to_serve(path);
     let rendered = || problems.iter().map(|problem| render(std::slice::from_ref(problem), &sources, false)).collect();
     let Some(mut configuration) = configuration else { return Err(rendered()) };
-    configuration.fleet.take_found(|target| found.get(target).map_or(&[], Vec::as_slice));
+    configuration.fleet.take_found(found);
     // The texts of all files may be a lot, and compiling takes memory too.
     drop(sources);
     let world = World::compile(configuration);

@@ -190,7 +190,7 @@ impl World {
     #[must_use]
     pub fn with_found(&self, found: &Found) -> World {
         let mut fleet = self.fleet().clone();
-        fleet.take_found(|target| found.get(target).map_or(&[], Vec::as_slice));
+        fleet.take_found(found);
         self.parts().over(self.steering_over(fleet, self.steering.atlas.clone()))
     }
 

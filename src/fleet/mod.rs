@@ -276,7 +276,7 @@ impl Fleet {
     }
 
     /// Gives instances with a CNAME the addresses that were `found` for its target, in place of those they had.
-    pub fn take_found<'f>(&mut self, found: impl Fn(&Name) -> &'f [IpAddr]) {
+    pub fn take_found(&mut self, found: &HashMap<Name, Vec<IpAddr>>) {
         self.targets.truncate(self.configured_targets);
         if self.cnames.is_empty() {
             return;
@@ -298,7 +298,8 @@ impl Fleet {
                 let targets = cname.probes.iter().map(|probe| number(Target { address: at(probe), ..probe.clone() }));
                 Address { ip, targets: targets.collect() }
             };
-            self.instances[id.0 as usize].addresses = found(&cname.target).iter().map(&mut address).collect();
+            let addresses = found.get(&cname.target).into_iter().flatten();
+            self.instances[id.0 as usize].addresses = addresses.map(&mut address).collect();
         }
     }
 

@@ -35,12 +35,13 @@ pub struct Choice<'a> {
     pub family: Family,
     /// Whether no CNAME can be answered, so that the addresses behind it are.
     pub no_cname: bool,
-    /// Whether a rotation goes on by a turn.
+    /// Whether a rotation goes on by a turn: not for what is told of addresses beside them, else a client that asks for both
+    /// would always get the same ones.
     pub takes_turn: bool,
 }
 
-/// Picks for `client` and hands the addresses to `emit`, best first; or once `None`, for the CNAME of that instance. Returns the scope that stickiness needs, in bits of
-/// [`Client::address`], 0 when the client did not matter.
+/// Picks for `client` and hands the addresses to `emit`, best first; or once `None`, for the CNAME of that instance.
+/// Returns the scope that stickiness needs, in bits of [`Client::address`], 0 when the client did not matter.
 pub fn pick<T: Trace>(
     steering: &Steering,
     steered: &Steered,
@@ -50,26 +51,11 @@ pub fn pick<T: Trace>(
     trace: &mut T,
     mut emit: impl FnMut(InstanceId, Option<IpAddr>),
 ) -> u8 {
-    let Chosen { roster, most, scope } = choose(steering, steered, choice, client, local, trace, choice.takes_turn);
+    let Chosen { roster, most, scope } = choose(steering, steered, choice, client, local, trace);
     match local.chosen.first().map(|&at| &roster.entries[at as usize]) {
         Some(Entry { instance, address: None, .. }) if !choice.no_cname => emit(*instance, None),
         _ => hand_out(roster, &local.chosen, most, choice.no_cname, &mut |instance, one| emit(instance, Some(one))),
     }
-    scope
-}
-
-/// The addresses that [`pick`] would hand out now, those behind a CNAME too; nobody's turn is taken. For what is told of addresses beside them: were it to take
-/// turns, a client that asks for both would always get the same ones.
-pub fn peek(
-    steering: &Steering,
-    steered: &Steered,
-    choice: Choice<'_>,
-    client: &Client,
-    local: &mut Local,
-    mut emit: impl FnMut(InstanceId, IpAddr),
-) -> u8 {
-    let Chosen { roster, most, scope } = choose(steering, steered, choice, client, local, &mut Silent, false);
-    hand_out(roster, &local.chosen, most, true, &mut emit);
     scope
 }
 
@@ -82,7 +68,7 @@ pub fn pick_instances(
     local: &mut Local,
     mut emit: impl FnMut(InstanceId, u32),
 ) -> u8 {
-    let Chosen { roster, most, scope } = choose(steering, steered, choice, client, local, &mut Silent, true);
+    let Chosen { roster, most, scope } = choose(steering, steered, choice, client, local, &mut Silent);
     let entries = local.chosen.iter().take(most).map(|&at| &roster.entries[at as usize]);
     entries.for_each(|entry| emit(entry.instance, entry.weight));
     scope
@@ -96,7 +82,7 @@ struct Chosen<'a> {
     scope: u8,
 }
 
-/// Chooses entries, best first; inlined where addresses are picked, as it is nearly all of that. Without `takes_turn` a rotation stays where it is.
+/// Chooses entries, best first; inlined where addresses are picked, as it is nearly all of that.
 #[inline]
 fn choose<'a, T: Trace>(
     steering: &Steering,
@@ -105,7 +91,6 @@ fn choose<'a, T: Trace>(
     client: &Client,
     local: &mut Local,
     trace: &mut T,
-    takes_turn: bool,
 ) -> Chosen<'a> {
     let (choice, part) = match choice.roster.parts() {
         [] => (choice, (0, 0)),
@@ -119,7 +104,7 @@ fn choose<'a, T: Trace>(
     match steered.manner.balance {
         Balance::Weighted => draw::by_weight(roster, count, local),
         Balance::Random => draw::alike(roster, count, local),
-        Balance::RoundRobin => round_robin::rank(steering, steered, choice, part, count, local, takes_turn),
+        Balance::RoundRobin => round_robin::rank(steering, steered, choice, part, count, local, choice.takes_turn),
         Balance::LeastLoad => least_load::rank(roster, count, local),
         Balance::Sticky => {
             scope = client.key_bits(steered.manner.sticky);
