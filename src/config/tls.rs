@@ -22,17 +22,10 @@ const KEY: &str = "key";
 /// Lists of addresses, each with the protocol below it.
 const LISTS: [(&str, &str); 4] = [("dot", "TCP"), ("doh", "TCP"), ("doq", "UDP"), ("doh3", "UDP")];
 
-/// Lists that only a later version serves.
-const LATER: [&str; 3] = ["doh", "doq", "doh3"];
-
 /// Compiles `[tls]`; `None` when nothing listens, or when what it needs is wrong, which is said.
 pub(super) fn compile(document: &Document, server: &Server, sources: &Sources, findings: &mut Findings) -> Option<Tls> {
     let fields = Fields::alone(&keys::TLS, nowhere(), document.single("tls"));
     let lists = LISTS.map(|(name, _)| fields.each(name, kinds::socket));
-    for value in LATER.iter().filter_map(|name| fields.own(name)).filter(|value| !value.elements().is_empty()) {
-        let problem = Problem::error(value.span, "not available in this version of Waymark");
-        findings.local.push(problem.hint("encrypted queries are answered over TLS: `dot`"));
-    }
     tell_collisions(&fields, server, findings);
     let listed = LISTS.iter().zip(&lists).find(|(_, list)| !list.is_empty()).map(|((name, _), _)| *name);
     match listed {
