@@ -60,15 +60,17 @@ impl Stream {
         }
     }
 
-    /// Closes with what is there to read taken away: else the kernel sends a reset, which may overtake answers.
-    pub(super) async fn close(mut self) {
+    /// Closes with what is there to read taken away: else the kernel sends a reset, which may overtake answers. Whoever
+    /// takes nothing any more is not waited for: `is_orderly` is false.
+    pub(super) async fn close(mut self, is_orderly: bool) {
+        let patience = if is_orderly { CLOSE_WAIT } else { Duration::ZERO };
         let socket = match &mut self {
             Stream::Plain(stream) => {
                 let _ = stream.shutdown().await;
                 &*stream
             }
             Stream::Tls(stream) => {
-                let _ = tokio::time::timeout(CLOSE_WAIT, stream.shutdown()).await;
+                let _ = tokio::time::timeout(patience, stream.shutdown()).await;
                 stream.get_ref().0
             }
         };

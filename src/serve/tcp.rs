@@ -289,7 +289,7 @@ impl Connection {
             let _ = tokio::time::timeout(STOP_WAIT, self.finish(&seat)).await;
         }
         self.count_end(end);
-        self.stream.close().await;
+        self.stream.close(!matches!(end, End::Evicted | End::SlowReader | End::Broken)).await;
     }
 
     async fn converse(&mut self, seat: &Seat) -> End {
