@@ -351,6 +351,23 @@ fn junk_keeps_the_certificate_before() {
     assert_eq!(secured.asked().certificate(), third.der);
 }
 
+/// What was sent before the end is answered, and the end is said (RFC 8446 §6.1).
+#[test]
+fn the_end_is_orderly() {
+    let secured = Secured::new();
+    let mut server = secured.site.start();
+    let mut secure = secured.asked();
+    let queries: Vec<Message> = (0..100).map(|_| client::query(STATIC, RecordType::A, "")).collect();
+    secure.send(&queries).expect("sent");
+    server.signal("TERM");
+    for query in &queries {
+        let answer = Message::from_vec(&secure.receive().expect("an answer")).expect("a message");
+        assert_eq!((answer.id, answer.answers.len()), (query.id, 2));
+    }
+    assert_eq!(secure.0.read(&mut [0; 8]).expect("a notice, not a cut"), 0);
+    assert!(server.wait_end().0.success());
+}
+
 /// RFC 8467 §4.1 as octets on the wire.
 #[test]
 fn answers_are_padded() {

@@ -10,7 +10,9 @@
 //! began first, so that whoever only begins handshakes takes the place of his own kind.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use ipnet::IpNet;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -28,6 +30,20 @@ pub(super) enum Speaks {
     Dns,
     /// DNS inside TLS.
     DnsOverTls(TlsAcceptor),
+}
+
+/// What whoever comes to a listener has to do before he is served.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) speaks: Speaks,
+    /// Balancers, whose connections begin with a header.
+    pub(super) proxies: Arc<[IpNet]>,
+}
+
+impl Door {
+    pub(super) fn is_balancer(&self, source: IpAddr) -> bool {
+        self.proxies.iter().any(|prefix| prefix.contains(&source))
+    }
 }
 
 /// Why nobody came in.

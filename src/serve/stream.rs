@@ -16,7 +16,7 @@ pub(super) const READ: usize = 4096;
 /// Reads that take away what a client has sent when its connection is closed.
 const LAST_READS: usize = 16;
 /// How long closing may wait for a client to take the end of TLS.
-const CLOSE_WAIT: Duration = Duration::from_millis(500);
+const CLOSE_WAIT: Duration = Duration::from_millis(200);
 
 /// One connection's octets.
 pub(super) enum Stream {

@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::watch;
@@ -31,7 +30,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::answerer::Answerer;
 use super::connections::{Connections, Seat};
-use super::entry::{self, Refusal, Speaks};
+use super::entry::{self, Door, Refusal, Speaks};
 use super::stream::{READ, Stream};
 use crate::answer::Transport;
 use crate::dns::query::HEADER;
@@ -54,12 +53,10 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// How long stopping waits for clients to take their answers.
 const STOP_WAIT: Duration = Duration::from_millis(500);
 
-/// A socket that connections come to.
+/// A socket that connections come to, and what they have to do before they are served.
 pub(super) struct Listener {
     pub(super) socket: StdTcpListener,
-    pub(super) speaks: Speaks,
-    /// Balancers, whose connections begin with a header.
-    pub(super) proxies: Arc<[IpNet]>,
+    pub(super) door: Door,
 }
 
 /// Starts thread `index`, which serves the connections that `listeners` accept until `stopped`.
@@ -73,20 +70,13 @@ pub(super) fn start(
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let listeners: Vec<(TcpListener, Door)> = {
         let _context = runtime.enter();
-        let open =
-            |Listener { socket, speaks, proxies }| Ok((TcpListener::from_std(socket)?, Door { speaks, proxies }));
+        let open = |Listener { socket, door }| Ok((TcpListener::from_std(socket)?, door));
         listeners.into_iter().map(open).collect::<io::Result<_>>()?
     };
     thread::Builder::new().name(format!("tcp-{index}")).spawn(move || {
         let desk = Rc::new(RefCell::new(Desk { answerer, out: vec![0; OUT].into() }));
         LocalSet::new().block_on(&runtime, serve(listeners, desk, connections, stopped));
     })
-}
-
-/// What whoever comes to a listener has to do before he is served.
-struct Door {
-    speaks: Speaks,
-    proxies: Arc<[IpNet]>,
 }
 
 /// What the tasks of a thread share; none keeps it while waiting.
@@ -124,7 +114,7 @@ async fn accept(
     connections: Arc<Connections>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let mut tasks = JoinSet::new();
+    let (door, mut tasks) = (Rc::new(door), JoinSet::new());
     loop {
         tokio::select! {
             biased;
@@ -133,12 +123,12 @@ async fn accept(
             accepted = listener.accept() => match accepted {
                 Ok((stream, source)) => {
                     let source = source.ip();
-                    let is_balancer = door.proxies.iter().any(|prefix| prefix.contains(&source));
+                    let is_balancer = door.is_balancer(source);
                     let (seat, evicted) = connections.admit((!is_balancer).then_some(source), time::now());
                     count(&desk, |counters| &counters.tcp_opened, 1);
                     count(&desk, |counters| &counters.tcp_closed_for_newcomer, evicted);
-                    let speaks = door.speaks.clone();
-                    let newcomer = Newcomer { stream, source, is_balancer, speaks, desk: Rc::clone(&desk) };
+                    let (door, desk) = (Rc::clone(&door), Rc::clone(&desk));
+                    let newcomer = Newcomer { stream, source, is_balancer, door, desk };
                     tasks.spawn_local(newcomer.attend(seat, stopped.clone()));
                 }
                 Err(error) => accept_failed(&desk, &connections, &error).await,
@@ -186,14 +176,14 @@ struct Newcomer {
     /// Where its packets come from.
     source: IpAddr,
     is_balancer: bool,
-    speaks: Speaks,
+    door: Rc<Door>,
     desk: Rc<RefCell<Desk>>,
 }
 
 impl Newcomer {
     /// The connection from its beginning to its end.
     async fn attend(self, seat: Seat, mut stopped: watch::Receiver<bool>) {
-        if let (Speaks::Dns, false) = (&self.speaks, self.is_balancer) {
+        if let (Speaks::Dns, false) = (&self.door.speaks, self.is_balancer) {
             let connection = Connection::new(Stream::Plain(self.stream), self.source, Transport::Tcp, self.desk);
             return connection.run(seat, stopped).await;
         }
@@ -217,7 +207,7 @@ impl Newcomer {
             client = entry::client(&mut self.stream, self.source, seat).await?;
             count(&self.desk, |counters| &counters.tcp_closed_for_newcomer, seat.belongs_to(client));
         }
-        let (stream, transport) = match &self.speaks {
+        let (stream, transport) = match &self.door.speaks {
             Speaks::Dns => (Stream::Plain(self.stream), Transport::Tcp),
             Speaks::DnsOverTls(acceptor) => {
                 count(&self.desk, |counters| &counters.tcp_closed_for_newcomer, seat.shakes_hands());
