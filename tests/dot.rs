@@ -229,7 +229,7 @@ fn half_handshakes_hold_up_nobody() {
     let server = secured.site.start();
     let hold = |number: usize| {
         let mut stream = TcpStream::connect(secured.dot).expect("a connection");
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             // The head of a record of 512 octets, and a part of it.
             stream.write_all(&[22, 3, 1, 2, 0, 1, 0]).expect("sent");
         }

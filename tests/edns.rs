@@ -305,7 +305,7 @@ fn padding_of_every_length() {
             let ask = Ask { transport: Transport::Tls, ..Ask::new(&format!("{}.example.com", name.join(".")), 1) };
             let ask = if nsid { ask.option(NSID, vec![]) } else { ask };
             let padded = answer(&mut node, &ask.option(PADDING, vec![]));
-            assert!(padded.length % 468 == 0 && padded.length > 0, "{length}: {padded:?}");
+            assert!(padded.length.is_multiple_of(468) && padded.length > 0, "{length}: {padded:?}");
         }
     }
 }
