@@ -127,9 +127,14 @@ async fn accept(
                     let (seat, evicted) = connections.admit((!is_balancer).then_some(source), time::now());
                     count(&desk, |counters| &counters.tcp_opened, 1);
                     count(&desk, |counters| &counters.tcp_closed_for_newcomer, evicted);
-                    let (door, desk) = (Rc::clone(&door), Rc::clone(&desk));
-                    let newcomer = Newcomer { stream, source, is_balancer, door, desk };
-                    tasks.spawn_local(newcomer.attend(seat, stopped.clone()));
+                    let (desk, stopped) = (Rc::clone(&desk), stopped.clone());
+                    if let (Speaks::Dns, false) = (&door.speaks, is_balancer) {
+                        let connection = Connection::new(Stream::Plain(stream), source, Transport::Tcp, desk);
+                        tasks.spawn_local(connection.run(seat, stopped));
+                    } else {
+                        let newcomer = Newcomer { stream, source, is_balancer, door: Rc::clone(&door), desk };
+                        tasks.spawn_local(newcomer.attend(seat, stopped));
+                    }
                 }
                 Err(error) => accept_failed(&desk, &connections, &error).await,
             },
@@ -170,7 +175,7 @@ fn count_closed(desk: &RefCell<Desk>, orderly: bool) {
     count(desk, |counters| &counters.panics, u64::from(!orderly));
 }
 
-/// A connection that was accepted.
+/// A connection that was accepted, and has something to do before its first query.
 struct Newcomer {
     stream: TcpStream,
     /// Where its packets come from.
@@ -183,10 +188,6 @@ struct Newcomer {
 impl Newcomer {
     /// The connection from its beginning to its end.
     async fn attend(self, seat: Seat, mut stopped: watch::Receiver<bool>) {
-        if let (Speaks::Dns, false) = (&self.door.speaks, self.is_balancer) {
-            let connection = Connection::new(Stream::Plain(self.stream), self.source, Transport::Tcp, self.desk);
-            return connection.run(seat, stopped).await;
-        }
         let desk = Rc::clone(&self.desk);
         let entered = tokio::select! {
             biased;
