@@ -23,6 +23,7 @@ use crate::support::{PATIENCE, client, has, ports, until, until_so};
 
 const STATIC: &str = "static.gslb.example.com";
 const WWW: &str = "www.gslb.example.com";
+const WHOAMI: &str = "whoami.gslb.example.com";
 const FAILED: &str = "waymark_tls_certificate_reload_failed";
 /// Whose the connections and datagrams of a balancer are: in Europe, as the example has it; and where the balancer is.
 const CLIENT: [u8; 4] = [203, 0, 113, 9];
@@ -411,7 +412,14 @@ fn is_european(answer: &Message) -> bool {
 }
 
 fn behind_a_balancer() -> Secured {
-    Secured::with(&format!("tcp-message-timeout = \"500ms\"\nproxy-protocol-from = [\"{BALANCER}/32\"]"))
+    let whoami = format!("whoami = [\"{WHOAMI}\"]");
+    Secured::with(&format!("tcp-message-timeout = \"500ms\"\nproxy-protocol-from = [\"{BALANCER}/32\"]\n{whoami}"))
+}
+
+/// Whose a query was, and how it came, as the server says.
+fn is_from(answer: &Message, resolver: Ipv4Addr, transport: &str) -> bool {
+    let said = client::records(answer).concat();
+    said.contains(&format!("resolver {resolver}")) && said.contains(&format!("transport {transport}"))
 }
 
 #[test]
@@ -433,12 +441,14 @@ fn a_balancer_says_whose_connection_it_is() {
     }
     let mut secure = Secure::over(stream, &secured.authority.client()).expect("a handshake");
     assert!(is_european(&secure.ask(&query).expect("an answer")));
+    let who = secure.ask(&client::query(WHOAMI, RecordType::TXT, "")).expect("an answer");
+    assert!(is_from(&who, CLIENT.into(), "dot"), "{who}");
     // Its own: a check of the balancer's.
     let mut stream = connect_from(BALANCER, server.dns);
     stream.write_all(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0").expect("sent");
-    stream.write_all(&client::framed(&query)).expect("sent");
-    let answer = Message::from_vec(&client::read_framed(&mut stream).expect("an answer")).expect("a message");
-    assert!(!is_european(&answer), "{answer}");
+    stream.write_all(&client::framed(&client::query(WHOAMI, RecordType::TXT, ""))).expect("sent");
+    let who = Message::from_vec(&client::read_framed(&mut stream).expect("an answer")).expect("a message");
+    assert!(is_from(&who, BALANCER, "tcp"), "{who}");
 }
 
 #[test]
