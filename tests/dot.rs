@@ -411,9 +411,10 @@ fn is_european(answer: &Message) -> bool {
     client::addresses(answer).iter().all(|address| address.starts_with("127.0.11.")) && !answer.answers.is_empty()
 }
 
-fn behind_a_balancer() -> Secured {
+fn behind_a_balancer(message_timeout: &str) -> Secured {
     let whoami = format!("whoami = [\"{WHOAMI}\"]");
-    Secured::with(&format!("tcp-message-timeout = \"500ms\"\nproxy-protocol-from = [\"{BALANCER}/32\"]\n{whoami}"))
+    let balancer = format!("proxy-protocol-from = [\"{BALANCER}/32\"]\ntcp-message-timeout = {message_timeout:?}");
+    Secured::with(&format!("{balancer}\n{whoami}"))
 }
 
 /// Whose a query was, and how it came, as the server says.
@@ -424,7 +425,7 @@ fn is_from(answer: &Message, resolver: Ipv4Addr, transport: &str) -> bool {
 
 #[test]
 fn a_balancer_says_whose_connection_it_is() {
-    let secured = behind_a_balancer();
+    let secured = behind_a_balancer("60s");
     let server = secured.site.start();
     let query = client::query(WWW, RecordType::A, "");
     for _ in 0..80 {
@@ -453,7 +454,7 @@ fn a_balancer_says_whose_connection_it_is() {
 
 #[test]
 fn a_balancer_without_a_header_is_not_served() {
-    let secured = behind_a_balancer();
+    let secured = behind_a_balancer("500ms");
     let server = secured.site.start();
     let query = client::framed(&client::query(WWW, RecordType::A, ""));
     let junk = [query, vec![0; 100]].concat();
@@ -475,7 +476,7 @@ fn a_balancer_without_a_header_is_not_served() {
 
 #[test]
 fn a_balancer_says_whose_datagram_it_is() {
-    let secured = behind_a_balancer();
+    let secured = behind_a_balancer("60s");
     let server = secured.site.start();
     let exchange = |source: Ipv4Addr, octets: &[u8]| {
         let socket = UdpSocket::bind((source, 0)).expect("a socket");
