@@ -20,4 +20,5 @@ pub mod serve;
 pub mod snapshot;
 pub mod steering;
 pub mod time;
+pub mod tls;
 pub mod zone;

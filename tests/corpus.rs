@@ -27,6 +27,11 @@ fn options_of_edns() {
     run("edns", fuzz::edns);
 }
 
+#[test]
+fn headers_of_balancers() {
+    run("proxy", fuzz::proxy);
+}
+
 /// What a fuzzer does at length and with more wit.
 #[test]
 fn random_options_of_edns() {

@@ -1,4 +1,4 @@
-//! EDNS options octet by octet: cookies (RFC 7873, 9018), TCP keepalive (RFC 7828), padding that is not sent (RFC 7830),
+//! EDNS options octet by octet: cookies (RFC 7873, 9018), TCP keepalive (RFC 7828), padding (RFC 7830, 8467),
 //! extended errors (RFC 8914), payload sizes (RFC 6891, 9715); and cookies of the real binary.
 
 use std::fs;
@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
+
+use waymark::answer::Transport;
 
 use crate::support::node::Node;
 use crate::support::query::{Ask, NSID};
@@ -224,7 +226,7 @@ fn cookies_go_with_every_code() {
     assert_eq!((read.rcode, read.options.len()), (16, 0), "options of an unserved version mean nothing");
 }
 
-/// RFC 7828: over TCP, on request, in units of 100 ms; ignored over UDP; what clients must not say is malformed.
+/// RFC 7828: over TCP and TLS, on request, in units of 100 ms; ignored over UDP; what clients must not say is malformed.
 #[test]
 fn keepalive() {
     let mut node = node();
@@ -233,14 +235,21 @@ fn keepalive() {
         node.worker.moment.tcp_idle = Duration::from_millis(idle);
         assert_eq!(answer(&mut node, &asks(&[]).tcp()).option(KEEPALIVE).as_deref(), Some(told), "{idle} ms");
         assert_eq!(answer(&mut node, &ask().tcp()).option(KEEPALIVE), None, "it was not asked");
+        let over = |transport| Ask { transport, ..asks(&[]) };
+        assert_eq!(answer(&mut node, &over(Transport::Tls)).option(KEEPALIVE).as_deref(), Some(told), "{idle} ms");
+        for transport in [Transport::Https, Transport::Quic, Transport::Https3] {
+            assert_eq!(answer(&mut node, &over(transport)).option(KEEPALIVE), None, "{transport:?}");
+        }
         for data in [&[][..], &[0, 100], &[1, 2, 3]] {
             let read = answer(&mut node, &asks(data));
             assert_eq!((read.rcode, read.answers, read.option(KEEPALIVE)), (0, 1, None), "over UDP: {data:?}");
         }
     }
     for data in [&[0][..], &[0, 100], &[1, 2, 3]] {
-        let read = answer(&mut node, &asks(data).tcp());
-        assert_eq!((read.rcode, read.answers), (1, 0), "{data:?}");
+        for transport in [Transport::Tcp, Transport::Tls] {
+            let read = answer(&mut node, &Ask { transport, ..asks(data) });
+            assert_eq!((read.rcode, read.answers), (1, 0), "{data:?} over {transport:?}");
+        }
     }
 }
 
@@ -251,6 +260,53 @@ fn padding_is_not_sent_in_the_clear() {
     for ask in [ask(), ask().tcp()] {
         let read = answer(&mut node, &ask.option(PADDING, vec![0; 64]));
         assert_eq!((read.rcode, read.answers, read.options.len()), (0, 1, 0));
+    }
+}
+
+/// RFC 8467 §4.1: whole blocks, on request and where nobody can read along.
+#[test]
+fn padding_fills_blocks() {
+    let mut node = node();
+    let encrypted = [Transport::Tls, Transport::Https, Transport::Quic, Transport::Https3];
+    let rows = [
+        (ask(), 468),
+        (Ask::new("many.example.com", 1), 4 * 468),
+        (Ask::new("www.example.org", 1), 468),
+        (Ask::new("www.example.com", 128), 468),
+        (ask().option(NSID, vec![]).option(COOKIE, octets(CLIENT_COOKIE)).subnet("203.0.113.0/24"), 468),
+    ];
+    for (ask, length) in rows {
+        for transport in encrypted {
+            let unpadded = answer(&mut node, &Ask { transport, ..ask.clone() });
+            assert!(unpadded.length < length && unpadded.option(PADDING).is_none(), "only on request: {unpadded:?}");
+            for padding in [vec![], vec![0; 64]] {
+                let padded = answer(&mut node, &Ask { transport, ..ask.clone() }.option(PADDING, padding));
+                assert_eq!((padded.length, padded.rcode), (length, unpadded.rcode), "{ask:?} over {transport:?}");
+                let zeroes = "00".repeat(length - unpadded.length - 4);
+                assert_eq!(padded.option(PADDING), Some(zeroes));
+                assert_eq!(padded.options.last().map(|(code, _)| *code), Some(PADDING));
+                assert_eq!(padded.options[..padded.options.len() - 1], unpadded.options);
+            }
+        }
+    }
+}
+
+/// Of every length a name can have, and at both ends of a block: one that is full takes four octets more for the option.
+#[test]
+fn padding_of_every_length() {
+    let mut node = node();
+    for length in 1..=200 {
+        let name = [
+            "a".repeat(length.min(63)),
+            "b".repeat(length.saturating_sub(62).clamp(1, 63)),
+            "c".repeat(1 + length % 60),
+        ];
+        for nsid in [false, true] {
+            let ask = Ask { transport: Transport::Tls, ..Ask::new(&format!("{}.example.com", name.join(".")), 1) };
+            let ask = if nsid { ask.option(NSID, vec![]) } else { ask };
+            let padded = answer(&mut node, &ask.option(PADDING, vec![]));
+            assert!(padded.length.is_multiple_of(468) && padded.length > 0, "{length}: {padded:?}");
+        }
     }
 }
 

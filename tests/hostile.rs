@@ -52,9 +52,9 @@ fn understood(query: &[u8]) -> Option<Message> {
 fn limit(query: &[u8], answer: &Message, transport: Transport) -> usize {
     let payload = understood(query).and_then(|query| query.edns).map(|edns| usize::from(edns.max_payload()));
     match (transport, &answer.edns, payload) {
-        (Transport::Tcp, ..) => 65_535,
         (Transport::Udp, None, _) => 512,
         (Transport::Udp, Some(_), payload) => payload.unwrap_or(MAX_UDP_PAYLOAD).clamp(512, MAX_UDP_PAYLOAD),
+        _ => 65_535,
     }
 }
 
@@ -89,7 +89,7 @@ fn cases(count: u32) -> TestRunner {
 }
 
 fn transport() -> impl Strategy<Value = Transport> {
-    prop_oneof![Just(Transport::Udp), Just(Transport::Tcp)]
+    prop_oneof![Just(Transport::Udp), Just(Transport::Tcp), Just(Transport::Tls), Just(Transport::Quic)]
 }
 
 #[test]

@@ -46,6 +46,7 @@ const TRANSPORT_COUNTERS: &[(&str, &str, &str, Values)] = &[
         &[
             ("too_long", |all| &all.udp_too_long),
             ("source_port_0", |all| &all.udp_bad_source),
+            ("proxy_header", |all| &all.udp_bad_header),
             ("send_failed", |all| &all.udp_send_failed),
         ],
     ),
@@ -65,6 +66,17 @@ const TRANSPORT_COUNTERS: &[(&str, &str, &str, Values)] = &[
             ("slow_query", |all| &all.tcp_closed_slow_query),
             ("slow_reader", |all| &all.tcp_closed_slow_reader),
             ("junk", |all| &all.tcp_closed_junk),
+            ("proxy_header", |all| &all.tcp_closed_bad_header),
+        ],
+    ),
+    (
+        "tls_handshakes",
+        "TLS handshakes, by what became of them",
+        "outcome",
+        &[
+            ("done", |all| &all.tls_handshakes_done),
+            ("failed", |all| &all.tls_handshakes_failed),
+            ("timed_out", |all| &all.tls_handshakes_timed_out),
         ],
     ),
     (
@@ -125,6 +137,7 @@ const PLAIN_COUNTERS: &[(&str, &str, Which)] = &[
     ("panics", "Messages whose answering failed inside", |all| &all.panics),
     ("tcp_accept_failed", "TCP connections that could not be accepted", |all| &all.tcp_accept_failed),
     ("tcp_opened", "TCP connections accepted", |all| &all.tcp_opened),
+    ("tls_resumed", "TLS handshakes that resumed a session", |all| &all.tls_resumed),
 ];
 
 impl Collector for Scrape {
@@ -137,6 +150,7 @@ impl Collector for Scrape {
         self.resolutions(&mut encoder)?;
         self.latency(&mut encoder)?;
         self.geo(&mut encoder)?;
+        self.certificate(&mut encoder)?;
         self.node(&mut encoder)
     }
 }
@@ -372,6 +386,18 @@ impl Scrape {
         }
         let reloads = counter(encoder, "geo_reloads", "Geo files taken without a reload")?;
         total(reloads, self.status.geo_reloads)
+    }
+
+    fn certificate(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(certificates) = &self.api.certificates else { return Ok(()) };
+        let says = "When the certificate of encrypted transports expires, since the Unix epoch";
+        let expiry = gauge(encoder, "tls_certificate_expiry_seconds", says)?;
+        if let Some(expires) = certificates.expires() {
+            value(expiry, expires as f64)?;
+        }
+        let says = "1 while what stands in the files of the certificate and its key is not shown, as it is wrong";
+        let failed = gauge(encoder, "tls_certificate_reload_failed", says)?;
+        value(failed, f64::from(u8::from(certificates.refused().is_some())))
     }
 
     /// What each region can do for each service and family, with the labels that say so.

@@ -48,6 +48,7 @@ use crate::control::status::{EcsStatus, Sender};
 use crate::control::{Change, Changes, Status};
 use crate::metrics::{Registry, TRANSPORTS, TYPES};
 use crate::probe::Totals;
+use crate::tls::Certificates;
 
 /// Longest body of a request, in octets.
 const LONGEST_BODY: usize = 16 << 10;
@@ -68,6 +69,8 @@ pub struct Api {
     pub resolutions: Arc<Resolutions>,
     /// Counters of round-trip times.
     pub latency: Arc<crate::control::latency::Totals>,
+    /// What encrypted transports show; `None` = there are none.
+    pub certificates: Option<Arc<Certificates>>,
     /// Whether queries are answered.
     pub ready: Arc<AtomicBool>,
     /// Where the journal is.

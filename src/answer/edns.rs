@@ -1,9 +1,9 @@
 //! The OPT of an answer (RFC 6891): client subnet echoed with its scope (RFC 7871 §7.2), cookie (RFC 7873), TCP keepalive
-//! (RFC 7828), NSID (RFC 5001), extended errors (RFC 8914). Padding (RFC 7830) is for encrypted transports.
+//! (RFC 7828), NSID (RFC 5001), extended errors (RFC 8914), and over encrypted transports padding (RFC 7830).
 
 use std::net::IpAddr;
 
-use super::{Arrival, Transport};
+use super::{Arrival, MAX_MESSAGE, MIN_PAYLOAD};
 use crate::dns::cookie::{COOKIE, Proof};
 use crate::dns::writer::OPT;
 use crate::dns::{ClientSubnet, Edns, Full, Rcode, Writer};
@@ -14,11 +14,15 @@ const NSID: u16 = 3;
 const CLIENT_SUBNET: u16 = 8;
 const DNS_COOKIE: u16 = 10;
 const KEEPALIVE: u16 = 11;
+const PADDING: u16 = 12;
 const EXTENDED_ERROR: u16 = 15;
 /// Longest node name in NSID.
 const MAX_NSID: usize = 255;
 /// Octets of an option before its data.
 const OPTION: usize = 4;
+/// Padded answers have a multiple of so many octets (RFC 8467 §4.1).
+const BLOCK: usize = 468;
+static ZEROES: [u8; BLOCK] = [0; BLOCK];
 
 /// An extended error: its code and at most 64 octets of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +51,8 @@ pub(super) struct Extension<'a> {
     cookie: Option<([u8; COOKIE], Proof)>,
     /// How long the connection may be idle, in 100 ms, where that was asked.
     keepalive: Option<u16>,
+    /// Whether the length is to tell little: asked for, and nobody can read along.
+    is_padded: bool,
     /// Octets to keep back: the options that were asked for. An extended error is only added where room is left.
     pub(super) reserved: usize,
 }
@@ -55,21 +61,30 @@ impl<'a> Extension<'a> {
     /// For a query with `edns`.
     pub(super) fn new(snapshot: &'a Snapshot, edns: Option<&'a Edns>, arrival: Arrival) -> Extension<'a> {
         let settings = &*snapshot.settings;
-        let Some(asked) = edns else { return Extension { settings, edns, cookie: None, keepalive: None, reserved: 0 } };
+        let Some(asked) = edns else {
+            return Extension { settings, edns, cookie: None, keepalive: None, is_padded: false, reserved: 0 };
+        };
         let cookie = asked.cookie.filter(|_| settings.cookies.enabled);
         let cookie = cookie.and_then(|cookie| snapshot.secrets.answer(&cookie, arrival.source, arrival.moment.wall));
-        let keepalive = (asked.keepalive && arrival.transport == Transport::Tcp)
+        let keepalive = (asked.keepalive && arrival.transport.has_keepalive())
             .then(|| u16::try_from(arrival.moment.tcp_idle.as_millis() / 100).unwrap_or(u16::MAX));
         let nsid = if asked.nsid { OPTION + nsid(settings).len() } else { 0 };
         let subnet = subnet(settings, asked).map_or(0, |one| OPTION + 4 + usize::from(one.source).div_ceil(8));
         let cookie_octets = cookie.map_or(0, |_| OPTION + COOKIE);
-        let reserved = OPT + nsid + subnet + cookie_octets + keepalive.map_or(0, |_| OPTION + 2);
-        Extension { settings, edns, cookie, keepalive, reserved }
+        let is_padded = asked.padding && arrival.transport.is_encrypted();
+        let padding = if is_padded { OPTION } else { 0 };
+        let reserved = OPT + nsid + subnet + cookie_octets + keepalive.map_or(0, |_| OPTION + 2) + padding;
+        Extension { settings, edns, cookie, keepalive, is_padded, reserved }
     }
 
     /// What the query's cookie proves; `None` when it had none, or cookies are off.
     pub(super) fn proof(&self) -> Option<Proof> {
         self.cookie.map(|(_, proof)| proof)
+    }
+
+    /// Octets that an answer without records has room in: any client takes so many.
+    pub(super) fn least_room(&self) -> usize {
+        if self.is_padded { MAX_MESSAGE } else { MIN_PAYLOAD }
     }
 
     /// Whether the answer says for which clients it holds.
@@ -115,11 +130,18 @@ impl<'a> Extension<'a> {
         if edns.nsid {
             writer.option(NSID, [nsid(self.settings), &[]])?;
         }
-        match error {
-            Some(ExtendedError(code, text)) => writer.option(EXTENDED_ERROR, [&code.to_be_bytes(), text.as_bytes()]),
-            None => Ok(()),
+        if let Some(ExtendedError(code, text)) = error {
+            writer.option(EXTENDED_ERROR, [&code.to_be_bytes(), text.as_bytes()])?;
         }
+        if self.is_padded { pad(writer) } else { Ok(()) }
     }
+}
+
+/// Adds the last option: as many zeroes as the message lacks to whole blocks, or to the longest message.
+fn pad(writer: &mut Writer<'_>) -> Result<(), Full> {
+    let unpadded = writer.length() + OPTION;
+    let length = unpadded.next_multiple_of(BLOCK).min(writer.limit());
+    writer.option(PADDING, [&ZEROES[..length.saturating_sub(unpadded)], &[]])
 }
 
 /// The client subnet to echo; an ECS that is switched off is an unknown option.

@@ -33,7 +33,7 @@ use crate::dns::cookie::{Proof, Require};
 use crate::dns::query::{FLAG_QR, FLAG_RD, HEADER, MASK_OPCODE};
 use crate::dns::{Class, ClientSubnet, Edns, Parsed, Query, Rcode, RecordType, Targets, Writer, query};
 use crate::limit::Kind;
-use crate::metrics::{Counters, Registry, Senders, Tally};
+use crate::metrics::{Counters, Registry, Senders, TRANSPORTS, Tally};
 use crate::snapshot::Snapshot;
 use crate::steering::Local;
 use crate::time::Tick;
@@ -52,8 +52,37 @@ const MAX_MESSAGE: usize = 65_535;
 pub enum Transport {
     /// Answers are at most as long as EDNS allows, else truncated.
     Udp = 0,
-    /// Answers are at most 65 535 octets.
+    /// Answers are at most 65 535 octets; as over all that follow.
     Tcp = 1,
+    /// DNS over TLS (RFC 7858).
+    Tls = 2,
+    /// DNS over HTTPS (RFC 8484), over HTTP/1.1 and HTTP/2.
+    Https = 3,
+    /// DNS over QUIC (RFC 9250).
+    Quic = 4,
+    /// DNS over HTTPS, over HTTP/3.
+    Https3 = 5,
+}
+
+impl Transport {
+    /// What it is called in metrics and by `whoami`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        TRANSPORTS[self as usize]
+    }
+
+    /// Whether nobody on the way can read along: then answers are padded for whoever asks (RFC 7830 §6).
+    #[must_use]
+    pub fn is_encrypted(self) -> bool {
+        !matches!(self, Transport::Udp | Transport::Tcp)
+    }
+
+    /// Whether the connection is DNS's own, so that how long it may be idle can be asked for (RFC 7828). QUIC forbids to
+    /// (RFC 9250 §5.5.2), HTTP has means of its own.
+    #[must_use]
+    pub fn has_keepalive(self) -> bool {
+        matches!(self, Transport::Tcp | Transport::Tls)
+    }
 }
 
 /// When a batch of messages is answered, and what holds then; to be set once for each.
@@ -161,7 +190,7 @@ impl Worker {
 }
 
 /// Answers the message `query` that `source` (the packet's source address) sent, into `out`; returns the octets
-/// written, 0 = say nothing. `out` holds at least 512 octets, 65 535 for TCP. The worker must have adopted `snapshot`.
+/// written, 0 = say nothing. `out` holds at least 512 octets, 65 535 for all but UDP. The worker must have adopted `snapshot`.
 pub fn respond(
     snapshot: &Snapshot,
     worker: &mut Worker,
@@ -223,7 +252,7 @@ fn cookie_rcode(proof: Option<Proof>, transport: Transport) -> Rcode {
 
 /// An answer without records.
 fn bare(targets: &mut Targets, extension: &Extension<'_>, head: Head<'_>, rcode: Rcode, out: &mut [u8]) -> Given {
-    let mut writer = Writer::new(out, targets, MIN_PAYLOAD, echoed(head.flags), head.octets);
+    let mut writer = Writer::new(out, targets, extension.least_room(), echoed(head.flags), head.octets);
     writer.set_rcode(rcode);
     writer.reserve(extension.reserved);
     let length = extension.finish(&mut writer, rcode, 0, None);
@@ -253,14 +282,12 @@ fn count_subnet(counters: &Counters, subnet: &ClientSubnet, source: IpAddr) {
 
 /// Why a query is not answered, for what its OPT says.
 fn objection(snapshot: &Snapshot, edns: &Edns, proof: Option<Proof>, transport: Transport) -> Option<Rcode> {
-    match transport {
-        Transport::Tcp => edns.has_keepalive_timeout.then_some(Rcode::FORMERR),
-        Transport::Udp => {
-            let is_required = snapshot.settings.cookies.require == Require::Always;
-            let lacks_it = matches!(proof, Some(Proof::Absent | Proof::Bad));
-            (is_required && lacks_it).then_some(Rcode::BADCOOKIE)
-        }
+    if transport == Transport::Udp {
+        let is_required = snapshot.settings.cookies.require == Require::Always;
+        let lacks_it = matches!(proof, Some(Proof::Absent | Proof::Bad));
+        return (is_required && lacks_it).then_some(Rcode::BADCOOKIE);
     }
+    (transport.has_keepalive() && edns.has_keepalive_timeout).then_some(Rcode::FORMERR)
 }
 
 /// Flags of a query that its answer repeats. CD is not among them: it is for those who check signatures (RFC 4035 §3.1.6).
@@ -286,11 +313,11 @@ fn answer(
         }
     }
     let limit = match (transport, &query.edns) {
-        (Transport::Tcp, _) => MAX_MESSAGE,
         (Transport::Udp, None) => MIN_PAYLOAD,
         (Transport::Udp, Some(edns)) => {
             usize::from(edns.payload.min(snapshot.settings.max_udp_payload)).max(MIN_PAYLOAD)
         }
+        _ => MAX_MESSAGE,
     };
     let Worker { counters, tally, local, name, targets, .. } = worker;
     let mut writer = Writer::new(out, targets, limit, echoed(head.flags), head.octets);

@@ -8,7 +8,6 @@
 
 use std::fmt::{self, Write};
 
-use super::Transport;
 use super::reply::Reply;
 use crate::dns::{ClientSubnet, Owner, Rcode, RecordType, Section};
 use crate::fleet::Family;
@@ -74,15 +73,8 @@ fn text(reply: &mut Reply<'_>, subnet: Option<&ClientSubnet>, owner: Owner<'_>) 
     strings.add(format_args!("client {}", client.address));
     strings.add(format_args!("place {}", Place(atlas.place(atlas.lookup(client.address).0))));
     strings.add(format_args!("node {}", settings.node));
-    strings.add(format_args!("transport {}", transport(reply.transport)));
+    strings.add(format_args!("transport {}", reply.transport.name()));
     reply.record(Section::Answer, owner, RecordType::TXT, 0, strings.rdata());
-}
-
-fn transport(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Udp => "udp",
-        Transport::Tcp => "tcp",
-    }
 }
 
 /// Strings of a TXT record in the making, each behind its length.

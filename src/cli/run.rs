@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Seek, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::{ConfigArg, End, load, output};
 use crate::admin::{self, Api};
-use crate::config::{self, Admin, Configuration, Server, Stamp, Tcp};
+use crate::config::{self, Admin, Configuration, Server, Stamp, Tcp, Tls};
+use crate::control::certificates;
 use crate::control::cookies::Jar;
 use crate::control::journal::{self, Journal, Kind, Record};
 use crate::control::last_good::{self, Clock, Keeper, LastGood};
@@ -35,9 +37,10 @@ use crate::idle;
 use crate::metrics::Registry;
 use crate::probe::{self, Prober};
 use crate::problem::render;
-use crate::serve::{Limits, Listeners, Running, raise_descriptor_limit};
+use crate::serve::{BindError, Encrypted, Limits, Listeners, Running, raise_descriptor_limit};
 use crate::snapshot::Published;
 use crate::time::{self, unix_milliseconds, unix_nanoseconds};
+use crate::tls::Certificates;
 
 /// Reports of probes that may wait; probes wait when there are more.
 const REPORTS: usize = 1024;
@@ -183,7 +186,8 @@ impl Node {
         }
         let lock = lock(&server.state_dir)?;
         // What cannot be bound is said now, not after the first round of checks.
-        drop(Listeners::bind(&server.listen, 1).map_err(|problem| problem.to_string())?);
+        let encrypted = world.tls.as_ref().map(encrypted);
+        drop(bind(&server, encrypted.as_ref(), 1).map_err(|problem| problem.to_string())?);
         let admin = TcpListener::bind(world.admin.listen).await;
         let admin = admin.map_err(|error| format!("cannot listen on {} for the API: {error}", world.admin.listen))?;
         let mut hosts = world.admin.hosts.clone();
@@ -214,16 +218,19 @@ impl Node {
             probes,
             resolutions: resolution.totals(),
             latency: gauge.as_ref().map(Gauge::totals).unwrap_or_default(),
+            certificates: encrypted.as_ref().map(|encrypted| Arc::clone(&encrypted.certificates)),
             ready: Arc::clone(&ready),
             journal: journal_path,
         };
+        let certificates = api.certificates.clone();
         serve_api(api, admin, hosts, &server.state_dir);
         tokio::spawn(tell_of_limits(Arc::clone(&published)));
+        certificates.iter().for_each(|shown| drop(tokio::spawn(certificates::keep(Arc::clone(shown)))));
 
         let running = tokio::select! {
             round = settled.wait_for(|&settled| settled) => {
                 round.map_err(|_| "the control loop has ended".to_string())?;
-                Some(answer(&server, &published, &registry)?)
+                Some(answer(&server, encrypted.as_ref(), &published, &registry)?)
             }
             () = ending.signalled() => None,
         };
@@ -232,11 +239,14 @@ impl Node {
             journal.note(|| started(&server.node));
         }
         let geo = GeoWatch::new(&world);
+        let tls = world.tls.clone();
         let reloader = Reloader {
             path: path.to_path_buf(),
             served: world,
             server,
             admin: settings,
+            tls,
+            certificates,
             changes,
             registry,
             geo,
@@ -317,6 +327,9 @@ struct Reloader {
     /// As started: what of it a reload cannot change.
     server: Server,
     admin: Admin,
+    tls: Option<Tls>,
+    /// What encrypted transports show.
+    certificates: Option<Arc<Certificates>>,
     changes: Changes,
     registry: Arc<Registry>,
     geo: GeoWatch,
@@ -387,6 +400,9 @@ impl Reloader {
         self.warn_of_restart(change.world());
         self.served = Arc::clone(change.world());
         self.geo = GeoWatch::new(&self.served);
+        if let (Some(certificates), Some(tls)) = (&self.certificates, &self.served.tls) {
+            certificates.replace(tls.files.clone(), Arc::clone(&tls.identity));
+        }
         self.resolution.follow(&self.served.server, self.served.fleet());
         let (done, accepted) = oneshot::channel();
         let sent = self.changes.send(Change::Reload(Box::new(change), done)).await;
@@ -482,12 +498,15 @@ impl Reloader {
     /// Says which settings a reload cannot change.
     fn warn_of_restart(&self, world: &World) {
         let (before, now) = (&self.server, &world.server);
+        let dot = |tls: Option<&Tls>| tls.map(|tls| tls.dot.clone()).unwrap_or_default();
         let kept = [
             ("[server] listen", before.listen != now.listen),
             ("[server] workers", before.workers != now.workers),
             ("[server] pin-workers", before.pin_workers != now.pin_workers),
             ("[server] tcp-…", before.tcp != now.tcp),
+            ("[server] proxy-protocol-from", before.proxies != now.proxies),
             ("[server] state-dir", before.state_dir != now.state_dir),
+            ("[tls] dot", dot(self.tls.as_ref()) != dot(world.tls.as_ref())),
             ("[admin] listen", self.admin.listen != world.admin.listen),
             ("[admin] hosts", self.admin.hosts != world.admin.hosts),
         ];
@@ -594,14 +613,38 @@ fn finish_files(keeper: Option<Keeper>, gauge: Option<Gauge>, journal: &Journal)
     }
 }
 
+/// Where encrypted transports are served, and what they show.
+fn encrypted(tls: &Tls) -> Encrypted {
+    let certificates = Certificates::new(tls.files.clone(), Arc::clone(&tls.identity));
+    Encrypted { certificates, dot: tls.dot.clone() }
+}
+
+/// Opens the sockets.
+fn bind(server: &Server, encrypted: Option<&Encrypted>, workers: usize) -> Result<Listeners, BindError> {
+    let bound = Listeners::bind(&server.listen, workers)?.behind(&server.proxies);
+    match encrypted {
+        Some(encrypted) => bound.encrypted(encrypted),
+        None => Ok(bound),
+    }
+}
+
 /// Opens the sockets and answers from what is `published`.
-fn answer(server: &Server, published: &Published, registry: &Arc<Registry>) -> Result<Running, String> {
-    let bound = Listeners::bind(&server.listen, server.workers).map_err(|problem| problem.to_string())?;
+fn answer(
+    server: &Server,
+    encrypted: Option<&Encrypted>,
+    published: &Published,
+    registry: &Arc<Registry>,
+) -> Result<Running, String> {
+    let bound = bind(server, encrypted, server.workers).map_err(|problem| problem.to_string())?;
     let listeners = if server.pin_workers { bound.pinned() } else { bound };
-    let addresses: Vec<String> = listeners.local_addresses().iter().map(ToString::to_string).collect();
+    let shown = |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let (addresses, dot) = (shown(listeners.local_addresses()), shown(listeners.dot_addresses()));
     let running = listeners.serve(published, registry, unix_nanoseconds(), limits(server));
     let running = running.map_err(|error| format!("cannot start threads: {error}"))?;
-    tracing::info!("{} answers on {} (UDP and TCP)", server.node, addresses.join(", "));
+    tracing::info!("{} answers on {addresses} (UDP and TCP)", server.node);
+    if !dot.is_empty() {
+        tracing::info!("{} answers on {dot} (TLS)", server.node);
+    }
     Ok(running)
 }
 

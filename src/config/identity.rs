@@ -8,8 +8,8 @@ use super::files;
 use super::findings::Findings;
 use super::value::quoted;
 use crate::probe::Identity;
-use crate::probe::identity::{certificates, private_key};
 use crate::problem::{Problem, Sources, Span};
+use crate::tls::{certificates, private_key};
 
 const CERTIFICATE: &str = "client-certificate";
 const KEY: &str = "client-key";

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use super::kinds::{self, Kind};
 use super::value::{Entry, Table, Value};
-use super::{checks, maps, pools, records, regions, server, services};
+use super::{checks, maps, pools, records, regions, server, services, tls};
 use crate::problem::{Problem, SourceId, Span};
 
 /// A table of fixed keys.
@@ -98,6 +98,7 @@ pub(super) static TOP: &[(&str, Shape)] = &[
     ("include", Shape::Include),
     ("server", Shape::Single(&SERVER)),
     ("admin", Shape::Single(&ADMIN)),
+    ("tls", Shape::Single(&TLS)),
     ("zones", Shape::Named(&ZONE)),
     ("geo", Shape::Single(&GEO)),
     ("ecs", Shape::Single(&ECS)),
@@ -112,7 +113,6 @@ pub(super) static TOP: &[(&str, Shape)] = &[
     ("defaults", Shape::Defaults),
     ("guard", Shape::Single(&GUARD)),
     ("tests", Shape::Several(&TEST)),
-    ("tls", Shape::Later("queries are answered over UDP and TCP")),
     ("keys", Shape::Later("zones are loaded from files; transfers and updates come later")),
 ];
 
@@ -213,7 +213,8 @@ pub(super) static SERVER: Section = section(
             "tcp-message-timeout",
             Kind::Duration { min_ms: 100, max_ms: MINUTE },
             Is(r#""5s""#),
-            "A message over TCP must be whole so long after its first octet.",
+            "A message over TCP must be whole so long after its first octet; so long may a TLS handshake take, and a header of \
+             `proxy-protocol-from`.",
         ),
         key(
             "tcp-write-timeout",
@@ -240,6 +241,13 @@ pub(super) static SERVER: Section = section(
             Words("the system's"),
             "Resolvers that are asked for the addresses of `target`s; port 53 unless given.",
         ),
+        key(
+            "proxy-protocol-from",
+            Kind::Prefixes,
+            Is("[]"),
+            "Balancers: connections and datagrams from there must begin with a PROXY protocol header, version 2, whose source \
+             is the client. From others it is never read.",
+        ),
         later("watch", Is("false"), "Reload when a named file changes.", "reload with SIGHUP"),
     ],
 );
@@ -253,6 +261,33 @@ pub(super) static ADMIN: Section = section(
         key("hosts", Kind::Texts, Is("[]"), "Host names accepted beside its addresses, localhost and `node`."),
     ],
 );
+
+pub(super) static TLS: Section = section(
+    "[tls]",
+    "[tls]",
+    "Encrypted transports, each only where it is listed. Certificate and key are read again when their files change.",
+    &[
+        key(
+            "certificate",
+            Kind::Path,
+            Words("none"),
+            "PEM file: the certificate, and behind it those that it was issued by.",
+        ),
+        key("key", Kind::Path, Words("none"), "PEM file of the certificate's key, not encrypted."),
+        key("dot", Kind::Sockets, Is("[]"), "DNS over TLS (RFC 7858); its port is 853."),
+        later("doh", Is("[]"), "DNS over HTTPS (RFC 8484), HTTP/1.1 and HTTP/2; its port is 443.", DOT_IS_SERVED),
+        later("doq", Is("[]"), "DNS over QUIC (RFC 9250); its port is 853 of UDP.", DOT_IS_SERVED),
+        later("doh3", Is("[]"), "DNS over HTTP/3; its port is 443 of UDP.", DOT_IS_SERVED),
+        key(
+            "doh-path",
+            Kind::Custom { describe: "path of a URL", check: tls::check_path },
+            Is(r#""/dns-query""#),
+            "Path of the URL of DNS over HTTPS.",
+        ),
+    ],
+);
+
+const DOT_IS_SERVED: &str = "encrypted queries are answered over TLS: `dot`";
 
 pub(super) static ZONE: Section = section(
     "[zones.\"NAME\"]",

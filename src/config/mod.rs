@@ -5,7 +5,7 @@
 //! | files to one document of values with places, `include` | `files`, `syntax`, `value`, `packed` |
 //! | keys and values one by one, against the table of all keys | `keys`, `kinds`, `text`, `selectors` |
 //! | what is given, inherited or default | `fields` |
-//! | each section, names turned into numbers | `server` `cookies` `rate_limit` `zones` `networks` `geo_files` `regions` `checks` `identity` `pools` `canaries` `maps` `services` `records` `expectations` |
+//! | each section, names turned into numbers | `server` `tls` `cookies` `rate_limit` `zones` `networks` `geo_files` `regions` `checks` `identity` `pools` `canaries` `maps` `services` `records` `expectations` |
 //! | zone files, with what they include from below one folder | `zone_files` |
 //! | whether they fit each other | `fit`, and for `check` alone `reach` |
 //!
@@ -38,6 +38,7 @@ mod server;
 mod services;
 mod syntax;
 mod text;
+mod tls;
 mod value;
 mod zone_files;
 mod zones;
@@ -75,6 +76,8 @@ pub struct Configuration {
     pub server: Server,
     /// `[admin]`.
     pub admin: Admin,
+    /// `[tls]`; `None` = no encrypted transport.
+    pub tls: Option<Tls>,
     /// `[ecs]`.
     pub ecs: Ecs,
     /// `[latency]`.
@@ -139,6 +142,8 @@ pub struct Server {
     pub whoami: Vec<Name>,
     /// Packet sources whose `_explain.NAME` is answered; none = nobody's.
     pub explain_from: Vec<IpNet>,
+    /// Balancers, who say before all else whose connection or datagram it is.
+    pub proxies: Vec<IpNet>,
     /// Bounds of TCP service.
     pub tcp: Tcp,
 }
@@ -160,6 +165,25 @@ pub struct Tcp {
     pub write: Duration,
     /// Answers written at once.
     pub burst: usize,
+}
+
+/// `[tls]`: encrypted transports. At least one is listed.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Where certificate and key are.
+    pub files: crate::tls::Files,
+    /// What stood there.
+    pub identity: Arc<crate::tls::Identity>,
+    /// DNS over TLS.
+    pub dot: Vec<SocketAddr>,
+    /// DNS over HTTPS, HTTP/1.1 and HTTP/2.
+    pub doh: Vec<SocketAddr>,
+    /// DNS over QUIC.
+    pub doq: Vec<SocketAddr>,
+    /// DNS over HTTP/3.
+    pub doh3: Vec<SocketAddr>,
+    /// Path of the URL of DNS over HTTPS.
+    pub doh_path: String,
 }
 
 /// `[admin]`.
@@ -285,6 +309,7 @@ pub fn state_dir(path: &Path) -> Result<PathBuf, String> {
 fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut findings::Findings) -> Configuration {
     let (server, whoami) = server::server(&document, sources, findings);
     let admin = server::admin(&document, findings);
+    let tls = tls::compile(&document, &server, sources, findings);
     let ecs = server::ecs(&document);
     let latency = server::latency(&document, findings);
     let cookies = cookies::compile(&document, sources, findings);
@@ -311,6 +336,7 @@ fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut 
     Configuration {
         server,
         admin,
+        tls,
         ecs,
         latency,
         cookies,

@@ -37,6 +37,7 @@ pub(super) fn server(document: &Document, sources: &Sources, findings: &mut Find
         whoami,
         tcp: tcp(&fields, findings),
         explain_from: fields.each("explain-from", kinds::prefix).iter().map(|(prefix, _)| *prefix).collect(),
+        proxies: fields.each("proxy-protocol-from", kinds::prefix).iter().map(|(prefix, _)| *prefix).collect(),
     };
     (server, places)
 }

@@ -265,6 +265,47 @@ fn certificates_for_targets_are_read() {
 }
 
 #[test]
+fn the_certificate_of_encrypted_transports_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let issue = |name: &str, until: i32, mode: u32| {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::new(vec![name.into()]).expect("a name");
+        params.not_after = rcgen::date_time_ymd(until, 1, 2);
+        let certificate = params.self_signed(&key).expect("a certificate").pem();
+        let file = folder.path().join(format!("{name}.pem"));
+        std::fs::write(&file, certificate + &key.serialize_pem()).expect("written");
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("permissions");
+    };
+    issue("one", 2100, 0o600);
+    issue("other", 2100, 0o600);
+    issue("old", 2020, 0o644);
+    let path = folder.path().join("waymark.toml");
+    let load_with = |certificate: &str, key: &str, lists: &str| {
+        let files = format!("certificate = \"{certificate}.pem\"\nkey = \"{key}.pem\"\n");
+        std::fs::write(&path, format!("[tls]\n{files}{lists}\n")).expect("written");
+        load(&path)
+    };
+    let dot = "dot = [\"127.0.0.1:853\"]";
+    let good = load_with("one", "one", dot);
+    assert_eq!(messages(&good), [""; 0]);
+    let tls = good.configuration.expect("a configuration").tls.expect("encrypted transports");
+    assert_eq!((tls.dot.len(), &*tls.doh_path, tls.identity.expires()), (1, "/dns-query", Some(4_102_531_200)));
+    assert_eq!(tls.files.key, folder.path().join("one.pem"));
+    let mixed = load_with("one", "other", dot);
+    assert_eq!(messages(&mixed), ["the key is not that of the certificate"]);
+    let line = mixed.problems[0].span.map(|span| mixed.sources.position(&span).0);
+    assert_eq!(line, Some(3), "the line of the key");
+    let unused = load_with("one", "one", "");
+    assert_eq!(messages(&unused), ["a certificate, and no encrypted transport is listed"]);
+    assert!(unused.configuration.expect("a warning").tls.is_none());
+    let old = load_with("old", "old", dot);
+    let [expired, open] = &messages(&old)[..] else { panic!("{:?}", messages(&old)) };
+    assert!(expired.contains("old.pem: the certificate expired ") && expired.ends_with(" days ago"), "{expired}");
+    assert!(open.ends_with("old.pem: anybody on this machine may read it"), "{open}");
+    assert!(old.configuration.is_some(), "these are warnings");
+}
+
+#[test]
 fn what_is_not_given_is_inherited() {
     let loaded = load_text(
         "[zones.\"gslb.example.com\"]\nfile = \"gslb.example.com.zone\"\n\

@@ -13,6 +13,7 @@
 //! ```
 
 mod agenda;
+pub mod certificates;
 pub mod cookies;
 pub mod desk;
 mod doubt;

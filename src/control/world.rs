@@ -9,7 +9,7 @@ use super::editions::Edition;
 use super::index::Index;
 use super::resolution::Found;
 use crate::answer::whoami;
-use crate::config::{Admin, Configuration, Cookies, GeoFiles, Latency, Server, Test};
+use crate::config::{Admin, Configuration, Cookies, GeoFiles, Latency, Server, Test, Tls};
 use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, Pool, PoolId, TargetId, Word};
 use crate::geo;
 use crate::health::group::{Before, Judge, Members, Others, Rule, Standing};
@@ -34,6 +34,8 @@ pub struct World {
     pub server: Server,
     /// `[admin]`.
     pub admin: Admin,
+    /// `[tls]`; `None` = no encrypted transport.
+    pub tls: Option<Tls>,
     /// By `CheckId`.
     pub checks: Vec<Check>,
     /// `[latency]`.
@@ -140,6 +142,7 @@ impl World {
         let Configuration {
             server,
             admin,
+            tls,
             ecs,
             latency,
             cookies,
@@ -173,8 +176,20 @@ impl World {
         let (authority, settings) = (Arc::new(authority), Arc::new(settings));
         let steering = Steering::compile(next_epoch(), fleet, maps, atlas, services);
         let limiter = rate_limit.map(|policy| Arc::new(Limiter::new(policy, random_key())));
-        let parts =
-            Parts { server, admin, latency, cookies, limiter, checks, tests, geo_files, authority, editions, settings };
+        let parts = Parts {
+            server,
+            admin,
+            tls,
+            latency,
+            cookies,
+            limiter,
+            checks,
+            tests,
+            geo_files,
+            authority,
+            editions,
+            settings,
+        };
         parts.over(steering)
     }
 
@@ -203,6 +218,7 @@ impl World {
         Parts {
             server: self.server.clone(),
             admin: self.admin.clone(),
+            tls: self.tls.clone(),
             latency: self.latency,
             cookies: self.cookies.clone(),
             limiter: self.limiter.clone(),
@@ -481,6 +497,7 @@ impl World {
 struct Parts {
     server: Server,
     admin: Admin,
+    tls: Option<Tls>,
     latency: Latency,
     cookies: Cookies,
     limiter: Option<Arc<Limiter>>,
@@ -494,12 +511,25 @@ struct Parts {
 
 impl Parts {
     fn over(self, steering: Steering) -> World {
-        let Parts { server, admin, latency, cookies, limiter, checks, tests, geo_files, authority, editions, settings } =
-            self;
+        let Parts {
+            server,
+            admin,
+            tls,
+            latency,
+            cookies,
+            limiter,
+            checks,
+            tests,
+            geo_files,
+            authority,
+            editions,
+            settings,
+        } = self;
         let mut world = World {
             unmeasured: View::of(Arc::default(), &steering.fleet, latency.explore),
             server,
             admin,
+            tls,
             latency,
             cookies,
             limiter,

@@ -33,6 +33,7 @@ const OPTION_NSID: u16 = 3;
 const OPTION_CLIENT_SUBNET: u16 = 8;
 const OPTION_COOKIE: u16 = 10;
 const OPTION_KEEPALIVE: u16 = 11;
+const OPTION_PADDING: u16 = 12;
 /// Octets of a record's type, class, TTL and RDLENGTH.
 const FIXED: usize = 10;
 /// Labels of the longest name: 127, and the root.
@@ -197,6 +198,8 @@ pub struct Edns {
     pub keepalive: bool,
     /// The client said how long, which is the server's to say: malformed over TCP (RFC 7828 §3.2.1).
     pub has_keepalive_timeout: bool,
+    /// It was padded, and so is its answer where nobody can read along (RFC 7830 §4).
+    pub padding: bool,
 }
 
 /// A well-formed query.
@@ -375,6 +378,7 @@ fn opt(fixed: &[u8; FIXED], options: &[u8], edns: &mut Edns) -> Option<()> {
                 edns.keepalive = true;
                 edns.has_keepalive_timeout |= !data.is_empty();
             }
+            OPTION_PADDING => edns.padding = true,
             _ => {}
         }
     }

@@ -102,6 +102,12 @@ impl<'a> Writer<'a> {
         self.limit = (self.limit + octets).min(self.out.len());
     }
 
+    /// How many octets the message may have in all.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Sets further header flags.
     pub fn set_flags(&mut self, flags: u16) {
         let [high, low] = flags.to_be_bytes();

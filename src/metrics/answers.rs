@@ -38,15 +38,15 @@ pub const RCODES: [(&str, u16); 10] = [
 ];
 
 /// Transports, in the order of their counters.
-pub const TRANSPORTS: [&str; 2] = ["udp", "tcp"];
+pub const TRANSPORTS: [&str; 6] = ["udp", "tcp", "dot", "doh", "doq", "doh3"];
 
 /// Counters of `answer`, one set for each thread.
 #[derive(Debug, Default)]
 pub struct AnswerCounters {
     /// By transport and [`TYPES`].
-    pub queries: [[Counter; TYPES.len()]; 2],
+    pub queries: [[Counter; TYPES.len()]; TRANSPORTS.len()],
     /// By transport and [`RCODES`].
-    pub answers: [[Counter; RCODES.len()]; 2],
+    pub answers: [[Counter; RCODES.len()]; TRANSPORTS.len()],
     /// Queries with a client subnet.
     pub ecs: Counter,
     /// Those of them with an IPv6 one.

@@ -63,6 +63,18 @@ pub struct Counters {
     pub tcp_closed_slow_reader: Counter,
     /// TCP connections closed because of a message shorter than a header.
     pub tcp_closed_junk: Counter,
+    /// Connections closed because they came from a balancer and did not begin with its header.
+    pub tcp_closed_bad_header: Counter,
+    /// Datagrams dropped because they came from a balancer and did not begin with its header.
+    pub udp_bad_header: Counter,
+    /// TLS handshakes that were done.
+    pub tls_handshakes_done: Counter,
+    /// Those of them that resumed a session.
+    pub tls_resumed: Counter,
+    /// TLS handshakes that failed: the client closed, or nothing could be agreed on.
+    pub tls_handshakes_failed: Counter,
+    /// TLS handshakes that were not done in time.
+    pub tls_handshakes_timed_out: Counter,
     /// Connections that could not be accepted, by want of descriptors or memory.
     pub tcp_accept_failed: Counter,
     /// Messages whose answering panicked; each cost its sender one answer.

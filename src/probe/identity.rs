@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::ResolvesClientCert;
-use rustls::crypto::ring;
-use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::SingleCertAndKey;
+
+use crate::tls;
 
 /// A certificate with its chain, and its key.
 #[derive(Clone)]
@@ -23,14 +23,7 @@ impl Identity {
     /// # Errors
     /// In words, when the key is of no known kind or not that of the certificate.
     pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Identity, &'static str> {
-        let certified =
-            CertifiedKey::from_der(chain.clone(), key.clone_key(), &ring::default_provider()).map_err(|error| {
-                match error {
-                    rustls::Error::InconsistentKeys(_) => "the key is not that of the certificate",
-                    rustls::Error::InvalidCertificate(_) => "the certificate is not readable",
-                    _ => "the key is of no kind that is known here",
-                }
-            })?;
+        let certified = tls::certified(chain.clone(), key.clone_key())?;
         let resolver = Arc::new(SingleCertAndKey::from(certified));
         Ok(Identity { chain, key: Arc::new(key), resolver })
     }
@@ -38,30 +31,6 @@ impl Identity {
     pub(super) fn resolver(&self) -> Arc<dyn ResolvesClientCert> {
         Arc::clone(&self.resolver)
     }
-}
-
-/// The certificates of a PEM file, at least one.
-///
-/// # Errors
-/// In words.
-pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
-    let all: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(pem).collect();
-    match all {
-        Ok(all) if !all.is_empty() => Ok(all),
-        Ok(_) => Err("no certificate in it"),
-        Err(_) => Err("not readable as PEM"),
-    }
-}
-
-/// The first private key of a PEM file: PKCS#8, PKCS#1 or SEC1, not encrypted.
-///
-/// # Errors
-/// In words.
-pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, &'static str> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
-        pem::Error::NoItemsFound => "no private key in it, or an encrypted one",
-        _ => "not readable as PEM",
-    })
 }
 
 impl PartialEq for Identity {
@@ -85,7 +54,7 @@ mod tests {
     use crate::probe::backends::Authority;
 
     fn key_of(pair: &KeyPair) -> PrivateKeyDer<'static> {
-        private_key(pair.serialize_pem().as_bytes()).unwrap()
+        tls::private_key(pair.serialize_pem().as_bytes()).unwrap()
     }
 
     #[test]
@@ -99,15 +68,5 @@ mod tests {
         assert_eq!(format!("{:?}", identity(&key).unwrap()), "Identity(1 certificates)", "no key in a log");
         let junk = CertificateDer::from(b"junk".to_vec());
         assert_eq!(Identity::new(vec![junk], key_of(&key)).err(), Some("the certificate is not readable"));
-    }
-
-    #[test]
-    fn files() {
-        let key = KeyPair::generate().unwrap().serialize_pem();
-        let cut = "-----BEGIN CERTIFICATE-----\nMII";
-        assert_eq!(certificates(b"").err(), Some("no certificate in it"));
-        assert_eq!(certificates(key.as_bytes()).err(), Some("no certificate in it"));
-        assert_eq!(certificates(cut.as_bytes()).err(), Some("not readable as PEM"));
-        assert_eq!(private_key(b"junk").err(), Some("no private key in it, or an encrypted one"));
     }
 }

@@ -31,7 +31,7 @@ mod hostile;
 mod http;
 mod http2;
 mod icmp;
-pub mod identity;
+mod identity;
 mod link;
 mod load;
 mod push;

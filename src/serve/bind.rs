@@ -2,16 +2,22 @@
 //!
 //! Each address gets one TCP listener, which all workers accept from, and one UDP socket per worker, among which the
 //! kernel spreads clients (`SO_REUSEPORT`). The listener is not shared, so that a second server on the same address
-//! finds it in use instead of silently taking half of the queries.
+//! finds it in use instead of silently taking half of the queries. Addresses of DNS over TLS get a TCP listener alone.
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
+use ipnet::IpNet;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{cores, socket, udp};
+use tokio_rustls::TlsAcceptor;
+
+use super::entry::{Door, Speaks};
+use super::{cores, socket, tcp, udp};
+use crate::tls::Certificates;
 
 /// Size asked for each UDP buffer; the kernel gives what `net.core.rmem_max` and `wmem_max` allow. It changes nothing in
 /// what a query costs; of a burst of 512 small ones the usual 208 KiB lose some.
@@ -24,34 +30,90 @@ const BACKLOG: i32 = 1024;
 const PORT_ATTEMPTS: usize = 16;
 
 /// Sockets of all listen addresses, bound.
-#[derive(Debug)]
 pub struct Listeners {
     addresses: Vec<SocketAddr>,
-    /// For each worker, one for each address.
-    pub(super) tcp: Vec<Vec<TcpListener>>,
+    /// Of DNS over TLS.
+    dot: Vec<SocketAddr>,
+    /// For each worker, one for each address, those of encrypted transports behind the others.
+    pub(super) tcp: Vec<Vec<tcp::Listener>>,
     /// For each address, one for each worker, in the order of binding.
     pub(super) udp: Vec<udp::Socket>,
+    /// Balancers, whose connections and datagrams begin with a header.
+    pub(super) proxies: Arc<[IpNet]>,
 }
+
+/// Addresses of encrypted transports, and what their clients are shown.
+#[derive(Clone, Debug)]
+pub struct Encrypted {
+    /// What all of them show.
+    pub certificates: Arc<Certificates>,
+    /// DNS over TLS, over TCP.
+    pub dot: Vec<SocketAddr>,
+}
+
+/// What DNS over TLS is called in a handshake (RFC 7858, ALPN of IANA).
+const ALPN_DOT: &str = "dot";
 
 impl Listeners {
     /// Binds TCP and UDP on each of `addresses`, for `workers` threads each (at least one). Port 0 is a free port, the
     /// same for both. An address that is not there yet is bound all the same, and works once it appears.
     pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Listeners, BindError> {
         let workers = workers.max(1);
-        let mut listeners = Listeners { addresses: vec![], tcp: (0..workers).map(|_| vec![]).collect(), udp: vec![] };
+        let tcp = (0..workers).map(|_| vec![]).collect();
+        let mut listeners = Listeners { addresses: vec![], dot: vec![], tcp, udp: vec![], proxies: Arc::default() };
         for &address in addresses {
-            let (tcp, udp) = bind_address(address, workers).map_err(|mut error| {
-                error.covered_by = listeners.addresses.iter().copied().find(|bound| covers(bound, &address));
-                error
-            })?;
-            let failed = |cause| BindError::new(address, "TCP", cause);
-            listeners.addresses.push(tcp.local_addr().map_err(failed)?);
-            for of_worker in &mut listeners.tcp {
-                of_worker.push(tcp.try_clone().map_err(failed)?);
-            }
+            let (tcp, udp) = bind_address(address, workers).map_err(|error| listeners.explain(error))?;
+            let bound = listeners.accept_on(&tcp, address, &Speaks::Dns)?;
+            listeners.addresses.push(bound);
             listeners.udp.extend(udp);
         }
         Ok(listeners)
+    }
+
+    /// Listens for encrypted transports as well.
+    ///
+    /// # Errors
+    /// When an address cannot be bound.
+    pub fn encrypted(mut self, of: &Encrypted) -> Result<Listeners, BindError> {
+        let dot = TlsAcceptor::from(Arc::new(of.certificates.server(&[ALPN_DOT])));
+        for &address in &of.dot {
+            let tcp = bind_tcp(address).map_err(|cause| self.explain(BindError::new(address, "TCP", cause)))?;
+            let bound = self.accept_on(&tcp, address, &Speaks::DnsOverTls(dot.clone()))?;
+            self.dot.push(bound);
+        }
+        Ok(self)
+    }
+
+    /// What comes from these prefixes begins with a header that says whose it is.
+    #[must_use]
+    pub fn behind(mut self, proxies: &[IpNet]) -> Listeners {
+        self.proxies = proxies.into();
+        for listener in self.tcp.iter_mut().flatten() {
+            listener.door.proxies = Arc::clone(&self.proxies);
+        }
+        self
+    }
+
+    /// Has every worker accept what comes to a socket; its address.
+    fn accept_on(
+        &mut self,
+        socket: &TcpListener,
+        address: SocketAddr,
+        speaks: &Speaks,
+    ) -> Result<SocketAddr, BindError> {
+        let failed = |cause| BindError::new(address, "TCP", cause);
+        for of_worker in &mut self.tcp {
+            let door = Door { speaks: speaks.clone(), proxies: Arc::clone(&self.proxies) };
+            of_worker.push(tcp::Listener { socket: socket.try_clone().map_err(failed)?, door });
+        }
+        socket.local_addr().map_err(failed)
+    }
+
+    /// The error, and which other address of ours is behind it, if one is.
+    fn explain(&self, mut error: BindError) -> BindError {
+        let mut bound = self.addresses.iter().chain(&self.dot);
+        error.covered_by = bound.find(|bound| covers(bound, &error.address)).copied();
+        error
     }
 
     /// Has each UDP worker run on a core of its own and get what that core receives. What of it fails is logged.
@@ -65,6 +127,18 @@ impl Listeners {
     #[must_use]
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Those of DNS over TLS, with the ports they got.
+    #[must_use]
+    pub fn dot_addresses(&self) -> &[SocketAddr] {
+        &self.dot
+    }
+}
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listeners").field("addresses", &self.addresses).field("dot", &self.dot).finish_non_exhaustive()
     }
 }
 

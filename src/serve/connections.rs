@@ -36,16 +36,20 @@ struct Table {
     queue: Queue,
     /// Those of each prefix.
     queues: HashMap<IpAddr, Queue>,
+    /// Those of each prefix that are in their handshake, the first that began first.
+    handshakes: HashMap<IpAddr, BTreeSet<u64>>,
 }
 
 /// Seats by the time they stand there for and their numbers, the one that makes room first.
 type Queue = BTreeSet<(u64, u64)>;
 
 struct Entry {
-    prefix: IpAddr,
+    /// `None` until it is known whose it is.
+    prefix: Option<IpAddr>,
     state: Arc<State>,
     /// The time that it stands in its queues for.
     queued: u64,
+    in_handshake: bool,
 }
 
 /// What the connection and the table share.
@@ -67,19 +71,17 @@ impl Connections {
         Connections { limits, open: AtomicUsize::new(0), table: Mutex::default() }
     }
 
-    /// A seat for a newcomer, and how many others lost theirs for it.
-    pub(super) fn admit(self: &Arc<Connections>, client: IpAddr, now: Tick) -> (Seat, u64) {
+    /// A seat for a newcomer, and how many others lost theirs for it. `None` is a client that a balancer is about to name
+    /// ([`Seat::belongs_to`]).
+    pub(super) fn admit(self: &Arc<Connections>, client: Option<IpAddr>, now: Tick) -> (Seat, u64) {
         let mut table = self.table();
-        let prefix = prefix(client);
-        let mut evicted = 0;
-        if table.queues.get(&prefix).is_some_and(|queue| queue.len() >= self.limits.connections_per_prefix.max(1)) {
-            evicted += table.evict(Some(prefix));
-        }
+        let prefix = client.map(prefix);
+        let mut evicted = prefix.map_or(0, |prefix| table.make_room_in(prefix, self.limits.connections_per_prefix));
         if table.seats.len() >= self.limits.connections.max(1) {
             evicted += table.evict(None);
         }
         let state = Arc::new(State { finished: AtomicU64::new(now.0), evicted: Notify::new() });
-        let id = table.insert(Entry { prefix, state: Arc::clone(&state), queued: now.0 });
+        let id = table.insert(Entry { prefix, state: Arc::clone(&state), queued: now.0, in_handshake: false });
         self.open.store(table.seats.len(), Ordering::Relaxed);
         (Seat { connections: Arc::clone(self), id, state }, evicted)
     }
@@ -117,20 +119,48 @@ impl Table {
 
     fn queue(&mut self, id: u64, entry: Entry) {
         self.queue.insert((entry.queued, id));
-        self.queues.entry(entry.prefix).or_default().insert((entry.queued, id));
+        if let Some(prefix) = entry.prefix {
+            self.queues.entry(prefix).or_default().insert((entry.queued, id));
+            if entry.in_handshake {
+                self.handshakes.entry(prefix).or_default().insert(id);
+            }
+        }
         self.seats.insert(id, entry);
     }
 
     fn remove(&mut self, id: u64) -> Option<Entry> {
         let entry = self.seats.remove(&id)?;
         self.queue.remove(&(entry.queued, id));
-        if let Some(queue) = self.queues.get_mut(&entry.prefix) {
-            queue.remove(&(entry.queued, id));
-            if queue.is_empty() {
-                self.queues.remove(&entry.prefix);
+        if let Some(prefix) = entry.prefix {
+            take(&mut self.queues, prefix, &(entry.queued, id));
+            if entry.in_handshake {
+                take(&mut self.handshakes, prefix, &id);
             }
         }
         Some(entry)
+    }
+
+    /// Changes what is known of a seat that has not been lost.
+    fn change(&mut self, id: u64, change: impl FnOnce(&mut Entry)) {
+        if let Some(mut entry) = self.remove(id) {
+            change(&mut entry);
+            self.queue(id, entry);
+        }
+    }
+
+    /// Takes a seat of a prefix that has as many as it may; how many it took.
+    fn make_room_in(&mut self, prefix: IpAddr, most: usize) -> u64 {
+        let is_full = self.queues.get(&prefix).is_some_and(|queue| queue.len() >= most.max(1));
+        if is_full { self.evict(Some(prefix)) } else { 0 }
+    }
+
+    /// Takes the seat of the handshake of a prefix that began first, if there are as many as may be; how many it took.
+    fn make_room_for_handshake(&mut self, prefix: IpAddr, most: usize) -> u64 {
+        let handshakes = self.handshakes.get(&prefix).filter(|handshakes| handshakes.len() >= most.max(1));
+        let first = handshakes.and_then(BTreeSet::first).copied();
+        let Some(entry) = first.and_then(|id| self.remove(id)) else { return 0 };
+        entry.state.evicted.notify_one();
+        1
     }
 
     /// Takes the seat of the one, of this prefix or of all, that finished nothing for longest; how many it took. A seat
@@ -153,6 +183,33 @@ impl Table {
 }
 
 impl Seat {
+    /// Says whose connection it is, of one that was admitted without; how many others lost theirs for it.
+    pub(super) fn belongs_to(&self, client: IpAddr) -> u64 {
+        let mut table = self.connections.table();
+        let prefix = prefix(client);
+        let evicted = table.make_room_in(prefix, self.connections.limits.connections_per_prefix);
+        table.change(self.id, |entry| entry.prefix = Some(prefix));
+        self.connections.open.store(table.seats.len(), Ordering::Relaxed);
+        evicted
+    }
+
+    /// Says that it begins a handshake; how many others lost their seats for it.
+    pub(super) fn shakes_hands(&self) -> u64 {
+        let mut table = self.connections.table();
+        let prefix = table.seats.get(&self.id).and_then(|entry| entry.prefix);
+        let most = self.connections.limits.connections_per_prefix / 2;
+        let evicted = prefix.map_or(0, |prefix| table.make_room_for_handshake(prefix, most));
+        table.change(self.id, |entry| entry.in_handshake = true);
+        self.connections.open.store(table.seats.len(), Ordering::Relaxed);
+        evicted
+    }
+
+    /// Says that its handshake is done.
+    pub(super) fn has_shaken_hands(&self, now: Tick) {
+        self.finished(now);
+        self.connections.table().change(self.id, |entry| entry.in_handshake = false);
+    }
+
     /// Says that the connection finished an exchange.
     pub(super) fn finished(&self, now: Tick) {
         self.state.finished.store(now.0, Ordering::Relaxed);
@@ -181,6 +238,16 @@ impl Drop for Seat {
     }
 }
 
+/// Takes one out of the set of a prefix; an empty set takes no room.
+fn take<T: Ord>(sets: &mut HashMap<IpAddr, BTreeSet<T>>, prefix: IpAddr, one: &T) {
+    if let Some(set) = sets.get_mut(&prefix) {
+        set.remove(one);
+        if set.is_empty() {
+            sets.remove(&prefix);
+        }
+    }
+}
+
 /// The address whose bits past the prefix are zero.
 fn prefix(client: IpAddr) -> IpAddr {
     match client {
@@ -203,7 +270,7 @@ mod tests {
     }
 
     fn admit(connections: &Arc<Connections>, client: &str, now: u64) -> Seat {
-        connections.admit(client.parse().expect("an address"), Tick(now)).0
+        connections.admit(Some(client.parse().expect("an address")), Tick(now)).0
     }
 
     fn was_evicted(seat: &Seat) -> bool {
@@ -237,6 +304,35 @@ mod tests {
     }
 
     #[test]
+    fn the_handshake_that_began_first_makes_room() {
+        let connections = connections(99, 4);
+        let other = admit(&connections, "198.51.100.1", 0);
+        other.shakes_hands();
+        let seats: Vec<Seat> = (1..=4).map(|now| admit(&connections, "192.0.2.1", now)).collect();
+        assert_eq!(seats[..2].iter().map(Seat::shakes_hands).sum::<u64>(), 0, "half of them");
+        seats[1].has_shaken_hands(Tick(5));
+        assert_eq!(seats[2].shakes_hands(), 0);
+        assert_eq!(seats[3].shakes_hands(), 1);
+        assert_eq!(seats.iter().map(was_evicted).collect::<Vec<_>>(), [true, false, false, false]);
+        assert!(!was_evicted(&other));
+        drop((seats, other));
+        assert!(connections.table().handshakes.is_empty());
+    }
+
+    #[test]
+    fn a_balancer_is_no_prefix() {
+        let connections = connections(99, 2);
+        let now = Tick(1);
+        let seats: Vec<Seat> = (0..9).map(|_| connections.admit(None, now).0).collect();
+        let client = |last: u8| IpAddr::from([192, 0, 2, last]);
+        assert_eq!([0, 1, 2].map(|at| seats[at].belongs_to(client(at as u8))), [0, 0, 1]);
+        assert!(was_evicted(&seats[0]) && !was_evicted(&seats[1]));
+        assert_eq!(seats[3].belongs_to([198, 51, 100, 1].into()), 0);
+        drop(seats);
+        assert!(connections.table().queues.is_empty());
+    }
+
+    #[test]
     fn room_is_made_while_there_is_anyone() {
         let connections = connections(3, 3);
         let seats = [2, 1].map(|now| admit(&connections, "192.0.2.1", now));
@@ -264,7 +360,7 @@ mod tests {
             let candidates = seats.iter().filter(|(prefix, ..)| of_prefix < 7 || *prefix == client);
             let is_full = of_prefix >= 7 || seats.len() >= 40;
             let expected = candidates.min_by_key(|(_, finished, _)| *finished).map(|(_, finished, _)| *finished);
-            let (seat, evicted) = connections.admit(client, Tick(now));
+            let (seat, evicted) = connections.admit(Some(client), Tick(now));
             assert_eq!(evicted, u64::from(is_full));
             let gone: Vec<u64> = seats.iter().filter(|(.., seat)| was_evicted(seat)).map(|(_, at, _)| *at).collect();
             assert_eq!(gone, expected.filter(|_| is_full).into_iter().collect::<Vec<_>>());

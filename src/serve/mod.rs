@@ -10,13 +10,17 @@
 //!
 //! `bind` opens the sockets, `socket` alone calls the kernel past the standard library, `answerer` calls `respond` and
 //! survives its panics, `connections` decides which TCP connections may stay, `cores` which worker runs where, `udp` and
-//! `tcp` (RFC 7766) are the loops.
+//! `tcp` (RFC 7766) are the loops. Before its first query a connection goes through `entry`: the header of a balancer
+//! (`proxy`), the TLS handshake (RFC 7858); from then on a `stream` is the same with and without TLS.
 
 mod answerer;
 mod bind;
 mod connections;
 mod cores;
+mod entry;
+pub mod proxy;
 mod socket;
+mod stream;
 mod tcp;
 mod udp;
 
@@ -36,7 +40,7 @@ use crate::snapshot::{Published, Snapshot};
 use answerer::Answerer;
 use connections::Connections;
 
-pub use bind::{BindError, Listeners};
+pub use bind::{BindError, Encrypted, Listeners};
 pub use socket::raise_descriptor_limit;
 
 /// Answers one message; what [`answer::respond`] is, and what tests put in its place.
@@ -114,7 +118,8 @@ impl Listeners {
             running.threads.push(thread);
         }
         for (index, socket) in self.udp.into_iter().enumerate() {
-            let thread = udp::start(index, socket, answerer(), Arc::clone(&running.stop_udp))?;
+            let proxies = Arc::clone(&self.proxies);
+            let thread = udp::start(index, socket, answerer(), proxies, Arc::clone(&running.stop_udp))?;
             running.threads.push(thread);
         }
         Ok(running)

@@ -1,5 +1,5 @@
-//! TCP (RFC 1035 §4.2.2, RFC 7766): messages with their length before them, any number in flight, each connection its
-//! own task, everything bounded.
+//! TCP (RFC 1035 §4.2.2, RFC 7766), also inside TLS (RFC 7858): messages with their length before them, any number in flight,
+//! each connection its own task, everything bounded. What comes before the first query is `entry`'s.
 //!
 //! ```text
 //!          ┌──────────────────────────────────────────────────────────┐
@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::watch;
@@ -31,6 +30,8 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::answerer::Answerer;
 use super::connections::{Connections, Seat};
+use super::entry::{self, Door, Refusal, Speaks};
+use super::stream::{READ, Stream};
 use crate::answer::Transport;
 use crate::dns::query::HEADER;
 use crate::metrics::{Counter, Counters};
@@ -40,8 +41,6 @@ use crate::time::{self, Tick};
 const LENGTH: usize = 2;
 /// The longest message.
 const MESSAGE: usize = 65_535;
-/// Octets read at once.
-const READ: usize = 4096;
 /// A burst ends when it has this many octets; with the longest answer behind it, it has `OUT` at most.
 const BURST: usize = 16 * 1024;
 const OUT: usize = BURST + LENGTH + MESSAGE;
@@ -54,18 +53,25 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// How long stopping waits for clients to take their answers.
 const STOP_WAIT: Duration = Duration::from_millis(500);
 
+/// A socket that connections come to, and what they have to do before they are served.
+pub(super) struct Listener {
+    pub(super) socket: StdTcpListener,
+    pub(super) door: Door,
+}
+
 /// Starts thread `index`, which serves the connections that `listeners` accept until `stopped`.
 pub(super) fn start(
     index: usize,
-    listeners: Vec<StdTcpListener>,
+    listeners: Vec<Listener>,
     answerer: Answerer,
     connections: Arc<Connections>,
     stopped: watch::Receiver<bool>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let listeners: Vec<TcpListener> = {
+    let listeners: Vec<(TcpListener, Door)> = {
         let _context = runtime.enter();
-        listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?
+        let open = |Listener { socket, door }| Ok((TcpListener::from_std(socket)?, door));
+        listeners.into_iter().map(open).collect::<io::Result<_>>()?
     };
     thread::Builder::new().name(format!("tcp-{index}")).spawn(move || {
         let desk = Rc::new(RefCell::new(Desk { answerer, out: vec![0; OUT].into() }));
@@ -82,14 +88,14 @@ struct Desk {
 
 /// Runs the accept loops, and has an idle thread let go of outdated snapshots.
 async fn serve(
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, Door)>,
     desk: Rc<RefCell<Desk>>,
     connections: Arc<Connections>,
     stopped: watch::Receiver<bool>,
 ) {
     let mut loops = JoinSet::new();
-    for listener in listeners {
-        loops.spawn_local(accept(listener, Rc::clone(&desk), Arc::clone(&connections), stopped.clone()));
+    for (listener, door) in listeners {
+        loops.spawn_local(accept(listener, door, Rc::clone(&desk), Arc::clone(&connections), stopped.clone()));
     }
     let mut refresh = tokio::time::interval(REFRESH);
     loop {
@@ -103,23 +109,32 @@ async fn serve(
 /// Accepts connections until stopped; returns when all it accepted are closed.
 async fn accept(
     listener: TcpListener,
+    door: Door,
     desk: Rc<RefCell<Desk>>,
     connections: Arc<Connections>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let mut tasks = JoinSet::new();
+    let (door, mut tasks) = (Rc::new(door), JoinSet::new());
     loop {
         tokio::select! {
             biased;
             () = stopping(&mut stopped) => break,
             Some(ended) = tasks.join_next() => count_closed(&desk, ended.is_ok()),
             accepted = listener.accept() => match accepted {
-                Ok((stream, client)) => {
-                    let (seat, evicted) = connections.admit(client.ip(), time::now());
+                Ok((stream, source)) => {
+                    let source = source.ip();
+                    let is_balancer = door.is_balancer(source);
+                    let (seat, evicted) = connections.admit((!is_balancer).then_some(source), time::now());
                     count(&desk, |counters| &counters.tcp_opened, 1);
                     count(&desk, |counters| &counters.tcp_closed_for_newcomer, evicted);
-                    let connection = Connection::new(stream, client.ip(), Rc::clone(&desk));
-                    tasks.spawn_local(connection.run(seat, stopped.clone()));
+                    let (desk, stopped) = (Rc::clone(&desk), stopped.clone());
+                    if let (Speaks::Dns, false) = (&door.speaks, is_balancer) {
+                        let connection = Connection::new(Stream::Plain(stream), source, Transport::Tcp, desk);
+                        tasks.spawn_local(connection.run(seat, stopped));
+                    } else {
+                        let newcomer = Newcomer { stream, source, is_balancer, door: Rc::clone(&door), desk };
+                        tasks.spawn_local(newcomer.attend(seat, stopped));
+                    }
                 }
                 Err(error) => accept_failed(&desk, &connections, &error).await,
             },
@@ -160,6 +175,53 @@ fn count_closed(desk: &RefCell<Desk>, orderly: bool) {
     count(desk, |counters| &counters.panics, u64::from(!orderly));
 }
 
+/// A connection that was accepted, and has something to do before its first query.
+struct Newcomer {
+    stream: TcpStream,
+    /// Where its packets come from.
+    source: IpAddr,
+    is_balancer: bool,
+    door: Rc<Door>,
+    desk: Rc<RefCell<Desk>>,
+}
+
+impl Newcomer {
+    /// The connection from its beginning to its end.
+    async fn attend(self, seat: Seat, mut stopped: watch::Receiver<bool>) {
+        let desk = Rc::clone(&self.desk);
+        let entered = tokio::select! {
+            biased;
+            () = stopping(&mut stopped) => return,
+            // Counted where it is decided.
+            () = seat.evicted() => return,
+            entered = Box::pin(self.enter(&seat)) => entered,
+        };
+        match entered {
+            Ok(connection) => connection.run(seat, stopped).await,
+            Err(refusal) => count(&desk, |counters| refusal.counter(counters), 1),
+        }
+    }
+
+    async fn enter(mut self, seat: &Seat) -> Result<Connection, Refusal> {
+        let mut client = self.source;
+        if self.is_balancer {
+            client = entry::client(&mut self.stream, self.source, seat).await?;
+            count(&self.desk, |counters| &counters.tcp_closed_for_newcomer, seat.belongs_to(client));
+        }
+        let (stream, transport) = match &self.door.speaks {
+            Speaks::Dns => (Stream::Plain(self.stream), Transport::Tcp),
+            Speaks::DnsOverTls(acceptor) => {
+                count(&self.desk, |counters| &counters.tcp_closed_for_newcomer, seat.shakes_hands());
+                let (stream, is_resumed) = entry::shake_hands(self.stream, acceptor, seat).await?;
+                count(&self.desk, |counters| &counters.tls_handshakes_done, 1);
+                count(&self.desk, |counters| &counters.tls_resumed, u64::from(is_resumed));
+                (stream, Transport::Tls)
+            }
+        };
+        Ok(Connection::new(stream, client, transport, self.desk))
+    }
+}
+
 /// Why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -186,8 +248,9 @@ enum Left {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     client: IpAddr,
+    transport: Transport,
     desk: Rc<RefCell<Desk>>,
     /// Octets received and not yet answered: at most one message, and one read.
     inbox: Vec<u8>,
@@ -200,8 +263,9 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, client: IpAddr, desk: Rc<RefCell<Desk>>) -> Connection {
-        Connection { stream, client, desk, inbox: vec![], began: None, outbox: Cursor::default(), answers: 0 }
+    fn new(stream: Stream, client: IpAddr, transport: Transport, desk: Rc<RefCell<Desk>>) -> Connection {
+        let (inbox, outbox) = (vec![], Cursor::default());
+        Connection { stream, client, transport, desk, inbox, began: None, outbox, answers: 0 }
     }
 
     async fn run(mut self, seat: Seat, mut stopped: watch::Receiver<bool>) {
@@ -216,7 +280,7 @@ impl Connection {
             let _ = tokio::time::timeout(STOP_WAIT, self.finish(&seat)).await;
         }
         self.count_end(end);
-        self.close().await;
+        self.stream.close(!matches!(end, End::Evicted | End::SlowReader | End::Broken)).await;
     }
 
     async fn converse(&mut self, seat: &Seat) -> End {
@@ -237,7 +301,8 @@ impl Connection {
     async fn finish(&mut self, seat: &Seat) -> Result<(), End> {
         self.flush(seat).await?;
         for _ in 0..MESSAGE / READ {
-            if !matches!(self.read_now(), Ok(1..)) {
+            let read = self.stream.read_now(&mut self.inbox).await;
+            if !matches!(read, Ok(1..)) {
                 break;
             }
             self.answer(seat).await?;
@@ -251,27 +316,13 @@ impl Connection {
             Some(began) => (began.plus(seat.connections().limits().message), End::SlowQuery),
             None => (seat.idle_since().plus(seat.connections().idle()), End::Idle),
         };
-        loop {
-            let left = deadline.since(time::now());
-            let ready = tokio::time::timeout(left, self.stream.readable()).await.map_err(|_| end)?;
-            ready.map_err(|_| End::Broken)?;
-            match self.read_now() {
-                Ok(0) => return Err(End::Done),
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Err(End::Broken),
-            }
+        let left = deadline.since(time::now());
+        let read = tokio::time::timeout(left, self.stream.read(&mut self.inbox)).await.map_err(|_| end)?;
+        if read.map_err(|_| End::Broken)? == 0 {
+            return Err(End::Done);
         }
-    }
-
-    fn read_now(&mut self) -> io::Result<usize> {
-        let mut octets = [0; READ];
-        let length = self.stream.try_read(&mut octets)?;
-        self.inbox.extend_from_slice(&octets[..length]);
-        if length > 0 {
-            self.began.get_or_insert_with(time::now);
-        }
-        Ok(length)
+        self.began.get_or_insert_with(time::now);
+        Ok(())
     }
 
     /// Answers all whole messages in the inbox.
@@ -303,7 +354,7 @@ impl Connection {
                 break Left::Messages;
             }
             let (length_field, answer) = out[written..][..LENGTH + MESSAGE].split_at_mut(LENGTH);
-            let length = answers.answer(query, self.client, Transport::Tcp, answer);
+            let length = answers.answer(query, self.client, self.transport, answer);
             if length > 0 {
                 length_field.copy_from_slice(&(length as u16).to_be_bytes());
                 written += LENGTH + length;
@@ -335,7 +386,7 @@ impl Connection {
             return Ok(());
         }
         let patience = seat.connections().limits().write;
-        let written = tokio::time::timeout(patience, self.stream.write_all_buf(&mut self.outbox)).await;
+        let written = tokio::time::timeout(patience, self.stream.write(&mut self.outbox)).await;
         written.map_err(|_| End::SlowReader)?.map_err(|_| End::Broken)?;
         seat.finished(time::now());
         count(&self.desk, |counters| &counters.tcp_sent, self.answers);
@@ -353,16 +404,6 @@ impl Connection {
             End::Done | End::Broken | End::Evicted | End::Stopped => return,
         };
         count(&self.desk, counter, 1);
-    }
-
-    /// Closes with what is there to read taken away: else the kernel sends a reset, which may overtake answers.
-    async fn close(mut self) {
-        let _ = self.stream.shutdown().await;
-        for _ in 0..MESSAGE / READ {
-            if !matches!(self.stream.try_read(&mut [0; READ]), Ok(1..)) {
-                return;
-            }
-        }
     }
 }
 

@@ -9,14 +9,17 @@
 //! stands between an answer and its client is the kernel's network stack, 95 % of the whole.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::answerer::{self, Answerer, Rate};
 use super::cores::Core;
+use super::proxy;
 use super::socket::{self, BATCH, Batch, Datagram};
 use crate::answer::Transport;
 use crate::metrics::Counters;
@@ -45,6 +48,7 @@ pub(super) fn start(
     index: usize,
     socket: Socket,
     answerer: Answerer,
+    proxies: Arc<[IpNet]>,
     stopped: Arc<AtomicBool>,
 ) -> io::Result<JoinHandle<()>> {
     socket.socket.set_read_timeout(Some(WAKE))?;
@@ -53,7 +57,7 @@ pub(super) fn start(
         pin(index, socket.core);
         // After pinning, so that its memory is near.
         let batch = Batch::new(socket.wildcard);
-        Loop { socket: socket.socket, batch, answerer }.run(&stopped);
+        Loop { socket: socket.socket, batch, answerer, proxies }.run(&stopped);
     })
 }
 
@@ -68,6 +72,8 @@ struct Loop {
     socket: UdpSocket,
     batch: Batch,
     answerer: Answerer,
+    /// Balancers, whose datagrams begin with a header.
+    proxies: Arc<[IpNet]>,
 }
 
 impl Loop {
@@ -89,10 +95,12 @@ impl Loop {
     fn answer(&mut self, received: usize) {
         debug_assert!(received <= BATCH);
         let mut answers = self.answerer.begin(Duration::ZERO);
-        answers.look_ahead(received, self.batch.queries());
+        let proxies = &*self.proxies;
+        let queries = self.batch.queries().filter_map(|(query, source)| proxied(proxies, query, source));
+        answers.look_ahead(received, queries);
         for index in 0..received {
             let length = match self.batch.datagram(index) {
-                Some(datagram) => answer_one(&mut answers, datagram),
+                Some(datagram) => answer_one(&mut answers, proxies, datagram),
                 None => 0,
             };
             if length > 0 {
@@ -119,7 +127,7 @@ impl Loop {
 }
 
 /// Octets of the answer to `datagram`, or 0.
-fn answer_one(answers: &mut answerer::Batch<'_>, datagram: Datagram<'_>) -> usize {
+fn answer_one(answers: &mut answerer::Batch<'_>, proxies: &[IpNet], datagram: Datagram<'_>) -> usize {
     let counters = answers.counters();
     if datagram.truncated {
         counters.udp_too_long.add(1);
@@ -129,7 +137,21 @@ fn answer_one(answers: &mut answerer::Batch<'_>, datagram: Datagram<'_>) -> usiz
         counters.udp_bad_source.add(1);
         return 0;
     }
-    answers.answer(datagram.query, datagram.source.ip(), Transport::Udp, datagram.out)
+    let Some((query, client)) = proxied(proxies, datagram.query, datagram.source.ip()) else {
+        counters.udp_bad_header.add(1);
+        return 0;
+    };
+    answers.answer(query, client, Transport::Udp, datagram.out)
+}
+
+/// The message of a datagram, and whose it is: a balancer says that in a header before it. `None` when it does not. The
+/// answer goes to the balancer either way, without one.
+fn proxied<'q>(proxies: &[IpNet], octets: &'q [u8], source: IpAddr) -> Option<(&'q [u8], IpAddr)> {
+    if !proxies.iter().any(|prefix| prefix.contains(&source)) {
+        return Some((octets, source));
+    }
+    let header = proxy::parse(octets)?;
+    Some((&octets[header.length..], header.client.unwrap_or(source)))
 }
 
 fn count(counters: &Counters, received: usize, sent: usize, failed: usize) {

@@ -13,6 +13,7 @@ use waymark::answer::{Transport, Worker, respond};
 use waymark::control::World;
 use waymark::dns::Name;
 use waymark::problem::Sources;
+use waymark::serve::proxy;
 use waymark::snapshot::Snapshot;
 use waymark::zone::{self, Files};
 
@@ -55,7 +56,11 @@ impl Node {
 
     /// The answer, of which what holds always was looked at.
     fn answer(&mut self, choice: u8, query: &[u8]) -> &[u8] {
-        let transport = if choice & 1 == 0 { Transport::Udp } else { Transport::Tcp };
+        let transport = match choice & 0x41 {
+            0 | 0x40 => Transport::Udp,
+            1 => Transport::Tcp,
+            _ => Transport::Tls,
+        };
         let snapshot = &self.snapshots[usize::from(choice >> 1) % DOWN.len()];
         let source = IpAddr::from([127, 0, 0, choice]);
         let length = respond(snapshot, &mut self.worker, query, source, transport, &mut self.out);
@@ -65,7 +70,7 @@ impl Node {
             return answer;
         }
         assert!(length >= 12);
-        assert!(transport == Transport::Tcp || length <= usize::from(snapshot.settings.max_udp_payload));
+        assert!(transport != Transport::Udp || length <= usize::from(snapshot.settings.max_udp_payload));
         assert_eq!(answer[..2], query[..2]);
         assert_eq!(answer[2] & 0xf9, 0x80 | query[2] & 0x79);
         assert_eq!(answer[3] & 0xe0, 0);
@@ -137,6 +142,15 @@ pub fn edns(octets: &[u8]) {
         let answer = Answer::parse(node.answer(choice, &plain.encode(0x4711))).expect("a message");
         assert!(answer.opt.is_none());
     });
+}
+
+/// Any octets as what a balancer sends: no panic, and a header that is read is within them, of bounded length, and the
+/// same whatever follows it.
+pub fn proxy(octets: &[u8]) {
+    let Some(header) = proxy::parse(octets) else { return };
+    assert!((16..=octets.len().min(1024)).contains(&header.length));
+    assert_eq!(proxy::parse(&octets[..header.length]), Some(header));
+    assert_eq!(proxy::parse(&octets[..header.length - 1]), None);
 }
 
 /// Whatever is included is a piece of the same text.

@@ -14,6 +14,7 @@
 //! | `agree` | gdnsd beside the server, and who of them is right |
 //! | `net` | networks of its own, whose cables can be pulled |
 //! | `resolver` | resolvers that are not ours, in front of the server |
+//! | `tls` | certificates of an authority of its own, and clients that believe it |
 //! | `ports` | ports that nobody else takes |
 //! | `node`, `query` | answering inside this process, and queries octet by octet |
 
@@ -33,6 +34,7 @@ pub(crate) mod query;
 pub(crate) mod resolver;
 pub(crate) mod server;
 pub(crate) mod site;
+pub(crate) mod tls;
 pub(crate) mod world;
 
 // Where the fuzzer has them too.
