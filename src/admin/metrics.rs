@@ -105,6 +105,29 @@ const TRANSPORT_COUNTERS: &[(&str, &str, &str, Values)] = &[
         &[("cookie", |all| &all.answering.limit_exempt_cookie), ("prefix", |all| &all.answering.limit_exempt_prefix)],
     ),
     (
+        "tsig_queries",
+        "Signed queries, by what their signature is worth",
+        "signature",
+        &[
+            ("good", |all| &all.answering.tsig_good),
+            ("bad_key", |all| &all.answering.tsig_bad_key),
+            ("bad_signature", |all| &all.answering.tsig_bad_signature),
+            ("bad_time", |all| &all.answering.tsig_bad_time),
+            ("truncated", |all| &all.answering.tsig_truncated),
+        ],
+    ),
+    (
+        "transfers",
+        "Queries for copies of zones, by what was answered",
+        "answer",
+        &[
+            ("whole", |all| &all.answering.transfers_whole),
+            ("incremental", |all| &all.answering.transfers_incremental),
+            ("current", |all| &all.answering.transfers_current),
+            ("refused", |all| &all.answering.transfers_refused),
+        ],
+    ),
+    (
         "ecs_answers",
         "Answers to a client subnet: for everybody, or for a network",
         "scope",
@@ -119,6 +142,7 @@ const PLAIN_COUNTERS: &[(&str, &str, Which)] = &[
     ("udp_receive_failed", "Receive calls over UDP that failed", |all| &all.udp_receive_failed),
     ("tcp_received", "Messages received over TCP", |all| &all.tcp_received),
     ("tcp_sent", "Answers written over TCP", |all| &all.tcp_sent),
+    ("transfers_broken", "Copies of zones that ended before they were whole", |all| &all.transfers_broken),
     ("truncated_answers", "Answers with TC", |all| &all.answering.truncated),
     ("rate_limit_begun", "Times that a prefix began to be limited", |all| &all.answering.limit_began),
     ("fail_open_answers", "Answers made while every instance was down", |all| &all.answering.fail_open),

@@ -35,7 +35,7 @@ use crate::idle;
 use crate::metrics::Registry;
 use crate::probe::{self, Prober};
 use crate::problem::render;
-use crate::serve::{Limits, Listeners, Running, raise_descriptor_limit};
+use crate::serve::{Limits, Listeners, Running, TRANSFERS, raise_descriptor_limit};
 use crate::snapshot::Published;
 use crate::time::{self, unix_milliseconds, unix_nanoseconds};
 
@@ -525,6 +525,7 @@ async fn done_by<T: Send + 'static>(
 fn succeed(mut world: World, served: &World, registry: &Registry) -> Succession {
     world.count_for(registry.threads());
     world.count_as(served);
+    world.remember(served);
     world.tallies.iter().for_each(|tally| registry.tallies.add(tally));
     Succession::new(Arc::new(world), served)
 }
@@ -615,7 +616,8 @@ fn warn_of_descriptors(descriptors: usize, server: &Server) {
 
 fn limits(server: &Server) -> Limits {
     let Tcp { connections, connections_per_prefix, idle, idle_when_pressed, message, write, burst } = server.tcp;
-    Limits { connections, connections_per_prefix, idle, idle_when_pressed, message, write, burst }
+    let transfers = TRANSFERS;
+    Limits { connections, connections_per_prefix, idle, idle_when_pressed, message, write, transfers, burst }
 }
 
 /// How often is looked whose answers began to be limited.

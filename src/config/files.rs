@@ -323,7 +323,7 @@ pub(super) fn bad_name(entry: &Entry) -> Problem {
 }
 
 /// Sections whose names are domain names.
-const DOMAIN_NAMES: [&str; 2] = ["zones", "services"];
+const DOMAIN_NAMES: [&str; 3] = ["keys", "zones", "services"];
 
 /// `[services.www.example.com]` nests tables; the name must be quoted.
 fn unquoted_name(group: &str, entry: &Entry) -> Option<Problem> {

@@ -1,11 +1,22 @@
 //! Versions of zones: what a reload does to the serials of their SOA. A zone is served whatever its serial, but who
 //! copies it goes by that alone (RFC 1034 §4.3.5): one that goes back, or stays while the records change, leaves copies
-//! as they are.
+//! as they are. Of one that goes up it is remembered what changed, for those who ask for that alone (RFC 1995): as many
+//! changes as the zone has records, of at most [`MOST_STEPS`] editions.
+
+mod difference;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use super::World;
 use crate::config::Zone;
-use crate::dns::Name;
+use crate::dns::{LowerName, Name};
+use crate::snapshot::{Contents, Gate, History, Step, ZonePolicy};
+use crate::zone::{Authority, ZoneId};
+use difference::Difference;
+
+/// Most editions of a zone from which the way to the newest is remembered.
+const MOST_STEPS: usize = 100;
 
 /// Most zones of which something is said.
 const MOST_TOLD: usize = 100;
@@ -53,6 +64,73 @@ fn doubt(before: &Edition, now: &Edition) -> Option<String> {
         _ => format!("the serial of the SOA went back from {old} to {new} (RFC 1982)"),
     };
     Some(format!("zone {zone}: {what}: secondaries will not notice; served as it is"))
+}
+
+/// What each zone allows, while nothing is known of earlier editions; by `ZoneId`.
+pub(super) fn gates(authority: &Authority, policies: Vec<(Name, ZonePolicy)>) -> Vec<Gate> {
+    let mut policies: HashMap<Name, ZonePolicy> = policies.into_iter().collect();
+    let gate = |origin| Gate { policy: policies.remove(origin).unwrap_or_default(), history: History::default() };
+    authority.zones().iter().map(|apex| &apex.origin).map(gate).collect()
+}
+
+/// What each zone allows, and what is remembered of its editions, `now` that it is served after another.
+pub(super) fn gates_after(before: &World, now: &World) -> Vec<Gate> {
+    let zones = (0..).map(ZoneId).zip(&now.transfers.zones);
+    zones.map(|(zone, gate)| Gate { policy: gate.policy.clone(), history: history(before, now, zone) }).collect()
+}
+
+fn history(before: &World, now: &World, zone: ZoneId) -> History {
+    let mut apex = LowerName::new();
+    apex.set(now.authority.zone(zone).origin.as_wire());
+    let known = before.authority.zone_at(&apex).and_then(|was| Some((was, before.transfers.gate(was)?)));
+    let is_copied =
+        |world: &World, zone| world.transfers.gate(zone).is_some_and(|gate| !gate.policy.transfer_to.is_empty());
+    match known {
+        _ if !is_copied(now, zone) => History::default(),
+        None => History::default(),
+        // Whoever copied it before that was not watched.
+        Some((was, _)) if !is_copied(before, was) => muddled(),
+        Some((was, gate)) => next(&gate.history, before.contents(was), now.contents(zone)),
+    }
+}
+
+fn muddled() -> History {
+    History { is_muddled: true, steps: Vec::new() }
+}
+
+/// The history of a zone after one more edition.
+fn next(history: &History, before: Contents<'_>, now: Contents<'_>) -> History {
+    let serial = |of: Contents<'_>| of.authority.serial(of.zone);
+    let (Some(from), Some(to)) = (serial(before), serial(now)) else { return muddled() };
+    let most = records(now);
+    let difference = Difference::between(before, now, most);
+    match (to.wrapping_sub(from), difference) {
+        (0, Ok(difference)) if difference.is_empty() => history.clone(),
+        (1..0x8000_0000, Ok(Difference { removed, added, .. })) if !history.is_muddled => {
+            let step = Arc::new(Step { from, removed, added });
+            History { is_muddled: false, steps: bounded(history.steps.iter().cloned().chain([step]).collect(), most) }
+        }
+        (1..0x8000_0000, _) => History::default(),
+        _ => muddled(),
+    }
+}
+
+/// The newest of the steps that together have so many changes at most.
+fn bounded(mut steps: Vec<Arc<Step>>, most: usize) -> Vec<Arc<Step>> {
+    let mut changes = 0;
+    let fits = |step: &&Arc<Step>| {
+        changes += step.changes();
+        changes <= most
+    };
+    let kept = steps.iter().rev().take(MOST_STEPS).take_while(fits).count();
+    steps.drain(..steps.len() - kept);
+    steps
+}
+
+/// About how many records a zone has.
+fn records(of: Contents<'_>) -> usize {
+    let at = |node: crate::zone::Node<'_>| node.rrsets().map(|rrset| usize::from(rrset.count())).sum::<usize>();
+    of.authority.nodes(of.zone).map(at).sum::<usize>() + of.authority.zone(of.zone).aside.len()
 }
 
 #[cfg(test)]

@@ -63,6 +63,8 @@ pub struct Counters {
     pub tcp_closed_slow_reader: Counter,
     /// TCP connections closed because of a message shorter than a header.
     pub tcp_closed_junk: Counter,
+    /// Copies of zones that ended before they were whole: the client left or was slow, or there were too many at once.
+    pub transfers_broken: Counter,
     /// Connections that could not be accepted, by want of descriptors or memory.
     pub tcp_accept_failed: Counter,
     /// Messages whose answering panicked; each cost its sender one answer.

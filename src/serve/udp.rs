@@ -129,7 +129,7 @@ fn answer_one(answers: &mut answerer::Batch<'_>, datagram: Datagram<'_>) -> usiz
         counters.udp_bad_source.add(1);
         return 0;
     }
-    answers.answer(datagram.query, datagram.source.ip(), Transport::Udp, datagram.out)
+    answers.answer(datagram.query, datagram.source.ip(), Transport::Udp, datagram.out).length()
 }
 
 fn count(counters: &Counters, received: usize, sent: usize, failed: usize) {
@@ -155,7 +155,7 @@ mod tests {
     use super::super::Limits;
     use super::super::testing::{Server, echo, exchange, query, udp_client};
     use super::*;
-    use crate::answer::Worker;
+    use crate::answer::{Outcome, Worker};
     use crate::snapshot::Snapshot;
 
     #[test]
@@ -218,11 +218,11 @@ mod tests {
     }
 
     /// Answers with the name of its thread and the cores that it may run on: `udp-1 [3]`.
-    fn named(_: &Snapshot, _: &mut Worker, _: &[u8], _: IpAddr, _: Transport, out: &mut [u8]) -> usize {
+    fn named(_: &Snapshot, _: &mut Worker, _: &[u8], _: IpAddr, _: Transport, out: &mut [u8]) -> Outcome {
         let thread = thread::current();
         let name = format!("{} {:?}", thread.name().unwrap_or_default(), usable_cores());
         out[..name.len()].copy_from_slice(name.as_bytes());
-        name.len()
+        Outcome::Answer(name.len())
     }
 
     fn usable_cores() -> Vec<Core> {
