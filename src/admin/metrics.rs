@@ -159,6 +159,7 @@ impl Collector for Scrape {
         self.loads(&mut encoder)?;
         self.overrides(&mut encoder)?;
         self.resolutions(&mut encoder)?;
+        self.notifies(&mut encoder)?;
         self.latency(&mut encoder)?;
         self.geo(&mut encoder)?;
         self.node(&mut encoder)
@@ -355,6 +356,21 @@ impl Scrape {
             }
         }
         Ok(())
+    }
+
+    fn notifies(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let totals = &self.api.notifies;
+        let says = "Zones that a target was told of (NOTIFY), by what it said";
+        let mut notifies = counter(encoder, "notifies", says)?;
+        let outcomes =
+            [("acknowledged", &totals.acknowledged), ("refused", &totals.refused), ("unanswered", &totals.unanswered)];
+        for (outcome, count) in outcomes {
+            put(&mut notifies, &[("outcome", outcome)], count.load(Ordering::Relaxed))?;
+        }
+        total(
+            counter(encoder, "notify_sent", "Messages by which targets were told")?,
+            totals.sent.load(Ordering::Relaxed),
+        )
     }
 
     fn latency(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -66,6 +66,8 @@ pub struct Api {
     pub probes: Arc<Totals>,
     /// Counters of targets that were resolved.
     pub resolutions: Arc<Resolutions>,
+    /// What became of notifies.
+    pub notifies: Arc<crate::control::notify::Notifies>,
     /// Counters of round-trip times.
     pub latency: Arc<crate::control::latency::Totals>,
     /// Whether queries are answered.

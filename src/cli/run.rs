@@ -29,7 +29,7 @@ use crate::control::last_good::{self, Clock, Keeper, LastGood};
 use crate::control::latency::Gauge;
 use crate::control::renewal::{self, Look, POLL, Watch};
 use crate::control::resolution::{Found, Resolution};
-use crate::control::{self, Change, Changes, GeoNews, GeoRefusal, State, Store, Succession, World, explain};
+use crate::control::{self, Change, Changes, GeoNews, GeoRefusal, Notifier, State, Store, Succession, World, explain};
 use crate::dns::Name;
 use crate::idle;
 use crate::metrics::Registry;
@@ -208,11 +208,13 @@ impl Node {
         let mut settled = state.settled();
         tokio::spawn(control::run(state, queue, reported));
 
+        let notifier = Notifier::start();
         let api = Api {
             changes: changes.clone(),
             registry: Arc::clone(&registry),
             probes,
             resolutions: resolution.totals(),
+            notifies: notifier.totals(),
             latency: gauge.as_ref().map(Gauge::totals).unwrap_or_default(),
             ready: Arc::clone(&ready),
             journal: journal_path,
@@ -230,6 +232,7 @@ impl Node {
         ready.store(running.is_some(), Ordering::Relaxed);
         if running.is_some() {
             journal.note(|| started(&server.node));
+            notifier.serves(&world);
         }
         let geo = GeoWatch::new(&world);
         let reloader = Reloader {
@@ -241,6 +244,7 @@ impl Node {
             registry,
             geo,
             resolution,
+            notifier,
         };
         Ok(Node { reloader, ready, hangup, ending, running, keeper, journal, gauge, lock })
     }
@@ -321,6 +325,7 @@ struct Reloader {
     registry: Arc<Registry>,
     geo: GeoWatch,
     resolution: Resolution,
+    notifier: Notifier,
 }
 
 /// Looks after the geo files of what is served.
@@ -392,6 +397,7 @@ impl Reloader {
         let sent = self.changes.send(Change::Reload(Box::new(change), done)).await;
         if sent.is_ok() && accepted.await.is_ok() {
             tracing::info!("{}: reloaded", self.path.display());
+            self.notifier.serves(&self.served);
         } else {
             tracing::error!("{}: not reloaded, the control loop has ended", self.path.display());
         }

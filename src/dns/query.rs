@@ -351,7 +351,7 @@ fn additional(behind: &[u8], authority: u32, additional: u32, edns: &mut Option<
 }
 
 /// What follows a name that may be compressed.
-fn skip_name(message: &[u8]) -> Option<&[u8]> {
+pub(super) fn skip_name(message: &[u8]) -> Option<&[u8]> {
     let mut rest = message;
     loop {
         rest = match *rest.first()? {

@@ -13,7 +13,7 @@
 use ring::hmac;
 
 use super::name::{MAX_LABEL, MAX_NAME};
-use super::query::{HEADER, LowerName};
+use super::query::{HEADER, LowerName, skip_name};
 use super::types::{Class, RecordType};
 use super::{Name, Rcode};
 
@@ -263,6 +263,25 @@ impl<'m> Tsig<'m> {
         let stamp = Stamp { time, fudge: FUDGE, error: fault.code(), other };
         Signer::answering(self).sign_as(key, stamp, out, length)
     }
+}
+
+/// Where the TSIG of a message begins, its last record; for messages that are no queries, of which [`super::query::parse`]
+/// knows it.
+#[must_use]
+pub fn find(message: &[u8]) -> Option<usize> {
+    let count = |at: usize| Some(u32::from(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?])));
+    let mut rest = message.get(HEADER..)?;
+    for _ in 0..count(4)? {
+        rest = skip_name(rest)?.get(4..)?;
+    }
+    let (mut last, mut rtype) = (rest, 0);
+    for _ in 0..count(6)? + count(8)? + count(10)? {
+        last = rest;
+        let (fixed, data) = skip_name(rest)?.split_first_chunk::<FIXED>()?;
+        rtype = u16::from_be_bytes([fixed[0], fixed[1]]);
+        rest = data.get(usize::from(u16::from_be_bytes([fixed[8], fixed[9]]))..)?;
+    }
+    (rtype == RecordType::TSIG.0).then_some(message.len() - last.len())
 }
 
 /// A MAC, for the one that follows it.
@@ -537,6 +556,7 @@ mod tests {
             let (message, at) = signed(algorithm, &asked, NOW);
             let tsig = Tsig::read(&message, at).expect("a TSIG");
             assert_eq!(tsig.key_name(), b"\x08transfer\x03key\x00");
+            assert_eq!((find(&message), find(&message[..message.len() - 1])), (Some(at), None));
             for (now, expected) in [
                 (NOW, Ok(())),
                 (NOW + 300, Ok(())),
