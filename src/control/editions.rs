@@ -89,30 +89,34 @@ fn history(before: &World, now: &World, zone: ZoneId) -> History {
         _ if !is_copied(now, zone) => History::default(),
         None => History::default(),
         // Whoever copied it before that was not watched.
-        Some((was, _)) if !is_copied(before, was) => muddled(),
+        Some((was, _)) if !is_copied(before, was) => {
+            History { doubtful_to: before.authority.serial(was), steps: Vec::new() }
+        }
         Some((was, gate)) => next(&gate.history, before.contents(was), now.contents(zone)),
     }
-}
-
-fn muddled() -> History {
-    History { is_muddled: true, steps: Vec::new() }
 }
 
 /// The history of a zone after one more edition.
 fn next(history: &History, before: Contents<'_>, now: Contents<'_>) -> History {
     let serial = |of: Contents<'_>| of.authority.serial(of.zone);
-    let (Some(from), Some(to)) = (serial(before), serial(now)) else { return muddled() };
+    let (Some(from), Some(to)) = (serial(before), serial(now)) else { return History::default() };
+    let doubtful_to = history.doubtful_to;
+    let is_sure = |serial: u32| doubtful_to.is_none_or(|last| is_after(serial, last));
     let most = records(now);
-    let difference = Difference::between(before, now, most);
-    match (to.wrapping_sub(from), difference) {
-        (0, Ok(difference)) if difference.is_empty() => history.clone(),
-        (1..0x8000_0000, Ok(Difference { removed, added, .. })) if !history.is_muddled => {
+    match (is_after(to, from), Difference::between(before, now, most)) {
+        (false, Ok(difference)) if to == from && difference.is_empty() => history.clone(),
+        (false, _) if is_sure(from) => History { doubtful_to: Some(from), steps: Vec::new() },
+        (true, Ok(Difference { removed, added, .. })) if is_sure(from) => {
             let step = Arc::new(Step { from, removed, added });
-            History { is_muddled: false, steps: bounded(history.steps.iter().cloned().chain([step]).collect(), most) }
+            History { doubtful_to, steps: bounded(history.steps.iter().cloned().chain([step]).collect(), most) }
         }
-        (1..0x8000_0000, _) => History::default(),
-        _ => muddled(),
+        _ => History { doubtful_to, steps: Vec::new() },
     }
+}
+
+/// Whether a serial is ahead of another (RFC 1982 §3.2): by less than half of the circle.
+fn is_after(serial: u32, other: u32) -> bool {
+    (1..0x8000_0000).contains(&serial.wrapping_sub(other))
 }
 
 /// The newest of the steps that together have so many changes at most.

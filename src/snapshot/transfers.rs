@@ -81,8 +81,9 @@ impl ZonePolicy {
 /// The editions of a zone.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// There was another zone of the serial that is served: whoever has that serial may have anything.
-    pub is_muddled: bool,
+    /// Up to this serial the same one may have been that of several zones, as it was not raised or went back: whoever has
+    /// it may have anything.
+    pub doubtful_to: Option<u32>,
     /// From each edition that is remembered to the next, the oldest first; the last leads to what is served.
     pub steps: Vec<Arc<Step>>,
 }
