@@ -15,8 +15,11 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use waymark::answer::{Outcome, Transfer, Transport, Worker, respond};
 use waymark::config;
 use waymark::control::World;
+use waymark::dns::tsig;
 use waymark::snapshot::Snapshot;
 
+use crate::support::node::{Node, folder};
+use crate::support::query::Ask;
 use crate::support::secondary::{Key, Secondary};
 use crate::support::site::Site;
 use crate::support::{PATIENCE, client, has};
@@ -143,14 +146,14 @@ fn dig_copies_a_zone() {
 fn strangers_get_nothing() {
     let server = site_with_keys("transfer-to = [\"127.0.0.2\"]\nkey = \"transfer\"").start();
     for (name, expected, error) in
-        [(ZONE, 5, 18), ("www.gslb.example.com", 9, 20), ("example.com", 9, 20), ("example.org", 9, 20)]
+        [(ZONE, 5, Some(18)), ("www.gslb.example.com", 9, None), ("example.com", 9, None), ("example.org", 9, None)]
     {
         for rtype in [RecordType::AXFR, RecordType::IXFR] {
             let query = client::query(name, rtype, "");
             let [over_tcp] = &client::tcp(server.dns, std::slice::from_ref(&query))[..] else { panic!("one answer") };
             for answer in [over_tcp, &client::udp(server.dns, &query)] {
                 assert_eq!(answer.response_code.low(), expected, "{name} {rtype}");
-                assert_eq!(client::extended_error(answer).map(|(code, _)| code), Some(error), "{name} {rtype}");
+                assert_eq!(client::extended_error(answer).map(|(code, _)| code), error, "{name} {rtype}");
                 assert!(answer.answers.is_empty());
             }
         }
@@ -263,17 +266,16 @@ fn secondaries_follow() {
             let server = site.start();
             let secondary = Secondary::start(name, ZONE, port, server.dns, key);
             secondary.wait_serial(ZONE, SERIAL);
-            assert_eq!(secondary.addresses("static.gslb.example.com"), ["192.0.2.1", "192.0.2.2"]);
-            assert_eq!(secondary.addresses("www.gslb.example.com").len(), 5);
+            secondary.wait_addresses("static.gslb.example.com", &["192.0.2.1", "192.0.2.2"]);
+            let all = ["127.0.11.1", "127.0.11.2", "127.0.12.1", "127.0.12.2", "127.0.13.1"];
+            secondary.wait_addresses("www.gslb.example.com", &all);
             for step in 1..=3 {
                 // Its refresh timer is two hours.
                 change(&site, SERIAL + step, &format!("192.0.2.{}", 100 + step));
                 server.reload();
                 secondary.wait_serial(ZONE, SERIAL + step);
-                assert_eq!(
-                    secondary.addresses("static.gslb.example.com"),
-                    ["192.0.2.2".to_owned(), format!("192.0.2.{}", 100 + step)]
-                );
+                let changed = format!("192.0.2.{}", 100 + step);
+                secondary.wait_addresses("static.gslb.example.com", &["192.0.2.2", &changed]);
             }
             let answered = |answer| server.metric(&format!("waymark_transfers_total{{answer={answer:?}}}"));
             assert_eq!(answered("incremental"), Some(3.0), "{name} {key:?}");
@@ -404,6 +406,39 @@ fn a_target_that_does_not_answer_is_told_again() {
     socket.send_to(&answer, from).expect("sent");
     server.wait_logged(&["does not want to know", "gslb.example.com"]);
     assert_eq!(server.metric("waymark_notifies_total{outcome=\"refused\"}"), Some(1.0));
+}
+
+/// Whatever octets stand in a signature: an answer comes, as long as the query at most but for what an answer has anyway.
+#[test]
+fn any_signature_is_answered() {
+    let zone = fs::read_to_string(folder().join("example/gslb.example.com.zone")).expect("a zone");
+    let text = format!("[zones.{ZONE:?}]\nfile = \"zone\"\n[keys.transfer]\nsecret-file = \"key\"\n");
+    let mut node = Node::of(&[("waymark.toml", &text), ("zone", &zone), ("key", KEY.secret)]);
+    let secret = waymark::zone::base64(KEY.secret).expect("base64");
+    let name = waymark::dns::Name::parse(KEY.name, None).expect("a name");
+    let key = tsig::Key::new(&name, tsig::Algorithm::Sha256, &secret);
+    let mut random = Random(1);
+    let mut rcodes = [0; 16];
+    for round in 0..30_000 {
+        let mut query = Ask::new("static.gslb.example.com", [1, 252, 251][round % 3]).encode();
+        let unsigned = query.len();
+        query.resize(unsigned + key.room(), 0);
+        let length = tsig::Signer::asking().sign(&key, 0, &mut query, unsigned);
+        query.truncate(length);
+        for _ in 0..random.below(3) {
+            let at = unsigned + random.below((length - unsigned) as u64) as usize;
+            query[at] = random.below(256) as u8;
+        }
+        if random.below(8) == 0 {
+            query.truncate(unsigned + random.below((length - unsigned) as u64) as usize);
+        }
+        let transport = if round % 2 == 0 { Transport::Udp } else { Transport::Tcp };
+        let answer = node.respond(&query, [127, 0, 0, 1].into(), transport).to_vec();
+        let message = Message::from_vec(&answer).expect("well-formed");
+        assert!(answer.len() <= length + 120, "{query:02x?}: {} octets", answer.len());
+        rcodes[usize::from(message.response_code.low())] += 1;
+    }
+    assert!([0, 1, 9].iter().all(|&rcode| rcodes[rcode] > 500), "{rcodes:?}");
 }
 
 /// SplitMix64.

@@ -128,11 +128,11 @@ pub(super) fn admitted(
     apex: &LowerName,
     arrival: Arrival,
     key: Option<KeyId>,
-) -> Result<ZoneId, (Rcode, ExtendedError)> {
-    let zone = snapshot.authority.zone_at(apex).ok_or((Rcode::NOTAUTH, ExtendedError::NOT_AUTHORITATIVE))?;
+) -> Result<ZoneId, (Rcode, Option<ExtendedError>)> {
+    let zone = snapshot.authority.zone_at(apex).ok_or((Rcode::NOTAUTH, None))?;
     let gate = snapshot.transfers.gate(zone);
     let admits = gate.is_some_and(|gate| gate.policy.admits(arrival.source, key));
-    if admits { Ok(zone) } else { Err((Rcode::REFUSED, ExtendedError::PROHIBITED)) }
+    if admits { Ok(zone) } else { Err((Rcode::REFUSED, Some(ExtendedError::PROHIBITED))) }
 }
 
 /// An answer that says no.

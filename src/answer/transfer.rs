@@ -69,7 +69,7 @@ pub(super) fn begin(snapshot: &Snapshot, worker: &mut Worker, asked: Asked<'_>, 
         return refused(worker, (rcode, None), out);
     }
     let zone = match admitted(snapshot, worker.name.lower(), arrival, signed.map(|signed| signed.id)) {
-        Err((rcode, error)) => return refused(worker, (rcode, Some(error)), out),
+        Err(why) => return refused(worker, why, out),
         Ok(_) if is_whole && !is_stream(arrival.transport) => {
             return refused(worker, (Rcode::REFUSED, Some(ExtendedError::PROHIBITED)), out);
         }

@@ -59,10 +59,13 @@ impl Secondary {
         });
     }
 
-    /// The addresses that it has for a name.
+    /// Waits until it has these addresses for a name: for a moment after a change another of its processes may answer.
     #[track_caller]
-    pub(crate) fn addresses(&self, name: &str) -> Vec<String> {
-        client::addresses(&client::udp(self.address, &client::query(name, RecordType::A, "")))
+    pub(crate) fn wait_addresses(&self, name: &str, expected: &[&str]) {
+        until(&format!("{} has {expected:?} for {name}", self.name), || {
+            let answer = client::try_udp(self.address, &client::query(name, RecordType::A, ""))?;
+            (client::addresses(&answer) == expected).then_some(())
+        });
     }
 }
 
