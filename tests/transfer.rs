@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use hickory_proto::op::Message;
 use hickory_proto::rr::rdata::SOA;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -16,6 +17,8 @@ use waymark::answer::{Outcome, Transfer, Transport, Worker, respond};
 use waymark::config;
 use waymark::control::World;
 use waymark::dns::tsig;
+use waymark::metrics::Registry;
+use waymark::serve::{Limits, Listeners};
 use waymark::snapshot::Snapshot;
 
 use crate::support::node::{Node, folder};
@@ -342,6 +345,27 @@ fn a_slow_reader_holds_up_nobody() {
         assert_eq!(read_copy(stream).len(), 100_004);
     }
     assert_eq!(server.metric("waymark_transfers_broken_total"), Some(0.0));
+}
+
+/// Where too many copies are on their way, whoever comes hears that there is none now.
+#[test]
+fn copies_on_their_way_are_bounded() {
+    let site = site("transfer-to = [\"127.0.0.0/8\"]");
+    let world = World::compile(config::load(&site.configuration()).configuration.expect("it loads"));
+    for (transfers, expected) in [(1, 0), (0, 2)] {
+        let published = Arc::new(ArcSwap::from_pointee(world.freeze(world.base().clone(), 0)));
+        let listeners = Listeners::bind(&["127.0.0.1:0".parse().expect("an address")], 1).expect("a port");
+        let address = listeners.local_addresses()[0];
+        let registry: Arc<Registry> = Arc::default();
+        let limits = Limits { transfers, ..Limits::default() };
+        let running = listeners.serve(&published, &registry, 1, limits).expect("threads");
+        for _ in 0..3 {
+            let [answer] = &client::tcp(address, &[client::plain(ZONE, RecordType::AXFR)])[..] else { panic!("one") };
+            assert_eq!(answer.response_code.low(), expected);
+        }
+        running.stop();
+        assert_eq!(registry.sum(|counters| &counters.transfers_broken), if transfers == 0 { 3 } else { 0 });
+    }
 }
 
 /// A copy is of the zone as it was when it began, and what is asked behind it on the same connection is answered then.

@@ -99,7 +99,8 @@ fn signed_by<'a>(
         (Err(fault), _) => fault,
     };
     count(&worker.counters.answering, fault);
-    let given = bare(&mut worker.targets, &extension, head, fault.rcode(), out);
+    let room = known.filter(|_| fault.is_signed()).map_or(0, |(_, key)| key.room());
+    let given = bare_with(&mut worker.targets, &extension, head, (fault.rcode(), None), room, out);
     let limit = super::limit_of(snapshot, query, arrival.transport);
     let length = match known {
         _ if fault == Fault::Malformed => given.length,
@@ -140,12 +141,13 @@ pub(super) fn refusal(
     snapshot: &Snapshot,
     worker: &mut Worker,
     asked: transfer::Asked<'_>,
-    (rcode, error): (Rcode, Option<ExtendedError>),
+    why: (Rcode, Option<ExtendedError>),
     out: &mut [u8],
 ) -> Given {
     let extension = Extension::new(snapshot, asked.query.edns.as_ref(), asked.arrival);
     let head = Head { flags: asked.query.flags, octets: &asked.message[..asked.query.question_end] };
-    bare_with(&mut worker.targets, &extension, head, rcode, error, out)
+    let room = asked.signed.map_or(0, |signed| signed.key.room());
+    bare_with(&mut worker.targets, &extension, head, why, room, out)
 }
 
 /// Whether a query came by a stream of octets, which takes any number of messages.

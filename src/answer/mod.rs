@@ -257,21 +257,21 @@ fn cookie_rcode(proof: Option<Proof>, transport: Transport) -> Rcode {
 
 /// An answer without records.
 fn bare(targets: &mut Targets, extension: &Extension<'_>, head: Head<'_>, rcode: Rcode, out: &mut [u8]) -> Given {
-    bare_with(targets, extension, head, rcode, None, out)
+    bare_with(targets, extension, head, (rcode, None), 0, out)
 }
 
-/// An answer without records, with an extended error if there is one.
+/// An answer without records, with an extended error if there is one; `room` octets are kept free for its signature.
 fn bare_with(
     targets: &mut Targets,
     extension: &Extension<'_>,
     head: Head<'_>,
-    rcode: Rcode,
-    error: Option<ExtendedError>,
+    (rcode, error): (Rcode, Option<ExtendedError>),
+    room: usize,
     out: &mut [u8],
 ) -> Given {
     let mut writer = Writer::new(out, targets, MIN_PAYLOAD, echoed(head.flags), head.octets);
     writer.set_rcode(rcode);
-    writer.reserve(extension.reserved);
+    writer.reserve(extension.reserved + room);
     let length = extension.finish(&mut writer, rcode, 0, error);
     Given { length, rcode, counted_as: (Kind::Error, 0), proof: extension.proof() }
 }
@@ -341,7 +341,7 @@ fn answer(
     if let Some(edns) = &query.edns {
         count_cookie(&worker.counters, extension.proof());
         if let Some(rcode) = objection(snapshot, edns, extension.proof(), transport) {
-            return bare(&mut worker.targets, &extension, head, rcode, out);
+            return bare_with(&mut worker.targets, &extension, head, (rcode, None), room, out);
         }
     }
     let limit = limit_of(snapshot, query, transport);
