@@ -40,7 +40,7 @@ use crate::metrics::{Counters, Registry, Senders, Tally};
 use crate::snapshot::Snapshot;
 use crate::steering::Local;
 use crate::time::Tick;
-use access::Answered;
+use access::{Entry, Signed};
 pub use ahead::look_ahead;
 use chain::Current;
 use edns::{ExtendedError, Extension};
@@ -196,6 +196,7 @@ pub fn respond(
 ) -> Outcome {
     let arrival = Arrival { source, transport, moment: worker.moment };
     let parsed = query::parse(query, worker.name.begin());
+    let mut signed = None;
     let mut given = match &parsed {
         Parsed::Silence => {
             let reason = &worker.counters.answering;
@@ -224,19 +225,28 @@ pub fn respond(
             if let Some(subnet) = asked.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref()) {
                 count_subnet(&worker.counters, subnet, source);
             }
-            if access::concerns(asked) {
-                match access::answer(snapshot, worker, asked, query, arrival, out) {
-                    Answered::Unknown(given) => given,
-                    Answered::Known(outcome, rcode) => {
-                        worker.counters.answering.answer(transport as usize, rcode.0);
-                        return outcome;
-                    }
+            let entry = match access::concerns(asked) {
+                true => access::enter(snapshot, worker, asked, query, arrival, out),
+                false => Entry::Open(None),
+            };
+            match entry {
+                Entry::Open(who) => {
+                    signed = who;
+                    let room = signed.as_ref().map_or(0, Signed::room);
+                    answer(snapshot, worker, asked, query, arrival, room, out)
                 }
-            } else {
-                answer(snapshot, worker, asked, query, arrival, 0, out)
+                Entry::Unknown(given) => given,
+                Entry::Known(outcome, rcode) => {
+                    worker.counters.answering.answer(transport as usize, rcode.0);
+                    return outcome;
+                }
             }
         }
     };
+    if let Some(signed) = signed {
+        worker.counters.answering.answer(transport as usize, given.rcode.0);
+        return Outcome::Answer(signed.sign(worker.moment.wall, out, given.length));
+    }
     if let (Transport::Udp, Some(limiter)) = (transport, &snapshot.limiter) {
         given = limit::apply(snapshot, limiter, worker, given, limit::Asked { query, parsed: &parsed, arrival }, out);
     }
