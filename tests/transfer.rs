@@ -25,7 +25,7 @@ use crate::support::node::{Node, folder};
 use crate::support::query::Ask;
 use crate::support::secondary::{Key, Secondary};
 use crate::support::site::Site;
-use crate::support::{PATIENCE, client, has};
+use crate::support::{PATIENCE, client, has, say};
 
 const ZONE: &str = "gslb.example.com";
 const SERIAL: u32 = 2_026_112_301;
@@ -276,7 +276,8 @@ fn secondaries_follow() {
                 // Its refresh timer is two hours.
                 change(&site, SERIAL + step, &format!("192.0.2.{}", 100 + step));
                 server.reload();
-                secondary.wait_serial(ZONE, SERIAL + step);
+                let took = secondary.wait_serial(ZONE, SERIAL + step);
+                say(&format!("measured: {name} followed {took:?} after the reload"));
                 let changed = format!("192.0.2.{}", 100 + step);
                 secondary.wait_addresses("static.gslb.example.com", &["192.0.2.2", &changed]);
             }

@@ -163,5 +163,8 @@ pub(super) fn refusal(
 
 /// Whether a query came by a stream of octets, which takes any number of messages.
 pub(super) fn is_stream(transport: Transport) -> bool {
-    transport != Transport::Udp
+    match transport {
+        Transport::Udp => false,
+        Transport::Tcp => true,
+    }
 }
