@@ -75,6 +75,8 @@ pub struct Counters {
     pub tls_handshakes_failed: Counter,
     /// TLS handshakes that were not done in time.
     pub tls_handshakes_timed_out: Counter,
+    /// Copies of zones that ended before they were whole: the client left or was slow, or there were too many at once.
+    pub transfers_broken: Counter,
     /// Connections that could not be accepted, by want of descriptors or memory.
     pub tcp_accept_failed: Counter,
     /// Messages whose answering panicked; each cost its sender one answer.

@@ -14,6 +14,7 @@
 //! | `agree` | gdnsd beside the server, and who of them is right |
 //! | `net` | networks of its own, whose cables can be pulled |
 //! | `resolver` | resolvers that are not ours, in front of the server |
+//! | `secondary` | NSD and Knot, which copy a zone and are told of changes |
 //! | `tls` | certificates of an authority of its own, and clients that believe it |
 //! | `ports` | ports that nobody else takes |
 //! | `node`, `query` | answering inside this process, and queries octet by octet |
@@ -32,6 +33,7 @@ pub(crate) mod node;
 pub(crate) mod ports;
 pub(crate) mod query;
 pub(crate) mod resolver;
+pub(crate) mod secondary;
 pub(crate) mod server;
 pub(crate) mod site;
 pub(crate) mod tls;
