@@ -255,6 +255,23 @@ fn dig_and_kdig_sign() {
     }
 }
 
+/// Every message of a copy is signed, after the one before.
+#[test]
+fn dig_and_kdig_verify_a_stream() {
+    let site = site_with_keys("transfer-to = [\"127.0.0.0/8\"]\nkey = \"t384\"\ntransfer-steered = \"skip\"");
+    site.write("gslb.example.com.zone", &large(5000));
+    let server = site.start();
+    let signed = format!("hmac-sha384:t384:{}", KEY.secret);
+    for (tool, told) in [("dig", "XFR size: 5004 records (messages 8"), ("kdig", "(8 messages, 5004 records)")] {
+        if has(tool) {
+            let text = client::tool(tool, server.dns, &["-y", &signed, ZONE, "AXFR"]);
+            let end: Vec<&str> = text.lines().rev().take(10).collect();
+            assert!(text.contains(told), "{tool}: {end:#?}");
+            assert!(!text.contains("WARNING") && !text.contains("failed"), "{tool}: {end:#?}");
+        }
+    }
+}
+
 #[test]
 fn secondaries_follow() {
     for name in ["nsd", "knotd"] {

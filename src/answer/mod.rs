@@ -250,27 +250,23 @@ pub fn respond(
             let rcode = cookie_rcode(extension.proof(), transport);
             bare(&mut worker.targets, &extension, Head::of(&parsed, query), rcode, out)
         }
-        Parsed::Query(asked) => {
+        Parsed::Query(asked) => 'given: {
             worker.counters.answering.query(transport as usize, asked.qtype.0);
             if let Some(subnet) = asked.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref()) {
                 count_subnet(&worker.counters, subnet, source);
             }
-            let entry = match access::concerns(asked) {
-                true => access::enter(snapshot, worker, asked, query, arrival, out),
-                false => Entry::Open(None),
-            };
-            match entry {
-                Entry::Open(who) => {
-                    signed = who;
-                    let room = signed.as_ref().map_or(0, Signed::room);
-                    answer(snapshot, worker, asked, query, arrival, room, out)
-                }
-                Entry::Unknown(given) => given,
-                Entry::Known(outcome, rcode) => {
-                    worker.counters.answering.answer(transport as usize, rcode.0);
-                    return outcome;
+            if access::concerns(asked) {
+                match access::enter(snapshot, worker, asked, query, arrival, out) {
+                    Entry::Open(who) => signed = who,
+                    Entry::Unknown(given) => break 'given given,
+                    Entry::Known(outcome, rcode) => {
+                        worker.counters.answering.answer(transport as usize, rcode.0);
+                        return outcome;
+                    }
                 }
             }
+            let room = signed.as_ref().map_or(0, Signed::room);
+            answer(snapshot, worker, asked, query, arrival, room, out)
         }
     };
     if let Some(signed) = signed {

@@ -368,7 +368,7 @@ impl Connection {
             received += 1;
             taken += LENGTH + query.len();
             let length = match outcome {
-                Outcome::Answer(length) => length.min(MESSAGE),
+                Outcome::Answer(length) => length,
                 Outcome::Stream(order) => break Left::Transfer(Box::new(answers.begin(order))),
             };
             if length > 0 {
