@@ -201,6 +201,8 @@ impl<'a> Load<'a> {
     fn phase(&mut self, flows: &mut [Flow], duration: Duration) -> io::Result<()> {
         let end = Instant::now() + duration;
         while Instant::now() < end && !self.options.stop.load(Ordering::Relaxed) {
+            // What is due goes to another one each time.
+            flows.rotate_left(1);
             for flow in &mut *flows {
                 flow.send(self)?;
                 flow.receive(self)?;
