@@ -8,6 +8,7 @@ mod corpus;
 mod demo;
 mod differential;
 mod docs;
+mod doh;
 mod dot;
 mod durable;
 mod edns;

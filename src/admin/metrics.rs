@@ -66,6 +66,7 @@ const TRANSPORT_COUNTERS: &[(&str, &str, &str, Values)] = &[
             ("slow_query", |all| &all.tcp_closed_slow_query),
             ("slow_reader", |all| &all.tcp_closed_slow_reader),
             ("junk", |all| &all.tcp_closed_junk),
+            ("wasteful", |all| &all.tcp_closed_wasteful),
             ("proxy_header", |all| &all.tcp_closed_bad_header),
         ],
     ),
@@ -137,6 +138,7 @@ const PLAIN_COUNTERS: &[(&str, &str, Which)] = &[
     ("panics", "Messages whose answering failed inside", |all| &all.panics),
     ("tcp_accept_failed", "TCP connections that could not be accepted", |all| &all.tcp_accept_failed),
     ("tcp_opened", "TCP connections accepted", |all| &all.tcp_opened),
+    ("http_refused", "Requests of DNS over HTTPS with another status than 200", |all| &all.http_refused),
     ("tls_resumed", "TLS handshakes that resumed a session", |all| &all.tls_resumed),
 ];
 

@@ -274,7 +274,7 @@ pub(super) static TLS: Section = section(
         ),
         key("key", Kind::Path, Words("none"), "PEM file of the certificate's key, not encrypted."),
         key("dot", Kind::Sockets, Is("[]"), "DNS over TLS (RFC 7858); its port is 853."),
-        later("doh", Is("[]"), "DNS over HTTPS (RFC 8484), HTTP/1.1 and HTTP/2; its port is 443.", DOT_IS_SERVED),
+        key("doh", Kind::Sockets, Is("[]"), "DNS over HTTPS (RFC 8484), HTTP/1.1 and HTTP/2; its port is 443."),
         later("doq", Is("[]"), "DNS over QUIC (RFC 9250); its port is 853 of UDP.", DOT_IS_SERVED),
         later("doh3", Is("[]"), "DNS over HTTP/3; its port is 443 of UDP.", DOT_IS_SERVED),
         key(

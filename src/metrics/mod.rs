@@ -63,6 +63,8 @@ pub struct Counters {
     pub tcp_closed_slow_reader: Counter,
     /// TCP connections closed because of a message shorter than a header.
     pub tcp_closed_junk: Counter,
+    /// Connections closed because so much came over them, and so few answers were taken.
+    pub tcp_closed_wasteful: Counter,
     /// Connections closed because they came from a balancer and did not begin with its header.
     pub tcp_closed_bad_header: Counter,
     /// Datagrams dropped because they came from a balancer and did not begin with its header.
@@ -75,6 +77,8 @@ pub struct Counters {
     pub tls_handshakes_failed: Counter,
     /// TLS handshakes that were not done in time.
     pub tls_handshakes_timed_out: Counter,
+    /// Requests over HTTP that were answered with another status than 200.
+    pub http_refused: Counter,
     /// Connections that could not be accepted, by want of descriptors or memory.
     pub tcp_accept_failed: Counter,
     /// Messages whose answering panicked; each cost its sender one answer.

@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use tokio_rustls::TlsAcceptor;
 
+use super::doh::{self, Site};
 use super::entry::Speaks;
 use super::{cores, socket, tcp, udp};
 use crate::tls::Certificates;
@@ -34,6 +35,8 @@ pub struct Listeners {
     addresses: Vec<SocketAddr>,
     /// Of DNS over TLS.
     dot: Vec<SocketAddr>,
+    /// Of DNS over HTTPS.
+    doh: Vec<SocketAddr>,
     /// For each worker, one for each address.
     pub(super) tcp: Vec<Vec<tcp::Listener>>,
     /// For each address, one for each worker, in the order of binding.
@@ -49,6 +52,10 @@ pub struct Encrypted {
     pub certificates: Arc<Certificates>,
     /// DNS over TLS, over TCP.
     pub dot: Vec<SocketAddr>,
+    /// DNS over HTTPS, over TCP.
+    pub doh: Vec<SocketAddr>,
+    /// Path of the URL of DNS over HTTPS.
+    pub doh_path: String,
 }
 
 /// What DNS over TLS is called in a handshake (RFC 7858, ALPN of IANA).
@@ -60,7 +67,7 @@ impl Listeners {
     pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Listeners, BindError> {
         let workers = workers.max(1);
         let tcp = (0..workers).map(|_| vec![]).collect();
-        let mut listeners = Listeners { addresses: vec![], dot: vec![], tcp, udp: vec![], proxies: Arc::default() };
+        let mut listeners = Listeners { addresses: vec![], dot: vec![], doh: vec![], tcp, udp: vec![], proxies: Arc::default() };
         for &address in addresses {
             let (tcp, udp) = bind_address(address, workers).map_err(|error| listeners.explain(error))?;
             let bound = listeners.accept_on(&tcp, address, &Speaks::Dns)?;
@@ -75,13 +82,25 @@ impl Listeners {
     /// # Errors
     /// When an address cannot be bound.
     pub fn encrypted(mut self, of: &Encrypted) -> Result<Listeners, BindError> {
-        let dot = TlsAcceptor::from(Arc::new(of.certificates.server(&[ALPN_DOT])));
+        let acceptor = |protocols: &[&str]| TlsAcceptor::from(Arc::new(of.certificates.server(protocols)));
+        let dot = Speaks::DnsOverTls(acceptor(&[ALPN_DOT]));
         for &address in &of.dot {
-            let tcp = bind_tcp(address).map_err(|cause| self.explain(BindError::new(address, "TCP", cause)))?;
-            let bound = self.accept_on(&tcp, address, &Speaks::DnsOverTls(dot.clone()))?;
+            let bound = self.listen_on(address, &dot)?;
             self.dot.push(bound);
         }
+        let doh = acceptor(&doh::PROTOCOLS);
+        for &address in &of.doh {
+            let site = Site { path: of.doh_path.clone(), alt_svc: None };
+            let bound = self.listen_on(address, &Speaks::DnsOverHttps(doh.clone(), Arc::new(site)))?;
+            self.doh.push(bound);
+        }
         Ok(self)
+    }
+
+    /// Has every worker accept what comes to an address over TCP; the address that it got.
+    fn listen_on(&mut self, address: SocketAddr, speaks: &Speaks) -> Result<SocketAddr, BindError> {
+        let tcp = bind_tcp(address).map_err(|cause| self.explain(BindError::new(address, "TCP", cause)))?;
+        self.accept_on(&tcp, address, speaks)
     }
 
     /// What comes from these prefixes begins with a header that says whose it is.
@@ -111,7 +130,7 @@ impl Listeners {
 
     /// The error, and which other address of ours is behind it, if one is.
     fn explain(&self, mut error: BindError) -> BindError {
-        let mut bound = self.addresses.iter().chain(&self.dot);
+        let mut bound = self.addresses.iter().chain(&self.dot).chain(&self.doh);
         error.covered_by = bound.find(|bound| covers(bound, &error.address)).copied();
         error
     }
@@ -133,6 +152,12 @@ impl Listeners {
     #[must_use]
     pub fn dot_addresses(&self) -> &[SocketAddr] {
         &self.dot
+    }
+
+    /// Those of DNS over HTTPS, with the ports they got.
+    #[must_use]
+    pub fn doh_addresses(&self) -> &[SocketAddr] {
+        &self.doh
     }
 }
 

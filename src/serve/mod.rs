@@ -11,14 +11,19 @@
 //! `bind` opens the sockets, `socket` alone calls the kernel past the standard library, `answerer` calls `respond` and
 //! survives its panics, `connections` decides which TCP connections may stay, `cores` which worker runs where, `udp` and
 //! `tcp` (RFC 7766) are the loops. Before its first query a connection goes through `entry`: the header of a balancer
-//! (`proxy`), the TLS handshake (RFC 7858); from then on a `stream` is the same with and without TLS.
+//! (`proxy`), the TLS handshake (RFC 7858); from then on a `stream` is the same with and without TLS. DNS over HTTPS (RFC 8484)
+//! is `doh`; `pulse` knows when a connection with many requests at once is to be closed. What the tasks of a thread share is
+//! the `desk`.
 
 mod answerer;
 mod bind;
 mod connections;
 mod cores;
+mod desk;
+pub mod doh;
 mod entry;
 pub mod proxy;
+mod pulse;
 mod socket;
 mod stream;
 mod tcp;

@@ -14,6 +14,7 @@
 //! | `agree` | gdnsd beside the server, and who of them is right |
 //! | `net` | networks of its own, whose cables can be pulled |
 //! | `resolver` | resolvers that are not ours, in front of the server |
+//! | `encrypted`, `h2` | the example over encrypted transports; HTTP over TLS by hand |
 //! | `tls` | certificates of an authority of its own, and clients that believe it |
 //! | `ports` | ports that nobody else takes |
 //! | `node`, `query` | answering inside this process, and queries octet by octet |
@@ -24,8 +25,10 @@ pub(crate) mod client;
 pub(crate) mod control;
 pub(crate) mod differential;
 pub(crate) mod disk;
+pub(crate) mod encrypted;
 pub(crate) mod floods;
 pub(crate) mod fuzz;
+pub(crate) mod h2;
 pub(crate) mod mmdb;
 pub(crate) mod net;
 pub(crate) mod node;
