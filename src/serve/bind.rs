@@ -67,7 +67,8 @@ impl Listeners {
     pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Listeners, BindError> {
         let workers = workers.max(1);
         let tcp = (0..workers).map(|_| vec![]).collect();
-        let mut listeners = Listeners { addresses: vec![], dot: vec![], doh: vec![], tcp, udp: vec![], proxies: Arc::default() };
+        let mut listeners =
+            Listeners { addresses: vec![], dot: vec![], doh: vec![], tcp, udp: vec![], proxies: Arc::default() };
         for &address in addresses {
             let (tcp, udp) = bind_address(address, workers).map_err(|error| listeners.explain(error))?;
             let bound = listeners.accept_on(&tcp, address, &Speaks::Dns)?;

@@ -214,9 +214,7 @@ impl Newcomer {
         count(&self.desk, |counters| &counters.tls_handshakes_done, 1);
         count(&self.desk, |counters| &counters.tls_resumed, u64::from(is_resumed));
         Ok(match self.speaks {
-            Speaks::DnsOverHttps(_, site) => {
-                Entered::Http(doh::Connection { stream, client, site, desk: self.desk })
-            }
+            Speaks::DnsOverHttps(_, site) => Entered::Http(doh::Connection { stream, client, site, desk: self.desk }),
             _ => Entered::Dns(Connection::new(Stream::Tls(stream), client, Transport::Tls, self.desk)),
         })
     }

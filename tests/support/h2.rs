@@ -44,11 +44,7 @@ pub(crate) struct H2 {
 
 impl H2 {
     /// Connects, and sends the preface with these settings (numbers and values).
-    pub(crate) fn connect(
-        server: SocketAddr,
-        config: &Arc<ClientConfig>,
-        settings: &[(u16, u32)],
-    ) -> io::Result<H2> {
+    pub(crate) fn connect(server: SocketAddr, config: &Arc<ClientConfig>, settings: &[(u16, u32)]) -> io::Result<H2> {
         H2::over(Secure::connect(server, config)?, settings)
     }
 
@@ -85,14 +81,18 @@ impl H2 {
         Ok(Frame { kind, flags, stream: u32::from_be_bytes([s0, s1, s2, s3]), payload })
     }
 
-    /// The body of the response of a stream; settings are acknowledged on the way, all else is passed over.
+    /// The body of the response of a stream; settings are acknowledged on the way. No other is open.
     pub(crate) fn answer(&mut self, stream: u32) -> io::Result<Vec<u8>> {
         let mut body = vec![];
         loop {
             let frame = self.receive()?;
             match frame.kind {
                 SETTINGS if frame.flags == 0 => self.send(&self::frame(SETTINGS, 1, 0, &[]))?,
-                DATA if frame.stream == stream => body.extend(frame.payload),
+                DATA if !frame.payload.is_empty() => {
+                    let taken = (frame.payload.len() as u32).to_be_bytes();
+                    self.send(&self::frame(WINDOW_UPDATE, 0, 0, &taken))?;
+                    body.extend(frame.payload);
+                }
                 RST_STREAM | GOAWAY => return Err(io::Error::other(format!("{:?}", (frame.kind, frame.payload)))),
                 _ => {}
             }

@@ -151,12 +151,7 @@ impl Graceful for http2::Connection<TokioIo<Metered>, Host, Local> {
     }
 }
 
-async fn drive(
-    connection: impl Graceful,
-    pulse: &Pulse,
-    desk: &RefCell<Desk>,
-    mut stopped: watch::Receiver<bool>,
-) {
+async fn drive(connection: impl Graceful, pulse: &Pulse, desk: &RefCell<Desk>, mut stopped: watch::Receiver<bool>) {
     let mut connection = pin!(connection);
     let (fault, is_over) = tokio::select! {
         biased;

@@ -200,8 +200,7 @@ struct Record<'a> {
 impl<'a> Records<'a> {
     fn of(message: &'a [u8]) -> Option<Records<'a>> {
         let (header, mut rest) = message.split_first_chunk::<HEADER>()?;
-        let [questions, answers, authorities] =
-            [4, 6, 8].map(|at| u16::from_be_bytes([header[at], header[at + 1]]));
+        let [questions, answers, authorities] = [4, 6, 8].map(|at| u16::from_be_bytes([header[at], header[at + 1]]));
         for _ in 0..questions {
             // Type and class.
             rest = behind_name(rest)?.get(4..)?;
