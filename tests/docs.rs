@@ -87,6 +87,8 @@ fn complaints_of(text: &str) -> String {
     write("config/networks.toml", &read("config/networks.toml"));
     write("config/services/mail.toml", "[services.\"imap.gslb.example.com\"]\npool = \"web\"\n");
     write("zones/gslb.example.com.zone", &read("zones/gslb.example.com.zone"));
+    let issued = support::tls::Authority::new().issue(2020, 2100);
+    issued.write(&folder.path().join("config/cert.pem"), &folder.path().join("config/key.pem"));
     complaints(&folder.path().join("config/waymark.toml"))
 }
 

@@ -226,7 +226,7 @@ fn cookies_go_with_every_code() {
     assert_eq!((read.rcode, read.options.len()), (16, 0), "options of an unserved version mean nothing");
 }
 
-/// RFC 7828: over TCP, on request, in units of 100 ms; ignored over UDP; what clients must not say is malformed.
+/// RFC 7828: over TCP and TLS, on request, in units of 100 ms; ignored over UDP; what clients must not say is malformed.
 #[test]
 fn keepalive() {
     let mut node = node();
@@ -235,14 +235,21 @@ fn keepalive() {
         node.worker.moment.tcp_idle = Duration::from_millis(idle);
         assert_eq!(answer(&mut node, &asks(&[]).tcp()).option(KEEPALIVE).as_deref(), Some(told), "{idle} ms");
         assert_eq!(answer(&mut node, &ask().tcp()).option(KEEPALIVE), None, "it was not asked");
+        let over = |transport| Ask { transport, ..asks(&[]) };
+        assert_eq!(answer(&mut node, &over(Transport::Tls)).option(KEEPALIVE).as_deref(), Some(told), "{idle} ms");
+        for transport in [Transport::Https, Transport::Quic, Transport::Https3] {
+            assert_eq!(answer(&mut node, &over(transport)).option(KEEPALIVE), None, "{transport:?}");
+        }
         for data in [&[][..], &[0, 100], &[1, 2, 3]] {
             let read = answer(&mut node, &asks(data));
             assert_eq!((read.rcode, read.answers, read.option(KEEPALIVE)), (0, 1, None), "over UDP: {data:?}");
         }
     }
     for data in [&[0][..], &[0, 100], &[1, 2, 3]] {
-        let read = answer(&mut node, &asks(data).tcp());
-        assert_eq!((read.rcode, read.answers), (1, 0), "{data:?}");
+        for transport in [Transport::Tcp, Transport::Tls] {
+            let read = answer(&mut node, &Ask { transport, ..asks(data) });
+            assert_eq!((read.rcode, read.answers), (1, 0), "{data:?} over {transport:?}");
+        }
     }
 }
 
@@ -298,7 +305,7 @@ fn padding_of_every_length() {
             let ask = Ask { transport: Transport::Tls, ..Ask::new(&format!("{}.example.com", name.join(".")), 1) };
             let ask = if nsid { ask.option(NSID, vec![]) } else { ask };
             let padded = answer(&mut node, &ask.option(PADDING, vec![]));
-            assert!(padded.length % 468 == 0 && padded.length > 0, "{length}: {padded:?}");
+            assert!(padded.length.is_multiple_of(468) && padded.length > 0, "{length}: {padded:?}");
         }
     }
 }

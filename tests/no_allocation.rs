@@ -221,6 +221,7 @@ fn asks() -> Vec<Ask> {
             asks.push(ask.clone().plain());
             asks.push(ask.clone().option(10, vec![7; 24]));
             asks.push(ask.clone().option(11, Vec::new()).tcp());
+            asks.push(Ask { transport: Transport::Tls, ..ask.clone().option(12, vec![0; 16]) });
             asks.push(ask.clone().subnet("203.0.113.0/24").option(3, Vec::new()));
             asks.push(ask.clone().subnet("2001:db8::/32").from("198.51.100.1"));
             asks.push(ask.tcp());

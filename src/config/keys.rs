@@ -213,7 +213,8 @@ pub(super) static SERVER: Section = section(
             "tcp-message-timeout",
             Kind::Duration { min_ms: 100, max_ms: MINUTE },
             Is(r#""5s""#),
-            "A message over TCP must be whole so long after its first octet.",
+            "A message over TCP must be whole so long after its first octet; so long may a TLS handshake take, and a header of \
+             `proxy-protocol-from`.",
         ),
         key(
             "tcp-write-timeout",

@@ -16,7 +16,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio_rustls::TlsAcceptor;
 
 use super::doh::{self, Site};
-use super::entry::Speaks;
+use super::entry::{Door, Speaks};
 use super::{cores, socket, tcp, udp};
 use crate::tls::Certificates;
 
@@ -109,7 +109,7 @@ impl Listeners {
     pub fn behind(mut self, proxies: &[IpNet]) -> Listeners {
         self.proxies = proxies.into();
         for listener in self.tcp.iter_mut().flatten() {
-            listener.proxies = Arc::clone(&self.proxies);
+            listener.door.proxies = Arc::clone(&self.proxies);
         }
         self
     }
@@ -123,8 +123,8 @@ impl Listeners {
     ) -> Result<SocketAddr, BindError> {
         let failed = |cause| BindError::new(address, "TCP", cause);
         for of_worker in &mut self.tcp {
-            let (socket, proxies) = (socket.try_clone().map_err(failed)?, Arc::clone(&self.proxies));
-            of_worker.push(tcp::Listener { socket, speaks: speaks.clone(), proxies });
+            let door = Door { speaks: speaks.clone(), proxies: Arc::clone(&self.proxies) };
+            of_worker.push(tcp::Listener { socket: socket.try_clone().map_err(failed)?, door });
         }
         socket.local_addr().map_err(failed)
     }

@@ -12,6 +12,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -32,6 +33,20 @@ pub(super) enum Speaks {
     DnsOverTls(TlsAcceptor),
     /// DNS over HTTP inside TLS.
     DnsOverHttps(TlsAcceptor, Arc<Site>),
+}
+
+/// What whoever comes to a listener has to do before he is served.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) speaks: Speaks,
+    /// Balancers, whose connections begin with a header.
+    pub(super) proxies: Arc<[IpNet]>,
+}
+
+impl Door {
+    pub(super) fn is_balancer(&self, source: IpAddr) -> bool {
+        self.proxies.iter().any(|prefix| prefix.contains(&source))
+    }
 }
 
 /// Why nobody came in.

@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::watch;
@@ -33,7 +32,7 @@ use super::answerer::Answerer;
 use super::connections::{Connections, Seat};
 use super::desk::{Desk, MESSAGE, count, stopping};
 use super::doh;
-use super::entry::{self, Refusal, Speaks};
+use super::entry::{self, Door, Refusal, Speaks};
 use super::stream::{READ, Stream};
 use crate::answer::Transport;
 use crate::dns::query::HEADER;
@@ -54,12 +53,10 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// How long stopping waits for clients to take their answers.
 const STOP_WAIT: Duration = Duration::from_millis(500);
 
-/// A socket that connections come to.
+/// A socket that connections come to, and what they have to do before they are served.
 pub(super) struct Listener {
     pub(super) socket: StdTcpListener,
-    pub(super) speaks: Speaks,
-    /// Balancers, whose connections begin with a header.
-    pub(super) proxies: Arc<[IpNet]>,
+    pub(super) door: Door,
 }
 
 /// Starts thread `index`, which serves the connections that `listeners` accept until `stopped`.
@@ -73,20 +70,13 @@ pub(super) fn start(
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let listeners: Vec<(TcpListener, Door)> = {
         let _context = runtime.enter();
-        let open =
-            |Listener { socket, speaks, proxies }| Ok((TcpListener::from_std(socket)?, Door { speaks, proxies }));
+        let open = |Listener { socket, door }| Ok((TcpListener::from_std(socket)?, door));
         listeners.into_iter().map(open).collect::<io::Result<_>>()?
     };
     thread::Builder::new().name(format!("tcp-{index}")).spawn(move || {
         let desk = Rc::new(Desk::new(answerer, OUT));
         LocalSet::new().block_on(&runtime, serve(listeners, desk, connections, stopped));
     })
-}
-
-/// What whoever comes to a listener has to do before he is served.
-struct Door {
-    speaks: Speaks,
-    proxies: Arc<[IpNet]>,
 }
 
 /// Runs the accept loops, and has an idle thread let go of outdated snapshots.
@@ -117,7 +107,7 @@ async fn accept(
     connections: Arc<Connections>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let mut tasks = JoinSet::new();
+    let (door, mut tasks) = (Rc::new(door), JoinSet::new());
     loop {
         tokio::select! {
             biased;
@@ -126,13 +116,18 @@ async fn accept(
             accepted = listener.accept() => match accepted {
                 Ok((stream, source)) => {
                     let source = source.ip();
-                    let is_balancer = door.proxies.iter().any(|prefix| prefix.contains(&source));
+                    let is_balancer = door.is_balancer(source);
                     let (seat, evicted) = connections.admit((!is_balancer).then_some(source), time::now());
                     count(&desk, |counters| &counters.tcp_opened, 1);
                     count(&desk, |counters| &counters.tcp_closed_for_newcomer, evicted);
-                    let speaks = door.speaks.clone();
-                    let newcomer = Newcomer { stream, source, is_balancer, speaks, desk: Rc::clone(&desk) };
-                    tasks.spawn_local(newcomer.attend(seat, stopped.clone()));
+                    let (desk, stopped) = (Rc::clone(&desk), stopped.clone());
+                    if let (Speaks::Dns, false) = (&door.speaks, is_balancer) {
+                        let connection = Connection::new(Stream::Plain(stream), source, Transport::Tcp, desk);
+                        tasks.spawn_local(connection.run(seat, stopped));
+                    } else {
+                        let newcomer = Newcomer { stream, source, is_balancer, door: Rc::clone(&door), desk };
+                        tasks.spawn_local(newcomer.attend(seat, stopped));
+                    }
                 }
                 Err(error) => accept_failed(&desk, &connections, &error).await,
             },
@@ -164,23 +159,19 @@ fn count_closed(desk: &RefCell<Desk>, orderly: bool) {
     count(desk, |counters| &counters.panics, u64::from(!orderly));
 }
 
-/// A connection that was accepted.
+/// A connection that was accepted, and has something to do before its first query.
 struct Newcomer {
     stream: TcpStream,
     /// Where its packets come from.
     source: IpAddr,
     is_balancer: bool,
-    speaks: Speaks,
+    door: Rc<Door>,
     desk: Rc<RefCell<Desk>>,
 }
 
 impl Newcomer {
     /// The connection from its beginning to its end.
     async fn attend(self, seat: Seat, mut stopped: watch::Receiver<bool>) {
-        if let (Speaks::Dns, false) = (&self.speaks, self.is_balancer) {
-            let connection = Connection::new(Stream::Plain(self.stream), self.source, Transport::Tcp, self.desk);
-            return connection.run(seat, stopped).await;
-        }
         let desk = Rc::clone(&self.desk);
         let entered = tokio::select! {
             biased;
@@ -191,7 +182,8 @@ impl Newcomer {
         };
         match entered {
             Ok(Entered::Dns(connection)) => connection.run(seat, stopped).await,
-            Ok(Entered::Http(connection)) => connection.run(seat, stopped).await,
+            // What HTTP takes need not lie in the task of every other connection.
+            Ok(Entered::Http(connection)) => Box::pin(connection.run(seat, stopped)).await,
             Err(refusal) => count(&desk, |counters| refusal.counter(counters), 1),
         }
     }
@@ -202,7 +194,7 @@ impl Newcomer {
             client = entry::client(&mut self.stream, self.source, seat).await?;
             count(&self.desk, |counters| &counters.tcp_closed_for_newcomer, seat.belongs_to(client));
         }
-        let acceptor = match &self.speaks {
+        let acceptor = match &self.door.speaks {
             Speaks::Dns => {
                 let stream = Stream::Plain(self.stream);
                 return Ok(Entered::Dns(Connection::new(stream, client, Transport::Tcp, self.desk)));
@@ -213,8 +205,11 @@ impl Newcomer {
         let (stream, is_resumed) = entry::shake_hands(self.stream, acceptor, seat).await?;
         count(&self.desk, |counters| &counters.tls_handshakes_done, 1);
         count(&self.desk, |counters| &counters.tls_resumed, u64::from(is_resumed));
-        Ok(match self.speaks {
-            Speaks::DnsOverHttps(_, site) => Entered::Http(doh::Connection { stream, client, site, desk: self.desk }),
+        Ok(match &self.door.speaks {
+            Speaks::DnsOverHttps(_, site) => {
+                let site = Arc::clone(site);
+                Entered::Http(doh::Connection { stream, client, site, desk: self.desk })
+            }
             _ => Entered::Dns(Connection::new(Stream::Tls(stream), client, Transport::Tls, self.desk)),
         })
     }
@@ -284,7 +279,7 @@ impl Connection {
             let _ = tokio::time::timeout(STOP_WAIT, self.finish(&seat)).await;
         }
         self.count_end(end);
-        self.stream.close().await;
+        self.stream.close(!matches!(end, End::Evicted | End::SlowReader | End::Broken)).await;
     }
 
     async fn converse(&mut self, seat: &Seat) -> End {

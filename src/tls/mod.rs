@@ -214,3 +214,88 @@ impl ResolvesServerCert for Certificates {
         Some(Arc::clone(&self.shown.load().certified))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    /// A certificate that nobody but itself has signed, and its key.
+    fn issue() -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["ns.example.com".into()]).expect("a name");
+        (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn what_is_wrong_is_not_shown() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = Files { certificate: folder.path().join("certificate"), key: folder.path().join("key") };
+        let write = |certificate: &str, key: &str| {
+            fs::write(&files.certificate, certificate).expect("written");
+            fs::write(&files.key, key).expect("written");
+        };
+        let (one, other) = (issue(), issue());
+        write(&one.0, &one.1);
+        let certificates =
+            Certificates::new(files.clone(), Arc::new(Identity::read(&files).expect("a certificate and its key")));
+        let shown = || certificates.shown.load().certified.cert[0].clone();
+        let first = shown();
+        assert_eq!(certificates.reload(), Ok(false), "the same");
+        for (certificate, key, wrong) in [
+            (&other.0, &one.1, "key: the key is not that of the certificate"),
+            (&one.1, &one.1, "certificate: no certificate in it"),
+            (&one.0, &one.0, "key: no private key in it, or an encrypted one"),
+        ] {
+            write(certificate, key);
+            let problem = certificates.reload().expect_err(wrong);
+            assert!(problem.ends_with(wrong), "{problem}");
+            assert_eq!((certificates.refused(), shown()), (Some(problem), first.clone()));
+        }
+        fs::remove_file(&files.key).expect("removed");
+        assert!(certificates.reload().is_err_and(|problem| problem.contains("key: No such file")));
+        write(&other.0, &other.1);
+        assert_eq!((certificates.reload(), certificates.refused()), (Ok(true), None));
+        assert_ne!(shown(), first);
+        fs::write(&files.key, vec![b'\n'; MAX_FILE as usize + 1]).expect("written");
+        assert!(certificates.reload().is_err_and(|problem| problem.contains("larger than")));
+    }
+
+    #[test]
+    fn another_configuration_ends_what_was_wrong_with_the_one_before() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let both = |name: &str, (certificate, key): &(String, String)| {
+            let path = folder.path().join(name);
+            fs::write(&path, format!("{certificate}{key}")).expect("written");
+            Files { certificate: path.clone(), key: path }
+        };
+        let (one, other) = (both("one", &issue()), both("other", &issue()));
+        let read = |files: &Files| Arc::new(Identity::read(files).expect("both in one file"));
+        let certificates = Certificates::new(one.clone(), read(&one));
+        fs::remove_file(&one.key).expect("removed");
+        assert!(certificates.reload().is_err());
+        let identity = read(&other);
+        certificates.replace(other.clone(), Arc::clone(&identity));
+        assert_eq!((certificates.files(), certificates.refused()), (other, None));
+        assert_eq!(**certificates.shown.load(), *identity);
+        assert_eq!(certificates.expires(), identity.expires());
+        assert_eq!(format!("{identity:?}"), "Identity(1 certificates)", "no key in a log");
+    }
+
+    #[test]
+    fn settings() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("both");
+        let (certificate, key) = issue();
+        fs::write(&path, certificate + &key).expect("written");
+        let files = Files { certificate: path.clone(), key: path };
+        let certificates = Certificates::new(files.clone(), Arc::new(Identity::read(&files).expect("an identity")));
+        for (settings, is_quic) in [(certificates.server(&["dot"]), false), (certificates.quic(&["doq"]), true)] {
+            assert_eq!(settings.alpn_protocols, [if is_quic { &b"doq"[..] } else { b"dot" }]);
+            assert!(settings.ticketer.enabled() && settings.max_early_data_size == 0);
+        }
+    }
+}
