@@ -51,7 +51,7 @@ const RELOAD_PATIENCE: Duration = Duration::from_secs(300);
 /// Longest that the end waits for the disk.
 const DISK_PATIENCE: Duration = Duration::from_millis(300);
 /// Libraries that log what strangers send them.
-const QUIET: &str = "h2=off,hyper=off";
+const QUIET: &str = "h2=off,hyper=off,h3=off,quinn=off,quinn_proto=off,quinn_udp=off";
 /// Longest that the end waits for the reader of the log.
 const LOG_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -515,6 +515,8 @@ impl Reloader {
             ("[server] state-dir", before.state_dir != now.state_dir),
             ("[tls] dot", tls(|tls| &tls.dot)),
             ("[tls] doh", tls(|tls| &tls.doh)),
+            ("[tls] doq", tls(|tls| &tls.doq)),
+            ("[tls] doh3", tls(|tls| &tls.doh3)),
             ("[tls] doh-path", path(self.tls.as_ref()) != path(world.tls.as_ref())),
             ("[admin] listen", self.admin.listen != world.admin.listen),
             ("[admin] hosts", self.admin.hosts != world.admin.hosts),
@@ -625,7 +627,14 @@ fn finish_files(keeper: Option<Keeper>, gauge: Option<Gauge>, journal: &Journal)
 /// Where encrypted transports are served, and what they show.
 fn encrypted(tls: &Tls) -> Encrypted {
     let certificates = Certificates::new(tls.files.clone(), Arc::clone(&tls.identity));
-    Encrypted { certificates, dot: tls.dot.clone(), doh: tls.doh.clone(), doh_path: tls.doh_path.clone() }
+    Encrypted {
+        certificates,
+        dot: tls.dot.clone(),
+        doh: tls.doh.clone(),
+        doq: tls.doq.clone(),
+        doh3: tls.doh3.clone(),
+        doh_path: tls.doh_path.clone(),
+    }
 }
 
 /// Opens the sockets.
@@ -648,12 +657,12 @@ fn answer(
     let listeners = if server.pin_workers { bound.pinned() } else { bound };
     let shown = |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let addresses = shown(listeners.local_addresses());
-    let encrypted = [("TLS", shown(listeners.dot_addresses())), ("HTTPS", shown(listeners.doh_addresses()))];
+    let encrypted = listeners.encrypted_addresses().to_vec();
     let running = listeners.serve(published, registry, unix_nanoseconds(), limits(server));
     let running = running.map_err(|error| format!("cannot start threads: {error}"))?;
     tracing::info!("{} answers on {addresses} (UDP and TCP)", server.node);
-    for (transport, addresses) in encrypted.iter().filter(|(_, addresses)| !addresses.is_empty()) {
-        tracing::info!("{} answers on {addresses} ({transport})", server.node);
+    for (transport, address) in encrypted {
+        tracing::info!("{} answers on {address} ({transport})", server.node);
     }
     Ok(running)
 }

@@ -276,8 +276,8 @@ pub(super) static TLS: Section = section(
         key("key", Kind::Path, Words("none"), "PEM file of the certificate's key, not encrypted."),
         key("dot", Kind::Sockets, Is("[]"), "DNS over TLS (RFC 7858); its port is 853."),
         key("doh", Kind::Sockets, Is("[]"), "DNS over HTTPS (RFC 8484), HTTP/1.1 and HTTP/2; its port is 443."),
-        later("doq", Is("[]"), "DNS over QUIC (RFC 9250); its port is 853 of UDP.", DOT_IS_SERVED),
-        later("doh3", Is("[]"), "DNS over HTTP/3; its port is 443 of UDP.", DOT_IS_SERVED),
+        key("doq", Kind::Sockets, Is("[]"), "DNS over QUIC (RFC 9250); its port is 853 of UDP."),
+        key("doh3", Kind::Sockets, Is("[]"), "DNS over HTTP/3; its port is 443 of UDP."),
         key(
             "doh-path",
             Kind::Custom { describe: "path of a URL", check: tls::check_path },
@@ -286,8 +286,6 @@ pub(super) static TLS: Section = section(
         ),
     ],
 );
-
-const DOT_IS_SERVED: &str = "encrypted queries are answered over TLS: `dot`";
 
 pub(super) static ZONE: Section = section(
     "[zones.\"NAME\"]",

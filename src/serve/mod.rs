@@ -12,7 +12,8 @@
 //! survives its panics, `connections` decides which TCP connections may stay, `cores` which worker runs where, `udp` and
 //! `tcp` (RFC 7766) are the loops. Before its first query a connection goes through `entry`: the header of a balancer
 //! (`proxy`), the TLS handshake (RFC 7858); from then on a `stream` is the same with and without TLS. DNS over HTTPS (RFC 8484)
-//! is `doh`; `pulse` knows when a connection with many requests at once is to be closed. What the tasks of a thread share is
+//! is `doh`; DNS over QUIC (RFC 9250) is `doq` and DNS over HTTP/3 `doh3`, both over `quic`, with threads of their own where
+//! they are listed. `pulse` knows when a connection with many requests at once is to be closed. What the tasks of a thread share is
 //! the `desk`.
 
 mod answerer;
@@ -21,9 +22,12 @@ mod connections;
 mod cores;
 mod desk;
 pub mod doh;
+mod doh3;
+mod doq;
 mod entry;
 pub mod proxy;
 mod pulse;
+mod quic;
 mod socket;
 mod stream;
 mod tcp;
@@ -120,6 +124,12 @@ impl Listeners {
         for (index, listeners) in self.tcp.into_iter().enumerate() {
             let stopped = running.stop_tcp.subscribe();
             let thread = tcp::start(index, listeners, answerer(), Arc::clone(&connections), stopped)?;
+            running.threads.push(thread);
+        }
+        // Threads that nobody comes to are not started.
+        for (index, listeners) in self.quic.into_iter().enumerate().filter(|(_, listeners)| !listeners.is_empty()) {
+            let stopped = running.stop_tcp.subscribe();
+            let thread = quic::start(index, listeners, answerer(), Arc::clone(&connections), stopped)?;
             running.threads.push(thread);
         }
         for (index, socket) in self.udp.into_iter().enumerate() {
