@@ -23,6 +23,7 @@ use crate::support::{PATIENCE, client, has, ports, until, until_so};
 
 const STATIC: &str = "static.gslb.example.com";
 const WWW: &str = "www.gslb.example.com";
+const WHOAMI: &str = "whoami.gslb.example.com";
 const FAILED: &str = "waymark_tls_certificate_reload_failed";
 /// Whose the connections and datagrams of a balancer are: in Europe, as the example has it; and where the balancer is.
 const CLIENT: [u8; 4] = [203, 0, 113, 9];
@@ -410,13 +411,21 @@ fn is_european(answer: &Message) -> bool {
     client::addresses(answer).iter().all(|address| address.starts_with("127.0.11.")) && !answer.answers.is_empty()
 }
 
-fn behind_a_balancer() -> Secured {
-    Secured::with(&format!("tcp-message-timeout = \"500ms\"\nproxy-protocol-from = [\"{BALANCER}/32\"]"))
+fn behind_a_balancer(message_timeout: &str) -> Secured {
+    let whoami = format!("whoami = [\"{WHOAMI}\"]");
+    let balancer = format!("proxy-protocol-from = [\"{BALANCER}/32\"]\ntcp-message-timeout = {message_timeout:?}");
+    Secured::with(&format!("{balancer}\n{whoami}"))
+}
+
+/// Whose a query was, and how it came, as the server says.
+fn is_from(answer: &Message, resolver: Ipv4Addr, transport: &str) -> bool {
+    let said = client::records(answer).concat();
+    said.contains(&format!("resolver {resolver}")) && said.contains(&format!("transport {transport}"))
 }
 
 #[test]
 fn a_balancer_says_whose_connection_it_is() {
-    let secured = behind_a_balancer();
+    let secured = behind_a_balancer("60s");
     let server = secured.site.start();
     let query = client::query(WWW, RecordType::A, "");
     for _ in 0..80 {
@@ -433,17 +442,19 @@ fn a_balancer_says_whose_connection_it_is() {
     }
     let mut secure = Secure::over(stream, &secured.authority.client()).expect("a handshake");
     assert!(is_european(&secure.ask(&query).expect("an answer")));
+    let who = secure.ask(&client::query(WHOAMI, RecordType::TXT, "")).expect("an answer");
+    assert!(is_from(&who, CLIENT.into(), "dot"), "{who}");
     // Its own: a check of the balancer's.
     let mut stream = connect_from(BALANCER, server.dns);
     stream.write_all(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0").expect("sent");
-    stream.write_all(&client::framed(&query)).expect("sent");
-    let answer = Message::from_vec(&client::read_framed(&mut stream).expect("an answer")).expect("a message");
-    assert!(!is_european(&answer), "{answer}");
+    stream.write_all(&client::framed(&client::query(WHOAMI, RecordType::TXT, ""))).expect("sent");
+    let who = Message::from_vec(&client::read_framed(&mut stream).expect("an answer")).expect("a message");
+    assert!(is_from(&who, BALANCER, "tcp"), "{who}");
 }
 
 #[test]
 fn a_balancer_without_a_header_is_not_served() {
-    let secured = behind_a_balancer();
+    let secured = behind_a_balancer("500ms");
     let server = secured.site.start();
     let query = client::framed(&client::query(WWW, RecordType::A, ""));
     let junk = [query, vec![0; 100]].concat();
@@ -465,7 +476,7 @@ fn a_balancer_without_a_header_is_not_served() {
 
 #[test]
 fn a_balancer_says_whose_datagram_it_is() {
-    let secured = behind_a_balancer();
+    let secured = behind_a_balancer("60s");
     let server = secured.site.start();
     let exchange = |source: Ipv4Addr, octets: &[u8]| {
         let socket = UdpSocket::bind((source, 0)).expect("a socket");

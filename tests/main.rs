@@ -9,6 +9,7 @@ mod demo;
 mod differential;
 mod docs;
 mod doh;
+mod doq;
 mod dot;
 mod durable;
 mod edns;

@@ -2,7 +2,7 @@
 //!
 //! Each address gets one TCP listener, which all workers accept from, and one UDP socket per worker, among which the
 //! kernel spreads clients (`SO_REUSEPORT`). The listener is not shared, so that a second server on the same address
-//! finds it in use instead of silently taking half of the queries.
+//! finds it in use instead of silently taking half of the queries. Addresses of DNS over TLS get a TCP listener alone.
 
 use std::fmt;
 use std::io;
@@ -38,7 +38,7 @@ pub struct Listeners {
     addresses: Vec<SocketAddr>,
     /// Those of encrypted transports, in the order of binding.
     encrypted: Vec<(Protected, SocketAddr)>,
-    /// For each worker, one for each address.
+    /// For each worker, one for each address, those of encrypted transports behind the others.
     pub(super) tcp: Vec<Vec<tcp::Listener>>,
     /// For each worker, one for each address of QUIC.
     pub(super) quic: Vec<Vec<quic::Listener>>,

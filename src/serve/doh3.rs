@@ -68,9 +68,11 @@ pub(super) async fn serve(link: &Rc<Link>, site: &Arc<Site>, mut stopped: watch:
     End::Done
 }
 
-/// How it ended when nothing more can come.
+/// How it ended when nothing more can come. The client is told before `h3` tells it less.
 fn end(link: &Link) -> End {
-    link.pulse.wasted().map_or(End::Done, End::Fault)
+    let end = link.pulse.wasted().map_or(End::Done, End::Fault);
+    link.close(code(end));
+    end
 }
 
 /// Does what reads from a connection, as long as it does not waste what is read. `None` = it did.

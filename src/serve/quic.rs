@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -185,8 +186,11 @@ impl Door {
             let _ = incoming.retry();
             return None;
         }
-        // It fails for what is no beginning of a connection.
-        let connecting = incoming.accept().ok()?;
+        let Ok(connecting) = incoming.accept() else {
+            // Its first packet was enough to see that nothing comes of it.
+            count(&self.desk, |counters| &counters.tls_handshakes_failed, 1);
+            return None;
+        };
         let place = Handshakes::begin(&self.handshakes);
         Some(Newcomer { connecting, client, is_proven, place, door: Rc::clone(self) })
     }
@@ -312,26 +316,30 @@ pub(super) enum End {
 
 impl Link {
     async fn run(self: Rc<Link>, speaks: &Speaks, stopped: watch::Receiver<bool>) {
-        let spoken = async {
+        let mut spoken = pin!(async {
             match speaks {
                 Speaks::Doq => doq::serve(&self, stopped).await,
                 Speaks::Doh3(site) => doh3::serve(&self, site, stopped).await,
             }
-        };
+        });
         let end = tokio::select! {
             biased;
             () = self.pulse.seat().evicted() => End::Evicted,
             fault = self.pulse.watch() => End::Fault(fault),
             () = self.watch() => End::Fault(Fault::Wasteful),
-            end = spoken => end,
+            end = spoken.as_mut() => end,
         };
         if let Some(counter) = counter(end) {
             count(&self.desk, counter, 1);
         }
-        let code = match speaks {
+        // What is dropped closes it as well, with less to say.
+        self.close(match speaks {
             Speaks::Doq => doq::code(end),
             Speaks::Doh3(_) => doh3::code(end),
-        };
+        });
+    }
+
+    pub(super) fn close(&self, code: u32) {
         self.connection.close(VarInt::from_u32(code), b"");
     }
 

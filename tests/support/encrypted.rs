@@ -12,6 +12,8 @@ pub(crate) struct Encrypted {
     pub(crate) site: Site,
     pub(crate) authority: Authority,
     pub(crate) doh: SocketAddr,
+    pub(crate) doq: SocketAddr,
+    pub(crate) doh3: SocketAddr,
 }
 
 impl Encrypted {
@@ -19,12 +21,13 @@ impl Encrypted {
     pub(crate) fn with(keys: &str) -> Encrypted {
         let (site, authority) = (Site::unchecked(), Authority::new());
         let address = || SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()));
-        let doh = address();
+        let (doh, doq, doh3) = (address(), address(), address());
         authority.issue(2020, 2100).write(&site.path("cert.pem"), &site.path("key.pem"));
         fs::write(site.path("root.pem"), authority.root()).expect("written");
         site.edit("[server]\n", &format!("[server]\n{keys}\n"));
-        site.append(&format!("\n[tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\ndoh = [\"{doh}\"]\n"));
-        Encrypted { site, authority, doh }
+        let lists = format!("doh = [\"{doh}\"]\ndoq = [\"{doq}\"]\ndoh3 = [\"{doh3}\"]\n");
+        site.append(&format!("\n[tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n{lists}"));
+        Encrypted { site, authority, doh, doq, doh3 }
     }
 
     pub(crate) fn new() -> Encrypted {

@@ -14,7 +14,7 @@
 //! | `agree` | gdnsd beside the server, and who of them is right |
 //! | `net` | networks of its own, whose cables can be pulled |
 //! | `resolver` | resolvers that are not ours, in front of the server |
-//! | `encrypted`, `h2` | the example over encrypted transports; HTTP over TLS by hand |
+//! | `encrypted`, `h2`, `quic` | the example over encrypted transports; HTTP over TLS by hand; QUIC by `quinn` and `h3` |
 //! | `tls` | certificates of an authority of its own, and clients that believe it |
 //! | `ports` | ports that nobody else takes |
 //! | `node`, `query` | answering inside this process, and queries octet by octet |
@@ -34,6 +34,7 @@ pub(crate) mod net;
 pub(crate) mod node;
 pub(crate) mod ports;
 pub(crate) mod query;
+pub(crate) mod quic;
 pub(crate) mod resolver;
 pub(crate) mod server;
 pub(crate) mod site;
