@@ -230,3 +230,101 @@ impl Drop for Answer {
         self.pulse.has_room.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::serve::Limits;
+    use crate::serve::connections::Connections;
+
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const MOMENT: Duration = Duration::from_millis(1);
+
+    fn pulse() -> (Rc<Pulse>, Tick) {
+        let connections = Arc::new(Connections::new(Limits::default()));
+        let (seat, _) = connections.admit(Some(CLIENT), time::now());
+        let pulse = Pulse::new(seat);
+        let began = pulse.seat.idle_since();
+        (pulse, began)
+    }
+
+    #[test]
+    fn the_idle() {
+        let Limits { idle, message, .. } = Limits::default();
+        let (pulse, began) = pulse();
+        assert!(pulse.look(began.plus(idle - MOMENT)).is_ok());
+        assert_eq!(pulse.look(began.plus(idle)), Err(Fault::Idle));
+        // A request that begins late may take as long as any other.
+        let request = pulse.begin();
+        pulse.busy_since.set(began.plus(idle - MOMENT));
+        assert!(pulse.look(began.plus(idle)).is_ok());
+        assert_eq!(pulse.look(began.plus(idle + message)), Err(Fault::Idle));
+        // One that is refused is no sign of life, nor is an answer that nobody takes.
+        drop(request);
+        assert_eq!(pulse.look(began.plus(idle)), Err(Fault::Idle));
+        drop(pulse.begin().answered(vec![0; 100]));
+        assert_eq!(pulse.look(began.plus(idle + MOMENT * 100)), Err(Fault::Idle));
+        assert_eq!((pulse.in_progress.get(), pulse.untaken.get()), (0, 0));
+    }
+
+    #[test]
+    fn slow_readers() {
+        let Limits { write, .. } = Limits::default();
+        let (pulse, _) = pulse();
+        let mut answers: Vec<Answer> = (0..2).map(|_| pulse.begin().answered(vec![0; 100])).collect();
+        let ready = pulse.untaken_since.get();
+        assert!(pulse.look(ready.plus(write - MOMENT)).is_ok());
+        assert_eq!(pulse.look(ready.plus(write)), Err(Fault::SlowReader));
+        answers[0].advance(100);
+        drop(answers.remove(0));
+        assert!(pulse.look(pulse.untaken_since.get().plus(write - MOMENT)).is_ok(), "one was taken meanwhile");
+        drop(answers);
+        assert!(pulse.look(ready.plus(write)).is_ok(), "nothing is kept back");
+    }
+
+    #[test]
+    fn the_wasteful() {
+        let (pulse, began) = pulse();
+        assert!(pulse.received(WASTE as usize).is_ok());
+        let mut answer = pulse.begin().answered(vec![0; 10]);
+        answer.advance(10);
+        drop(answer);
+        assert!(pulse.received(WASTE as usize).is_ok(), "an answer was taken");
+        assert!(pulse.look(began).is_ok());
+        assert!(pulse.received(1).is_err());
+        assert_eq!(pulse.look(began), Err(Fault::Wasteful));
+    }
+
+    #[test]
+    fn queries_have_little_room_together() {
+        let (pulse, began) = pulse();
+        let mut requests: Vec<Request> = (0..4).map(|_| pulse.begin()).collect();
+        for request in &mut requests {
+            assert!(request.grew(ROOM / 4).is_ok());
+        }
+        drop(requests.pop());
+        assert!(requests[0].grew(ROOM / 4).is_ok(), "one is gone");
+        assert!(requests[0].grew(1).is_err());
+        assert_eq!(pulse.look(began), Err(Fault::Wasteful));
+        drop(requests);
+        assert_eq!(pulse.asked.get(), 0);
+    }
+
+    #[test]
+    fn answers_wait_for_room() {
+        let (pulse, _) = pulse();
+        let mut kept: Vec<Answer> = (0..4).map(|_| pulse.begin().answered(vec![0; ROOM / 4])).collect();
+        let waiting = pulse.begin();
+        let mut room = std::pin::pin!(waiting.room());
+        let mut poll = || {
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            room.as_mut().poll(&mut context).is_ready()
+        };
+        assert!(!poll());
+        drop(kept.pop());
+        assert!(poll());
+    }
+}
