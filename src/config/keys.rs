@@ -189,7 +189,7 @@ pub(super) static SERVER: Section = section(
             "tcp-connections",
             Kind::Integer { min: 1, max: 60_000 },
             Is("20000"),
-            "TCP connections open at once; a newcomer replaces the one that finished nothing for longest.",
+            "TCP and QUIC connections open at once; a newcomer replaces the one that finished nothing for longest.",
         ),
         key(
             "tcp-connections-per-prefix",
@@ -201,7 +201,7 @@ pub(super) static SERVER: Section = section(
             "tcp-idle",
             Kind::Duration { min_ms: 100, max_ms: 10 * MINUTE },
             Is(r#""10s""#),
-            "A TCP connection without a query for so long is closed; what clients are told that ask (RFC 7828).",
+            "A connection without a query for so long is closed; what clients are told that ask (RFC 7828).",
         ),
         key(
             "tcp-idle-when-pressed",
