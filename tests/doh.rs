@@ -149,7 +149,9 @@ fn what_a_request_gets() {
     let length = |octets: usize| format!("{message}content-length: {octets}\r\n");
     let query = octets(&question());
     let response = { [&query[..2], &[query[2] | 0x80], &query[3..]].concat() };
-    let rows: [(&str, &str, &str, &[u8], u16, &str); 15] = [
+    // Method, path, headers, body; status and a header of the response.
+    type Row<'a> = (&'a str, &'a str, &'a str, &'a [u8], u16, &'a str);
+    let rows: [Row; 15] = [
         ("GET", &path, "", b"", 200, "content-type: application/dns-message"),
         ("HEAD", &path, "", b"", 200, "content-length: "),
         ("POST", "/dns-query", &length(query.len()), &query, 200, "cache-control: private, max-age="),
@@ -264,6 +266,29 @@ fn what_is_not_agreed_on_is_refused() {
     let mut secure = Secure::connect(encrypted.doh, &config).expect("a handshake");
     let reply = http1(&mut secure, "GET", &url(&octets(&question())), "", b"").expect("a response");
     assert_eq!(reply.status, 200);
+}
+
+/// A header of PROXY protocol that says that 203.0.113.9 asks, before the handshake; and none.
+#[test]
+fn a_balancer_says_whose_connection_it_is() {
+    let balancer = Ipv4Addr::new(127, 0, 0, 2);
+    let whoami = "whoami.gslb.example.com";
+    let encrypted = Encrypted::with(&format!("proxy-protocol-from = [\"{balancer}/32\"]\nwhoami = [\"{whoami}\"]"));
+    let _server = encrypted.site.start();
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    header.extend([203, 0, 113, 9, 192, 0, 2, 53, 0xc0, 0, 1, 187]);
+    let config = encrypted.authority.client_of(rustls::ALL_VERSIONS, &["http/1.1"]);
+    let query = url(&octets(&client::query(whoami, RecordType::TXT, "")));
+    for (source, header, resolver) in [(balancer, &header[..], "203.0.113.9"), (Ipv4Addr::LOCALHOST, &[], "127.0.0.1")]
+    {
+        let mut stream = connect(source, encrypted.doh).expect("a connection");
+        stream.write_all(header).expect("sent");
+        let mut secure = Secure::over(stream, &config).expect("a handshake");
+        // What a client says of itself over HTTP is not believed.
+        let reply = http1(&mut secure, "GET", &query, "x-forwarded-for: 192.0.2.77\r\n", b"").expect("a response");
+        let said = client::records(&Message::from_vec(&reply.body).expect("a message")).concat();
+        assert!(said.contains(&format!("resolver {resolver}")) && said.contains("transport doh"), "{said}");
+    }
 }
 
 #[test]
@@ -435,6 +460,28 @@ fn queries_that_grow_together_end_their_connection() {
     until_so("it is counted", || server.metric(WASTEFUL) == Some(1.0));
 }
 
+/// A thousand of many networks, each of which was answered.
+#[test]
+fn idle_connections_take_little_memory() {
+    const CONNECTIONS: usize = 1000;
+    let encrypted = Encrypted::with("tcp-idle = \"60s\"");
+    let server = encrypted.site.start();
+    asked(&mut encrypted.h2(&[])).expect("an answer");
+    let before = resident(server.id());
+    let config = encrypted.authority.client_of(rustls::ALL_VERSIONS, &["h2"]);
+    let hold = |number: usize| {
+        let source = Ipv4Addr::new(127, 1, (number / 20) as u8, 1 + (number % 20) as u8);
+        let secure = Secure::over(connect(source, encrypted.doh).expect("a connection"), &config).expect("a handshake");
+        let mut h2 = H2::over(secure, &[]).expect("sent");
+        asked(&mut h2).expect("an answer");
+        h2
+    };
+    let held: Vec<H2> = (0..CONNECTIONS).map(hold).collect();
+    let each = resident(server.id()).saturating_sub(before) / CONNECTIONS as u64;
+    assert!(each < 128 << 10, "{} KiB each", each >> 10);
+    drop(held);
+}
+
 /// A thousand of as many clients that never end their handshake; honest ones come and go.
 #[test]
 fn half_handshakes_hold_up_nobody() {
@@ -443,7 +490,7 @@ fn half_handshakes_hold_up_nobody() {
     let hold = |number: usize| {
         let source = Ipv4Addr::new(127, 1, (number / 20) as u8, 1 + (number % 20) as u8);
         let mut stream = connect(source, encrypted.doh).expect("a connection");
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             stream.write_all(&[22, 3, 1, 2, 0, 1, 0]).expect("sent");
         }
         stream

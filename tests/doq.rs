@@ -206,7 +206,7 @@ fn only_its_own_protocol_is_agreed_on() {
     let server = encrypted.site.start();
     run(async {
         for (protocol, address) in [("h3", encrypted.doq), ("doq", encrypted.doh3), ("dot", encrypted.doq)] {
-            let refused = encrypted.quic(protocol).try_connect(address).await.err().expect("nothing in common");
+            let refused = encrypted.quic(protocol).try_connect(address).await.expect_err("nothing in common");
             // no_application_protocol.
             assert!(
                 matches!(&refused, ConnectionError::ConnectionClosed(close) if u64::from(close.error_code) == 0x178)
@@ -325,6 +325,46 @@ fn floods_of_streams_end_their_connection() {
 }
 
 #[test]
+fn idle_connections_take_little_memory() {
+    const CONNECTIONS: usize = 300;
+    let encrypted = Encrypted::with("tcp-idle = \"60s\"\ntcp-connections-per-prefix = 1000");
+    let server = encrypted.site.start();
+    run(async {
+        let quic = encrypted.quic("doq");
+        ask(&quic.connect(encrypted.doq).await, &question()).await;
+        let before = resident(server.id());
+        let mut held = vec![];
+        for _ in 0..CONNECTIONS {
+            let connection = quic.connect(encrypted.doq).await;
+            ask(&connection, &question()).await;
+            held.push(connection);
+        }
+        let each = resident(server.id()).saturating_sub(before) / CONNECTIONS as u64;
+        assert!(each < 192 << 10, "{} KiB each", each >> 10);
+    });
+}
+
+/// Whose a query was, and how it came.
+#[test]
+fn the_server_knows_how_a_query_came() {
+    let whoami = "whoami.gslb.example.com";
+    let encrypted = Encrypted::with(&format!("whoami = [\"{whoami}\"]"));
+    let _server = encrypted.site.start();
+    let query = client::query(whoami, RecordType::TXT, "");
+    let is_from = |answer: &Message, transport: &str| {
+        let said = client::records(answer).concat();
+        assert!(said.contains("resolver 127.0.0.1") && said.contains(&format!("transport {transport}")), "{said}");
+    };
+    run(async {
+        let connection = encrypted.quic("doq").connect(encrypted.doq).await;
+        is_from(&ask(&connection, &query).await, "doq");
+        let http3 = Http3::over(encrypted.quic("h3").connect(encrypted.doh3).await).await;
+        let (_, body) = http3.ask(Method::GET, &url(&octets(&query)), None, b"").await;
+        is_from(&Message::from_vec(&body).expect("a message"), "doh3");
+    });
+}
+
+#[test]
 fn http3_is_what_http2_is() {
     let encrypted = Encrypted::new();
     let server = encrypted.site.start();
@@ -333,7 +373,9 @@ fn http3_is_what_http2_is() {
     run(async {
         let quic = encrypted.quic("h3");
         let http3 = Http3::over(quic.connect(encrypted.doh3).await).await;
-        let rows: [(Method, &str, Option<&str>, &[u8], u16); 9] = [
+        // Method, path, type and octets of the body; status of the response.
+        type Row<'a> = (Method, &'a str, Option<&'a str>, &'a [u8], u16);
+        let rows: [Row; 9] = [
             (Method::GET, &path, None, b"", 200),
             (Method::HEAD, &path, None, b"", 200),
             (Method::POST, "/dns-query", Some(MESSAGE), &query, 200),

@@ -152,7 +152,7 @@ const PLAIN_COUNTERS: &[(&str, &str, Which)] = &[
     ("tcp_opened", "TCP connections accepted", |all| &all.tcp_opened),
     ("quic_received", "Queries received over QUIC", |all| &all.quic_received),
     ("quic_sent", "Answers written over QUIC", |all| &all.quic_sent),
-    ("quic_opened", "QUIC connections whose handshake was done", |all| &all.quic_opened),
+    ("quic_opened", "QUIC connections whose handshake began", |all| &all.quic_opened),
     ("quic_retries", "QUIC connections that were asked to prove their address first", |all| &all.quic_retries),
     ("quic_slow_queries", "Queries over QUIC that did not become whole in time", |all| &all.quic_slow_queries),
     ("http_refused", "Requests of DNS over HTTPS with another status than 200", |all| &all.http_refused),

@@ -81,7 +81,7 @@ pub struct Counters {
     pub quic_received: Counter,
     /// Answers written over QUIC.
     pub quic_sent: Counter,
-    /// QUIC connections whose handshake was done; those closed since are in `quic_closed`.
+    /// QUIC connections whose handshake began; those closed since are in `quic_closed`.
     pub quic_opened: Counter,
     /// QUIC connections closed, for whatever reason.
     pub quic_closed: Counter,

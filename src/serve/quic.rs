@@ -55,8 +55,9 @@ const INCOMING_BUFFERS: u64 = 1024 * 1024;
 const LOOK: Duration = Duration::from_secs(1);
 /// How often an idle thread looks for a newer snapshot.
 const REFRESH: Duration = Duration::from_secs(1);
-/// How long stopping waits for clients to take their answers.
+/// How long stopping waits for clients to take their answers, and to be told that it is the end.
 pub(super) const STOP_WAIT: Duration = Duration::from_millis(500);
+const LAST_WAIT: Duration = Duration::from_millis(100);
 
 /// What is spoken at an address.
 #[derive(Clone)]
@@ -153,10 +154,11 @@ async fn accept(endpoint: Endpoint, door: Rc<Door>, mut stopped: watch::Receiver
         tokio::select! {
             biased;
             () = stopping(&mut stopped) => break,
-            Some(ended) = tasks.join_next() => count(&door.desk, |counters| &counters.panics, u64::from(ended.is_err())),
+            Some(ended) = tasks.join_next() => count_closed(&door.desk, ended.is_ok()),
             incoming = endpoint.accept() => {
                 let Some(newcomer) = incoming.map(|incoming| door.admit(incoming)) else { break };
                 if let Some(newcomer) = newcomer {
+                    count(&door.desk, |counters| &counters.quic_opened, 1);
                     tasks.spawn_local(newcomer.attend(stopped.clone()));
                 }
             }
@@ -164,8 +166,15 @@ async fn accept(endpoint: Endpoint, door: Rc<Door>, mut stopped: watch::Receiver
     }
     // Newcomers are told to come again later.
     endpoint.set_server_config(None);
-    while tasks.join_next().await.is_some() {}
-    let _ = tokio::time::timeout(STOP_WAIT, endpoint.wait_idle()).await;
+    while let Some(ended) = tasks.join_next().await {
+        count_closed(&door.desk, ended.is_ok());
+    }
+    let _ = tokio::time::timeout(LAST_WAIT, endpoint.wait_idle()).await;
+}
+
+fn count_closed(desk: &RefCell<Desk>, orderly: bool) {
+    count(desk, |counters| &counters.quic_closed, 1);
+    count(desk, |counters| &counters.panics, u64::from(!orderly));
 }
 
 /// What whoever comes to an address meets.
@@ -258,40 +267,47 @@ struct Newcomer {
 impl Newcomer {
     /// The connection from its beginning to its end.
     async fn attend(self, mut stopped: watch::Receiver<bool>) {
-        let Newcomer { connecting, client, is_proven, place, door } = self;
-        let seat = is_proven.then(|| door.seat(client));
-        if let Some(seat) = &seat {
-            count(&door.desk, |counters| &counters.quic_closed_for_newcomer, seat.shakes_hands());
-        }
-        let evicted = async {
-            match &seat {
-                Some(seat) => seat.evicted().await,
-                None => pending().await,
-            }
-        };
-        let patience = door.connections.limits().message;
+        let (door, client) = (Rc::clone(&self.door), self.client);
+        let seat = self.is_proven.then(|| door.seat(client));
         let shaken = tokio::select! {
             biased;
             () = stopping(&mut stopped) => return,
-            () = evicted => return,
-            () = place.lost.notified() => return,
-            shaken = tokio::time::timeout(patience, connecting) => shaken,
+            () = evicted(seat.as_ref()) => return,
+            shaken = self.shake_hands(seat.as_ref()) => shaken,
         };
-        drop(place);
+        let Some(connection) = shaken else { return };
+        let seat = seat.unwrap_or_else(|| door.seat(client));
+        seat.has_shaken_hands(time::now());
+        let link = Link { connection, client: client.ip(), desk: Rc::clone(&door.desk), pulse: Pulse::new(seat) };
+        // What a connection takes need not lie in the task of every handshake.
+        Box::pin(Rc::new(link).run(&door.speaks, stopped)).await;
+    }
+
+    /// `None` = there is nobody to speak with.
+    async fn shake_hands(self, seat: Option<&Seat>) -> Option<quinn::Connection> {
+        let Newcomer { connecting, place, door, .. } = self;
+        let made_room = seat.map_or(0, Seat::shakes_hands);
+        count(&door.desk, |counters| &counters.quic_closed_for_newcomer, made_room);
+        let shaken = tokio::select! {
+            biased;
+            () = place.lost.notified() => return None,
+            shaken = tokio::time::timeout(door.connections.limits().message, connecting) => shaken,
+        };
         let outcome: fn(&Counters) -> &Counter = match &shaken {
             Ok(Ok(_)) => |counters| &counters.tls_handshakes_done,
             Ok(Err(_)) => |counters| &counters.tls_handshakes_failed,
             Err(_) => |counters| &counters.tls_handshakes_timed_out,
         };
         count(&door.desk, outcome, 1);
-        let Ok(Ok(connection)) = shaken else { return };
-        let seat = seat.unwrap_or_else(|| door.seat(client));
-        seat.has_shaken_hands(time::now());
-        let (desk, pulse) = (Rc::clone(&door.desk), Pulse::new(seat));
-        count(&desk, |counters| &counters.quic_opened, 1);
-        // What a connection takes need not lie in the task of every handshake.
-        Box::pin(Rc::new(Link { connection, client: client.ip(), desk, pulse }).run(&door.speaks, stopped)).await;
-        count(&door.desk, |counters| &counters.quic_closed, 1);
+        shaken.ok()?.ok()
+    }
+}
+
+/// Waits until a newcomer gets the seat, if there is one.
+async fn evicted(seat: Option<&Seat>) {
+    match seat {
+        Some(seat) => seat.evicted().await,
+        None => pending().await,
     }
 }
 
