@@ -3,6 +3,7 @@
 //! ```text
 //!  per listen address      per worker
 //!  ┌ TCP listener ┐──────► thread tcp-w ── one task per connection ─┐
+//!  │ QUIC socket×w │─────► thread quic-w ─ one task per connection ─┤
 //!  └ UDP socket×w ┘──────► thread udp-n ── batches of datagrams ────┴─► Answerer ─► respond(&Snapshot, &mut Worker, …)
 //! ```
 //! A thread blocked on a quiet socket costs nothing, so every UDP socket has its own thread, and every thread its own
@@ -55,7 +56,7 @@ pub use socket::raise_descriptor_limit;
 /// Answers one message; what [`answer::respond`] is, and what tests put in its place.
 pub type Respond = fn(&Snapshot, &mut Worker, &[u8], IpAddr, Transport, &mut [u8]) -> usize;
 
-/// Bounds of TCP service (SPEC 7.6).
+/// Bounds of connections, over TCP and QUIC (SPEC 7.6).
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Connections open at once; a newcomer replaces the one that finished nothing for longest.

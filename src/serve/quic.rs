@@ -11,7 +11,7 @@
 //! nobody's place. There is no early data, which can be replayed, and no migration: whose queries they are does not change.
 //! Each worker has a socket of its own for each address, among which the kernel spreads clients.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
@@ -215,6 +215,8 @@ impl Door {
 /// Handshakes of a thread that are in progress, by the order of their beginning.
 #[derive(Default)]
 struct Handshakes {
+    /// How many there were.
+    begun: Cell<u64>,
     places: RefCell<BTreeMap<u64, Rc<Notify>>>,
 }
 
@@ -232,7 +234,8 @@ impl Handshakes {
         {
             first.notify_one();
         }
-        let id = places.last_key_value().map_or(0, |(last, _)| last + 1);
+        let id = handshakes.begun.get();
+        handshakes.begun.set(id + 1);
         places.insert(id, Rc::clone(&lost));
         Place { id, lost, handshakes: Rc::clone(handshakes) }
     }
@@ -247,11 +250,7 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut places = self.handshakes.places.borrow_mut();
-        // Another may have its number by now.
-        if places.get(&self.id).is_some_and(|lost| Rc::ptr_eq(lost, &self.lost)) {
-            places.remove(&self.id);
-        }
+        self.handshakes.places.borrow_mut().remove(&self.id);
     }
 }
 
