@@ -37,7 +37,7 @@ USER 65532:65532
 WORKDIR /etc/waymark
 # [server] state-dir: lock and control socket.
 VOLUME /var/lib/waymark
-EXPOSE 53/udp 53/tcp 853/tcp
+EXPOSE 53/udp 53/tcp 853/tcp 853/udp 443/tcp 443/udp
 
 # Asks the control socket, so it needs neither a shell nor the configuration. It fails when the control loop is stuck.
 HEALTHCHECK --interval=10s --timeout=6s --start-period=10s --retries=3 \

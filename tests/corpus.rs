@@ -32,6 +32,11 @@ fn headers_of_balancers() {
     run("proxy", fuzz::proxy);
 }
 
+#[test]
+fn requests_of_dns_over_https() {
+    run("doh", fuzz::doh);
+}
+
 /// What a fuzzer does at length and with more wit.
 #[test]
 fn random_options_of_edns() {

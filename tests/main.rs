@@ -8,6 +8,8 @@ mod corpus;
 mod demo;
 mod differential;
 mod docs;
+mod doh;
+mod doq;
 mod dot;
 mod durable;
 mod edns;

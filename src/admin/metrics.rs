@@ -66,7 +66,20 @@ const TRANSPORT_COUNTERS: &[(&str, &str, &str, Values)] = &[
             ("slow_query", |all| &all.tcp_closed_slow_query),
             ("slow_reader", |all| &all.tcp_closed_slow_reader),
             ("junk", |all| &all.tcp_closed_junk),
+            ("wasteful", |all| &all.tcp_closed_wasteful),
             ("proxy_header", |all| &all.tcp_closed_bad_header),
+        ],
+    ),
+    (
+        "quic_closed",
+        "QUIC connections closed by the server, by reason",
+        "reason",
+        &[
+            ("idle", |all| &all.quic_closed_idle),
+            ("for_newcomer", |all| &all.quic_closed_for_newcomer),
+            ("slow_reader", |all| &all.quic_closed_slow_reader),
+            ("wasteful", |all| &all.quic_closed_wasteful),
+            ("misuse", |all| &all.quic_closed_misuse),
         ],
     ),
     (
@@ -161,6 +174,12 @@ const PLAIN_COUNTERS: &[(&str, &str, Which)] = &[
     ("panics", "Messages whose answering failed inside", |all| &all.panics),
     ("tcp_accept_failed", "TCP connections that could not be accepted", |all| &all.tcp_accept_failed),
     ("tcp_opened", "TCP connections accepted", |all| &all.tcp_opened),
+    ("quic_received", "Queries received over QUIC", |all| &all.quic_received),
+    ("quic_sent", "Answers written over QUIC", |all| &all.quic_sent),
+    ("quic_opened", "QUIC connections whose handshake began", |all| &all.quic_opened),
+    ("quic_retries", "QUIC connections that were asked to prove their address first", |all| &all.quic_retries),
+    ("quic_slow_queries", "Queries over QUIC that did not become whole in time", |all| &all.quic_slow_queries),
+    ("http_refused", "Requests of DNS over HTTPS with another status than 200", |all| &all.http_refused),
     ("tls_resumed", "TLS handshakes that resumed a session", |all| &all.tls_resumed),
 ];
 
@@ -216,13 +235,15 @@ impl Scrape {
         let mut family = counter(encoder, "ecs_queries", "Queries with a client subnet, by its family")?;
         put(&mut family, &[("family", "ipv4")], subnets.saturating_sub(ipv6))?;
         put(&mut family, &[("family", "ipv6")], ipv6)?;
-        let (opened, closed) =
-            (self.api.registry.sum(|all| &all.tcp_opened), self.api.registry.sum(|all| &all.tcp_closed));
+        let sum = |which: Which| self.api.registry.sum(which);
+        let (tcp, quic) = (sum(|all| &all.tcp_opened), sum(|all| &all.quic_opened));
+        let (tcp, quic) =
+            (tcp.saturating_sub(sum(|all| &all.tcp_closed)), quic.saturating_sub(sum(|all| &all.quic_closed)));
         for &(name, meaning, which) in PLAIN_COUNTERS {
-            total(counter(encoder, name, meaning)?, self.api.registry.sum(which))?;
+            total(counter(encoder, name, meaning)?, sum(which))?;
         }
-        let open = gauge(encoder, "tcp_connections", "TCP connections that are open")?;
-        value(open, opened.saturating_sub(closed) as f64)
+        value(gauge(encoder, "tcp_connections", "TCP connections that are open")?, tcp as f64)?;
+        value(gauge(encoder, "quic_connections", "QUIC connections that are open")?, quic as f64)
     }
 
     fn health(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

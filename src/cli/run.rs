@@ -50,6 +50,8 @@ const RESOLVE_PATIENCE: Duration = Duration::from_secs(5);
 const RELOAD_PATIENCE: Duration = Duration::from_secs(300);
 /// Longest that the end waits for the disk.
 const DISK_PATIENCE: Duration = Duration::from_millis(300);
+/// Libraries that log what strangers send them.
+const QUIET: &str = "h2=off,hyper=off,h3=off,quinn=off,quinn_proto=off,quinn_udp=off";
 /// Longest that the end waits for the reader of the log.
 const LOG_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -85,7 +87,8 @@ impl LogArgs {
     /// Starts logging, in a thread of its own: a reader that stops costs lines, not answers. Ends with the guard, which
     /// writes out what is left.
     pub(super) fn start(&self) -> Result<WorkerGuard, End> {
-        let filter = EnvFilter::try_new(&self.log).map_err(|problem| {
+        // What is named in `--log` is believed more than what stands before it.
+        let filter = EnvFilter::try_new(format!("{QUIET},{}", self.log)).map_err(|problem| {
             output::error(&format!("--log {}: {problem}", self.log));
             End::Wrong
         })?;
@@ -504,7 +507,11 @@ impl Reloader {
     /// Says which settings a reload cannot change.
     fn warn_of_restart(&self, world: &World) {
         let (before, now) = (&self.server, &world.server);
-        let dot = |tls: Option<&Tls>| tls.map(|tls| tls.dot.clone()).unwrap_or_default();
+        let tls = |list: fn(&Tls) -> &[SocketAddr]| {
+            let of = |tls: Option<&Tls>| tls.map(|tls| list(tls).to_vec()).unwrap_or_default();
+            of(self.tls.as_ref()) != of(world.tls.as_ref())
+        };
+        let path = |tls: Option<&Tls>| tls.map(|tls| tls.doh_path.clone());
         let kept = [
             ("[server] listen", before.listen != now.listen),
             ("[server] workers", before.workers != now.workers),
@@ -512,7 +519,11 @@ impl Reloader {
             ("[server] tcp-…", before.tcp != now.tcp),
             ("[server] proxy-protocol-from", before.proxies != now.proxies),
             ("[server] state-dir", before.state_dir != now.state_dir),
-            ("[tls] dot", dot(self.tls.as_ref()) != dot(world.tls.as_ref())),
+            ("[tls] dot", tls(|tls| &tls.dot)),
+            ("[tls] doh", tls(|tls| &tls.doh)),
+            ("[tls] doq", tls(|tls| &tls.doq)),
+            ("[tls] doh3", tls(|tls| &tls.doh3)),
+            ("[tls] doh-path", path(self.tls.as_ref()) != path(world.tls.as_ref())),
             ("[admin] listen", self.admin.listen != world.admin.listen),
             ("[admin] hosts", self.admin.hosts != world.admin.hosts),
         ];
@@ -623,7 +634,14 @@ fn finish_files(keeper: Option<Keeper>, gauge: Option<Gauge>, journal: &Journal)
 /// Where encrypted transports are served, and what they show.
 fn encrypted(tls: &Tls) -> Encrypted {
     let certificates = Certificates::new(tls.files.clone(), Arc::clone(&tls.identity));
-    Encrypted { certificates, dot: tls.dot.clone() }
+    Encrypted {
+        certificates,
+        dot: tls.dot.clone(),
+        doh: tls.doh.clone(),
+        doq: tls.doq.clone(),
+        doh3: tls.doh3.clone(),
+        doh_path: tls.doh_path.clone(),
+    }
 }
 
 /// Opens the sockets.
@@ -645,12 +663,13 @@ fn answer(
     let bound = bind(server, encrypted, server.workers).map_err(|problem| problem.to_string())?;
     let listeners = if server.pin_workers { bound.pinned() } else { bound };
     let shown = |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let (addresses, dot) = (shown(listeners.local_addresses()), shown(listeners.dot_addresses()));
+    let addresses = shown(listeners.local_addresses());
+    let encrypted = listeners.encrypted_addresses().to_vec();
     let running = listeners.serve(published, registry, unix_nanoseconds(), limits(server));
     let running = running.map_err(|error| format!("cannot start threads: {error}"))?;
     tracing::info!("{} answers on {addresses} (UDP and TCP)", server.node);
-    if !dot.is_empty() {
-        tracing::info!("{} answers on {dot} (TLS)", server.node);
+    for (transport, address) in encrypted {
+        tracing::info!("{} answers on {address} ({transport})", server.node);
     }
     Ok(running)
 }

@@ -187,7 +187,7 @@ pub(super) static SERVER: Section = section(
             "tcp-connections",
             Kind::Integer { min: 1, max: 60_000 },
             Is("20000"),
-            "TCP connections open at once; a newcomer replaces the one that finished nothing for longest.",
+            "TCP and QUIC connections open at once; a newcomer replaces the one that finished nothing for longest.",
         ),
         key(
             "tcp-connections-per-prefix",
@@ -199,7 +199,7 @@ pub(super) static SERVER: Section = section(
             "tcp-idle",
             Kind::Duration { min_ms: 100, max_ms: 10 * MINUTE },
             Is(r#""10s""#),
-            "A TCP connection without a query for so long is closed; what clients are told that ask (RFC 7828).",
+            "A connection without a query for so long is closed; what clients are told that ask (RFC 7828).",
         ),
         key(
             "tcp-idle-when-pressed",
@@ -273,9 +273,9 @@ pub(super) static TLS: Section = section(
         ),
         key("key", Kind::Path, Words("none"), "PEM file of the certificate's key, not encrypted."),
         key("dot", Kind::Sockets, Is("[]"), "DNS over TLS (RFC 7858); its port is 853."),
-        later("doh", Is("[]"), "DNS over HTTPS (RFC 8484), HTTP/1.1 and HTTP/2; its port is 443.", DOT_IS_SERVED),
-        later("doq", Is("[]"), "DNS over QUIC (RFC 9250); its port is 853 of UDP.", DOT_IS_SERVED),
-        later("doh3", Is("[]"), "DNS over HTTP/3; its port is 443 of UDP.", DOT_IS_SERVED),
+        key("doh", Kind::Sockets, Is("[]"), "DNS over HTTPS (RFC 8484), HTTP/1.1 and HTTP/2; its port is 443."),
+        key("doq", Kind::Sockets, Is("[]"), "DNS over QUIC (RFC 9250); its port is 853 of UDP."),
+        key("doh3", Kind::Sockets, Is("[]"), "DNS over HTTP/3; its port is 443 of UDP."),
         key(
             "doh-path",
             Kind::Custom { describe: "path of a URL", check: tls::check_path },
@@ -284,8 +284,6 @@ pub(super) static TLS: Section = section(
         ),
     ],
 );
-
-const DOT_IS_SERVED: &str = "encrypted queries are answered over TLS: `dot`";
 
 pub(super) static ZONE: Section = section(
     "[zones.\"NAME\"]",

@@ -63,6 +63,8 @@ pub struct Counters {
     pub tcp_closed_slow_reader: Counter,
     /// TCP connections closed because of a message shorter than a header.
     pub tcp_closed_junk: Counter,
+    /// Connections closed because so much came over them, and so few answers were taken.
+    pub tcp_closed_wasteful: Counter,
     /// Connections closed because they came from a balancer and did not begin with its header.
     pub tcp_closed_bad_header: Counter,
     /// Datagrams dropped because they came from a balancer and did not begin with its header.
@@ -77,6 +79,30 @@ pub struct Counters {
     pub tls_handshakes_timed_out: Counter,
     /// Copies of zones that ended before they were whole: the client left or was slow, or there were too many at once.
     pub transfers_broken: Counter,
+    /// Queries received over QUIC, DNS over HTTP/3 among them.
+    pub quic_received: Counter,
+    /// Answers written over QUIC.
+    pub quic_sent: Counter,
+    /// QUIC connections whose handshake began; those closed since are in `quic_closed`.
+    pub quic_opened: Counter,
+    /// QUIC connections closed, for whatever reason.
+    pub quic_closed: Counter,
+    /// QUIC connections closed because no query came for long.
+    pub quic_closed_idle: Counter,
+    /// Connections closed to make room for a newcomer over QUIC.
+    pub quic_closed_for_newcomer: Counter,
+    /// QUIC connections closed because the client did not take its answers in time.
+    pub quic_closed_slow_reader: Counter,
+    /// QUIC connections closed because so much came over them, and so few answers were taken.
+    pub quic_closed_wasteful: Counter,
+    /// QUIC connections closed because of what RFC 9250 forbids.
+    pub quic_closed_misuse: Counter,
+    /// Queries over QUIC that did not become whole in time; each cost its stream.
+    pub quic_slow_queries: Counter,
+    /// Beginnings of QUIC connections that were told to prove their address.
+    pub quic_retries: Counter,
+    /// Requests over HTTP that were answered with another status than 200.
+    pub http_refused: Counter,
     /// Connections that could not be accepted, by want of descriptors or memory.
     pub tcp_accept_failed: Counter,
     /// Messages whose answering panicked; each cost its sender one answer.

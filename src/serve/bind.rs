@@ -6,17 +6,19 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use tokio_rustls::TlsAcceptor;
 
+use super::doh::{self, Site};
 use super::entry::{Door, Speaks};
-use super::{cores, socket, tcp, udp};
+use super::{cores, doh3, doq, quic, socket, tcp, udp};
 use crate::tls::Certificates;
 
 /// Size asked for each UDP buffer; the kernel gives what `net.core.rmem_max` and `wmem_max` allow. It changes nothing in
@@ -24,6 +26,8 @@ use crate::tls::Certificates;
 const UDP_BUFFER: usize = 4 << 20;
 /// Octets of answers that the kernel takes for a connection; Linux keeps twice as many for them.
 const TCP_SEND_BUFFER: usize = 64 * 1024;
+/// How long a client may remember where HTTP/3 is.
+const ALT_SVC_SECONDS: u32 = 86_400;
 /// Connections that wait to be accepted; the kernel gives what `net.core.somaxconn` allows.
 const BACKLOG: i32 = 1024;
 /// How often to try for a port that is free for TCP and UDP alike.
@@ -32,10 +36,12 @@ const PORT_ATTEMPTS: usize = 16;
 /// Sockets of all listen addresses, bound.
 pub struct Listeners {
     addresses: Vec<SocketAddr>,
-    /// Of DNS over TLS.
-    dot: Vec<SocketAddr>,
+    /// Those of encrypted transports, in the order of binding.
+    encrypted: Vec<(Protected, SocketAddr)>,
     /// For each worker, one for each address, those of encrypted transports behind the others.
     pub(super) tcp: Vec<Vec<tcp::Listener>>,
+    /// For each worker, one for each address of QUIC.
+    pub(super) quic: Vec<Vec<quic::Listener>>,
     /// For each address, one for each worker, in the order of binding.
     pub(super) udp: Vec<udp::Socket>,
     /// Balancers, whose connections and datagrams begin with a header.
@@ -49,6 +55,14 @@ pub struct Encrypted {
     pub certificates: Arc<Certificates>,
     /// DNS over TLS, over TCP.
     pub dot: Vec<SocketAddr>,
+    /// DNS over HTTPS, over TCP.
+    pub doh: Vec<SocketAddr>,
+    /// DNS over QUIC, over UDP.
+    pub doq: Vec<SocketAddr>,
+    /// DNS over HTTP/3, over UDP.
+    pub doh3: Vec<SocketAddr>,
+    /// Path of the URL of DNS over HTTPS and over HTTP/3.
+    pub doh_path: String,
 }
 
 /// What DNS over TLS is called in a handshake (RFC 7858, ALPN of IANA).
@@ -60,7 +74,9 @@ impl Listeners {
     pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Listeners, BindError> {
         let workers = workers.max(1);
         let tcp = (0..workers).map(|_| vec![]).collect();
-        let mut listeners = Listeners { addresses: vec![], dot: vec![], tcp, udp: vec![], proxies: Arc::default() };
+        let quic = (0..workers).map(|_| vec![]).collect();
+        let mut listeners =
+            Listeners { addresses: vec![], encrypted: vec![], tcp, quic, udp: vec![], proxies: Arc::default() };
         for &address in addresses {
             let (tcp, udp) = bind_address(address, workers).map_err(|error| listeners.explain(error))?;
             let bound = listeners.accept_on(&tcp, address, &Speaks::Dns)?;
@@ -75,13 +91,53 @@ impl Listeners {
     /// # Errors
     /// When an address cannot be bound.
     pub fn encrypted(mut self, of: &Encrypted) -> Result<Listeners, BindError> {
-        let dot = TlsAcceptor::from(Arc::new(of.certificates.server(&[ALPN_DOT])));
+        let acceptor = |protocols: &[&str]| TlsAcceptor::from(Arc::new(of.certificates.server(protocols)));
+        let dot = Speaks::DnsOverTls(acceptor(&[ALPN_DOT]));
         for &address in &of.dot {
-            let tcp = bind_tcp(address).map_err(|cause| self.explain(BindError::new(address, "TCP", cause)))?;
-            let bound = self.accept_on(&tcp, address, &Speaks::DnsOverTls(dot.clone()))?;
-            self.dot.push(bound);
+            let bound = self.listen_on(address, &dot)?;
+            self.encrypted.push((Protected::Tls, bound));
+        }
+        let quic = |protocol: &str| Arc::new(of.certificates.quic(&[protocol]));
+        let doq = quic(doq::PROTOCOL);
+        for &address in &of.doq {
+            let bound = self.listen_on_quic(address, &doq, &quic::Speaks::Doq)?;
+            self.encrypted.push((Protected::Quic, bound));
+        }
+        let doh3 = quic(doh3::PROTOCOL);
+        let site = |alt_svc| Arc::new(Site { path: of.doh_path.clone(), alt_svc });
+        for &address in &of.doh3 {
+            let bound = self.listen_on_quic(address, &doh3, &quic::Speaks::Doh3(site(None)))?;
+            self.encrypted.push((Protected::Http3, bound));
+        }
+        let doh = acceptor(&doh::PROTOCOLS);
+        for &address in &of.doh {
+            let site = site(self.http3_beside(&address).and_then(alt_svc));
+            let bound = self.listen_on(address, &Speaks::DnsOverHttps(doh.clone(), site))?;
+            self.encrypted.push((Protected::Https, bound));
         }
         Ok(self)
+    }
+
+    /// Gives every worker a socket for what comes to an address over QUIC; the address that it got.
+    fn listen_on_quic(
+        &mut self,
+        address: SocketAddr,
+        tls: &Arc<rustls::ServerConfig>,
+        speaks: &quic::Speaks,
+    ) -> Result<SocketAddr, BindError> {
+        let failed = |cause| BindError::new(address, "UDP", cause);
+        let sockets = bind_quic(address, self.quic.len()).map_err(|cause| self.explain(failed(cause)))?;
+        let bound = sockets.first().map_or(Ok(address), UdpSocket::local_addr).map_err(failed)?;
+        for (of_worker, socket) in self.quic.iter_mut().zip(sockets) {
+            of_worker.push(quic::Listener { socket, tls: Arc::clone(tls), speaks: speaks.clone() });
+        }
+        Ok(bound)
+    }
+
+    /// Has every worker accept what comes to an address over TCP; the address that it got.
+    fn listen_on(&mut self, address: SocketAddr, speaks: &Speaks) -> Result<SocketAddr, BindError> {
+        let tcp = bind_tcp(address).map_err(|cause| self.explain(BindError::new(address, "TCP", cause)))?;
+        self.accept_on(&tcp, address, speaks)
     }
 
     /// What comes from these prefixes begins with a header that says whose it is.
@@ -109,9 +165,17 @@ impl Listeners {
         socket.local_addr().map_err(failed)
     }
 
+    /// Where HTTP/3 is served for those who reach an address.
+    fn http3_beside(&self, address: &SocketAddr) -> Option<&SocketAddr> {
+        let http3 = self.encrypted.iter().filter(|(protected, _)| *protected == Protected::Http3);
+        http3.map(|(_, bound)| bound).find(|bound| reaches(bound, address))
+    }
+
     /// The error, and which other address of ours is behind it, if one is.
     fn explain(&self, mut error: BindError) -> BindError {
-        let mut bound = self.addresses.iter().chain(&self.dot);
+        let is_same = |protected: &Protected| (error.transport == "UDP") == protected.is_over_udp();
+        let encrypted = self.encrypted.iter().filter(|(protected, _)| is_same(protected)).map(|(_, bound)| bound);
+        let mut bound = self.addresses.iter().chain(encrypted);
         error.covered_by = bound.find(|bound| covers(bound, &error.address)).copied();
         error
     }
@@ -129,16 +193,49 @@ impl Listeners {
         &self.addresses
     }
 
-    /// Those of DNS over TLS, with the ports they got.
+    /// Those of encrypted transports, with the ports they got.
     #[must_use]
-    pub fn dot_addresses(&self) -> &[SocketAddr] {
-        &self.dot
+    pub fn encrypted_addresses(&self) -> &[(Protected, SocketAddr)] {
+        &self.encrypted
+    }
+}
+
+/// An encrypted transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protected {
+    /// DNS over TLS.
+    Tls,
+    /// DNS over HTTPS: HTTP/1.1 and HTTP/2.
+    Https,
+    /// DNS over QUIC.
+    Quic,
+    /// DNS over HTTP/3.
+    Http3,
+}
+
+impl Protected {
+    fn is_over_udp(self) -> bool {
+        matches!(self, Protected::Quic | Protected::Http3)
+    }
+}
+
+impl fmt::Display for Protected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protected::Tls => "TLS",
+            Protected::Https => "HTTPS",
+            Protected::Quic => "QUIC",
+            Protected::Http3 => "HTTP/3",
+        })
     }
 }
 
 impl fmt::Debug for Listeners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listeners").field("addresses", &self.addresses).field("dot", &self.dot).finish_non_exhaustive()
+        f.debug_struct("Listeners")
+            .field("addresses", &self.addresses)
+            .field("encrypted", &self.encrypted)
+            .finish_non_exhaustive()
     }
 }
 
@@ -219,6 +316,16 @@ fn covers(bound: &SocketAddr, address: &SocketAddr) -> bool {
     bound.port() == address.port() && same_family && overlap
 }
 
+/// Whether whoever reaches `other` over the same address reaches this one.
+fn reaches(this: &SocketAddr, other: &SocketAddr) -> bool {
+    this.is_ipv4() == other.is_ipv4() && (this.ip() == other.ip() || this.ip().is_unspecified())
+}
+
+/// What a response says of HTTP/3 on the same host (RFC 7838 §3).
+fn alt_svc(doh3: &SocketAddr) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("h3=\":{}\"; ma={ALT_SVC_SECONDS}", doh3.port())).ok()
+}
+
 /// TCP first: for port 0 it finds the port that UDP then needs, which may be taken there.
 fn bind_address(address: SocketAddr, workers: usize) -> Result<(TcpListener, Vec<udp::Socket>), BindError> {
     let mut attempts = if address.port() == 0 { PORT_ATTEMPTS } else { 1 };
@@ -262,6 +369,25 @@ fn bind_udp(address: SocketAddr) -> io::Result<udp::Socket> {
     Ok(udp::Socket { socket: socket.into(), wildcard, core: None })
 }
 
+/// One socket for each worker, among which the kernel spreads clients; the first is alone for a moment, so that a second server
+/// on the same address finds it in use.
+fn bind_quic(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> {
+    let alone = new_socket(&address, Type::DGRAM, Protocol::UDP)?;
+    bind_or_await(&alone, &address)?;
+    let bound = alone.local_addr()?.as_socket().unwrap_or(address);
+    drop(alone);
+    let bind = |_| {
+        let socket = new_socket(&bound, Type::DGRAM, Protocol::UDP)?;
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(true)?;
+        let _ = socket.set_recv_buffer_size(UDP_BUFFER);
+        let _ = socket.set_send_buffer_size(UDP_BUFFER);
+        bind_or_await(&socket, &bound)?;
+        Ok(socket.into())
+    };
+    (0..workers).map(bind).collect()
+}
+
 fn new_socket(address: &SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(*address), kind, Some(protocol))?;
     if address.is_ipv6() {
@@ -288,8 +414,6 @@ fn bind_or_await(socket: &Socket, address: &SocketAddr) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket;
-
     use super::*;
 
     fn bind(addresses: &[&str], workers: usize) -> Result<Listeners, BindError> {

@@ -16,10 +16,11 @@ use ipnet::IpNet;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::connections::Seat;
+use super::doh::Site;
 use super::proxy::{self, HEAD, MOST};
-use super::stream::Stream;
 use crate::metrics::{Counter, Counters};
 use crate::time;
 
@@ -30,6 +31,8 @@ pub(super) enum Speaks {
     Dns,
     /// DNS inside TLS.
     DnsOverTls(TlsAcceptor),
+    /// DNS over HTTP inside TLS.
+    DnsOverHttps(TlsAcceptor, Arc<Site>),
 }
 
 /// What whoever comes to a listener has to do before he is served.
@@ -86,10 +89,10 @@ pub(super) async fn shake_hands(
     stream: TcpStream,
     acceptor: &TlsAcceptor,
     seat: &Seat,
-) -> Result<(Stream, bool), Refusal> {
+) -> Result<(Box<TlsStream<TcpStream>>, bool), Refusal> {
     let handshake = tokio::time::timeout(seat.connections().limits().message, acceptor.accept(stream)).await;
     let stream = handshake.map_err(|_| Refusal::TimedOut)?.map_err(|_| Refusal::Failed)?;
     seat.has_shaken_hands(time::now());
     let is_resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
-    Ok((Stream::Tls(Box::new(stream)), is_resumed))
+    Ok((Box::new(stream), is_resumed))
 }

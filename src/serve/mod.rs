@@ -3,6 +3,7 @@
 //! ```text
 //!  per listen address      per worker
 //!  ┌ TCP listener ┐──────► thread tcp-w ── one task per connection ─┐
+//!  │ QUIC socket×w │─────► thread quic-w ─ one task per connection ─┤
 //!  └ UDP socket×w ┘──────► thread udp-n ── batches of datagrams ────┴─► Answerer ─► respond(&Snapshot, &mut Worker, …)
 //! ```
 //! A thread blocked on a quiet socket costs nothing, so every UDP socket has its own thread, and every thread its own
@@ -11,14 +12,23 @@
 //! `bind` opens the sockets, `socket` alone calls the kernel past the standard library, `answerer` calls `respond` and
 //! survives its panics, `connections` decides which TCP connections may stay, `cores` which worker runs where, `udp` and
 //! `tcp` (RFC 7766) are the loops. Before its first query a connection goes through `entry`: the header of a balancer
-//! (`proxy`), the TLS handshake (RFC 7858); from then on a `stream` is the same with and without TLS.
+//! (`proxy`), the TLS handshake (RFC 7858); from then on a `stream` is the same with and without TLS. DNS over HTTPS (RFC 8484)
+//! is `doh`; DNS over QUIC (RFC 9250) is `doq` and DNS over HTTP/3 `doh3`, both over `quic`, with threads of their own where
+//! they are listed. `pulse` knows when a connection with many requests at once is to be closed. What the tasks of a thread share is
+//! the `desk`.
 
 mod answerer;
 mod bind;
 mod connections;
 mod cores;
+mod desk;
+pub mod doh;
+mod doh3;
+mod doq;
 mod entry;
 pub mod proxy;
+mod pulse;
+mod quic;
 mod socket;
 mod stream;
 mod tcp;
@@ -49,7 +59,7 @@ pub type Respond = fn(&Snapshot, &mut Worker, &[u8], IpAddr, Transport, &mut [u8
 /// Copies of zones on their way at once, unless said otherwise: each holds a snapshot, which a reload leaves in memory.
 pub const TRANSFERS: usize = 100;
 
-/// Bounds of TCP service (SPEC 7.6).
+/// Bounds of connections, over TCP and QUIC (SPEC 7.6).
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Connections open at once; a newcomer replaces the one that finished nothing for longest.
@@ -121,6 +131,12 @@ impl Listeners {
         for (index, listeners) in self.tcp.into_iter().enumerate() {
             let stopped = running.stop_tcp.subscribe();
             let thread = tcp::start(index, listeners, answerer(), Arc::clone(&connections), stopped)?;
+            running.threads.push(thread);
+        }
+        // Threads that nobody comes to are not started.
+        for (index, listeners) in self.quic.into_iter().enumerate().filter(|(_, listeners)| !listeners.is_empty()) {
+            let stopped = running.stop_tcp.subscribe();
+            let thread = quic::start(index, listeners, answerer(), Arc::clone(&connections), stopped)?;
             running.threads.push(thread);
         }
         for (index, socket) in self.udp.into_iter().enumerate() {

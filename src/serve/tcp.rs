@@ -33,6 +33,8 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::answerer::Answerer;
 use super::connections::{Connections, Seat};
+use super::desk::{Desk, MESSAGE, count, stopping};
+use super::doh;
 use super::entry::{self, Door, Refusal, Speaks};
 use super::stream::{READ, Stream};
 use crate::answer::{Outcome, Transfer, Transport};
@@ -42,8 +44,6 @@ use crate::time::{self, Tick};
 
 /// Octets of the length before each message.
 const LENGTH: usize = 2;
-/// The longest message.
-const MESSAGE: usize = 65_535;
 /// A burst ends when it has this many octets; with the longest answer behind it, it has `OUT` at most.
 const BURST: usize = 16 * 1024;
 const OUT: usize = BURST + LENGTH + MESSAGE;
@@ -77,16 +77,9 @@ pub(super) fn start(
         listeners.into_iter().map(open).collect::<io::Result<_>>()?
     };
     thread::Builder::new().name(format!("tcp-{index}")).spawn(move || {
-        let desk = Rc::new(RefCell::new(Desk { answerer, out: vec![0; OUT].into() }));
+        let desk = Rc::new(Desk::new(answerer, OUT));
         LocalSet::new().block_on(&runtime, serve(listeners, desk, connections, stopped));
     })
-}
-
-/// What the tasks of a thread share; none keeps it while waiting.
-struct Desk {
-    answerer: Answerer,
-    /// Where answers are written before the connection keeps those of a burst.
-    out: Box<[u8]>,
 }
 
 /// Runs the accept loops, and has an idle thread let go of outdated snapshots.
@@ -104,7 +97,7 @@ async fn serve(
     loop {
         tokio::select! {
             ended = loops.join_next() => if ended.is_none() { return },
-            _ = refresh.tick() => drop(desk.borrow_mut().answerer.begin(Duration::ZERO)),
+            _ = refresh.tick() => desk.borrow_mut().refresh(),
         }
     }
 }
@@ -149,11 +142,6 @@ async fn accept(
     }
 }
 
-async fn stopping(stopped: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone, and with it whoever wanted the service.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
 /// Some errors are those of one connection. Others are a want of descriptors or memory, which closing a connection
 /// helps, and which the loop must not spin on.
 async fn accept_failed(desk: &RefCell<Desk>, connections: &Connections, error: &io::Error) {
@@ -167,10 +155,6 @@ async fn accept_failed(desk: &RefCell<Desk>, connections: &Connections, error: &
     count(desk, |counters| &counters.tcp_accept_failed, 1);
     count(desk, |counters| &counters.tcp_closed_for_newcomer, evicted);
     tokio::time::sleep(if evicted > 0 { EVICTION_WAIT } else { ACCEPT_WAIT }).await;
-}
-
-fn count(desk: &RefCell<Desk>, counter: impl Fn(&Counters) -> &Counter, count: u64) {
-    counter(desk.borrow().answerer.counters()).add(count);
 }
 
 fn count_closed(desk: &RefCell<Desk>, orderly: bool) {
@@ -200,29 +184,44 @@ impl Newcomer {
             entered = Box::pin(self.enter(&seat)) => entered,
         };
         match entered {
-            Ok(connection) => connection.run(seat, stopped).await,
+            Ok(Entered::Dns(connection)) => connection.run(seat, stopped).await,
+            // What HTTP takes need not lie in the task of every other connection.
+            Ok(Entered::Http(connection)) => Box::pin(connection.run(seat, stopped)).await,
             Err(refusal) => count(&desk, |counters| refusal.counter(counters), 1),
         }
     }
 
-    async fn enter(mut self, seat: &Seat) -> Result<Connection, Refusal> {
+    async fn enter(mut self, seat: &Seat) -> Result<Entered, Refusal> {
         let mut client = self.source;
         if self.is_balancer {
             client = entry::client(&mut self.stream, self.source, seat).await?;
             count(&self.desk, |counters| &counters.tcp_closed_for_newcomer, seat.belongs_to(client));
         }
-        let (stream, transport) = match &self.door.speaks {
-            Speaks::Dns => (Stream::Plain(self.stream), Transport::Tcp),
-            Speaks::DnsOverTls(acceptor) => {
-                count(&self.desk, |counters| &counters.tcp_closed_for_newcomer, seat.shakes_hands());
-                let (stream, is_resumed) = entry::shake_hands(self.stream, acceptor, seat).await?;
-                count(&self.desk, |counters| &counters.tls_handshakes_done, 1);
-                count(&self.desk, |counters| &counters.tls_resumed, u64::from(is_resumed));
-                (stream, Transport::Tls)
+        let acceptor = match &self.door.speaks {
+            Speaks::Dns => {
+                let stream = Stream::Plain(self.stream);
+                return Ok(Entered::Dns(Connection::new(stream, client, Transport::Tcp, self.desk)));
             }
+            Speaks::DnsOverTls(acceptor) | Speaks::DnsOverHttps(acceptor, _) => acceptor,
         };
-        Ok(Connection::new(stream, client, transport, self.desk))
+        count(&self.desk, |counters| &counters.tcp_closed_for_newcomer, seat.shakes_hands());
+        let (stream, is_resumed) = entry::shake_hands(self.stream, acceptor, seat).await?;
+        count(&self.desk, |counters| &counters.tls_handshakes_done, 1);
+        count(&self.desk, |counters| &counters.tls_resumed, u64::from(is_resumed));
+        Ok(match &self.door.speaks {
+            Speaks::DnsOverHttps(_, site) => {
+                let site = Arc::clone(site);
+                Entered::Http(doh::Connection { stream, client, site, desk: self.desk })
+            }
+            _ => Entered::Dns(Connection::new(Stream::Tls(stream), client, Transport::Tls, self.desk)),
+        })
     }
+}
+
+/// A connection that its first query may come over.
+enum Entered {
+    Dns(Connection),
+    Http(doh::Connection),
 }
 
 /// Why a connection is closed.

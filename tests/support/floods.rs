@@ -259,7 +259,8 @@ fn is_taken(written: std::io::Result<usize>) -> bool {
     }
 }
 
-fn connect(source: Ipv4Addr, server: SocketAddr) -> std::io::Result<TcpStream> {
+/// A connection from an address of one's own.
+pub fn connect(source: Ipv4Addr, server: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((source, 0)).into())?;
     socket.connect_timeout(&server.into(), PATIENCE)?;
@@ -307,7 +308,7 @@ fn ask_udp(options: &Options, stop: &AtomicBool) -> std::io::Result<(Vec<f64>, u
 }
 
 /// Octets of memory that a process has.
-fn resident(process: u32) -> u64 {
+pub fn resident(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());

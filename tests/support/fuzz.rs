@@ -9,10 +9,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use waymark::answer::{Transport, Worker, respond};
 use waymark::control::World;
 use waymark::dns::Name;
 use waymark::problem::Sources;
+use waymark::serve::doh::request::{self, Asked, Refusal};
 use waymark::serve::proxy;
 use waymark::snapshot::Snapshot;
 use waymark::zone::{self, Files};
@@ -151,6 +154,44 @@ pub fn proxy(octets: &[u8]) {
     assert!((16..=octets.len().min(1024)).contains(&header.length));
     assert_eq!(proxy::parse(&octets[..header.length]), Some(header));
     assert_eq!(proxy::parse(&octets[..header.length - 1]), None);
+}
+
+/// Any octets as a request of DNS over HTTPS: no panic, a message of bounded length for GET and HEAD alone, a body for POST
+/// alone, none for another path; and as an answer: its head is always one, and says how long it is fresh.
+///
+/// ```text
+/// ┌────────┬──────────────────────┬────────────┬──────────────────┬────────────┬────────┐
+/// │ method │ path and query, \n   │ type, \n   │ length, \n       │ accept, \n │ answer │
+/// └────────┴──────────────────────┴────────────┴──────────────────┴────────────┴────────┘
+/// ```
+pub fn doh(octets: &[u8]) {
+    let Some((&method, rest)) = octets.split_first() else { return };
+    let method =
+        [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::CONNECT][usize::from(method) % 5].clone();
+    let mut parts = rest.splitn(5, |octet| *octet == b'\n');
+    let mut part = || parts.next().unwrap_or_default();
+    let uri = part();
+    let mut headers = HeaderMap::new();
+    for name in [CONTENT_TYPE, CONTENT_LENGTH, ACCEPT] {
+        if let Ok(value) = HeaderValue::from_bytes(part()) {
+            headers.append(name, value);
+        }
+    }
+    let answer = part();
+    if let Ok(uri) = Uri::try_from(uri) {
+        let asked = request::read("/dns-query", &method, &uri, &headers);
+        let is_there = uri.path() == "/dns-query";
+        match &asked {
+            Ok(Asked::Query(message)) => {
+                assert!(is_there && message.len() <= 65_535 && [Method::GET, Method::HEAD].contains(&method));
+            }
+            Ok(Asked::Body) => assert!(is_there && method == Method::POST),
+            Err(refusal) => assert!(refusal.head().status().is_client_error()),
+        }
+        assert_eq!(asked == Err(Refusal::NotFound), !is_there);
+    }
+    let head = request::head(answer);
+    assert_eq!(head.headers()[CACHE_CONTROL], format!("private, max-age={}", request::freshness(answer)));
 }
 
 /// Whatever is included is a piece of the same text.

@@ -15,6 +15,7 @@
 //! | `net` | networks of its own, whose cables can be pulled |
 //! | `resolver` | resolvers that are not ours, in front of the server |
 //! | `secondary` | NSD and Knot, which copy a zone and are told of changes |
+//! | `encrypted`, `h2`, `quic` | the example over encrypted transports; HTTP over TLS by hand; QUIC by `quinn` and `h3` |
 //! | `tls` | certificates of an authority of its own, and clients that believe it |
 //! | `ports` | ports that nobody else takes |
 //! | `node`, `query` | answering inside this process, and queries octet by octet |
@@ -25,13 +26,16 @@ pub(crate) mod client;
 pub(crate) mod control;
 pub(crate) mod differential;
 pub(crate) mod disk;
+pub(crate) mod encrypted;
 pub(crate) mod floods;
 pub(crate) mod fuzz;
+pub(crate) mod h2;
 pub(crate) mod mmdb;
 pub(crate) mod net;
 pub(crate) mod node;
 pub(crate) mod ports;
 pub(crate) mod query;
+pub(crate) mod quic;
 pub(crate) mod resolver;
 pub(crate) mod secondary;
 pub(crate) mod server;
