@@ -94,6 +94,23 @@ fn answers_are_padded_where_asked() {
     });
 }
 
+/// It could be replayed (RFC 9250 §4.5, §7.1).
+#[test]
+fn there_is_no_early_data() {
+    let encrypted = Encrypted::new();
+    let _server = encrypted.site.start();
+    run(async {
+        for (protocol, address) in [("doq", encrypted.doq), ("h3", encrypted.doh3)] {
+            let quic = encrypted.quic(protocol);
+            let connection = quic.connect(address).await;
+            if protocol == "doq" {
+                ask(&connection, &question()).await;
+            }
+            assert!(!quic.has_early_data(address), "{protocol}");
+        }
+    });
+}
+
 /// RFC 9250 §4.2.1, §4.3.3, §5.5.2: each ends its connection.
 #[test]
 fn what_must_not_be_said_ends_the_connection() {

@@ -27,7 +27,9 @@ pub(crate) struct Quic(Endpoint);
 impl Quic {
     /// To be made inside [`run`].
     pub(crate) fn new(authority: &Authority, protocol: &str) -> Quic {
-        let tls = authority.client_of(&[&TLS13], &[protocol]);
+        let mut tls = Arc::unwrap_or_clone(authority.client_of(&[&TLS13], &[protocol]));
+        // As far as the server does.
+        tls.enable_early_data = true;
         let crypto = QuicClientConfig::try_from(tls).expect("a cipher suite for the beginning");
         let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
         endpoint.set_default_client_config(ClientConfig::new(Arc::new(crypto)));
@@ -36,6 +38,11 @@ impl Quic {
 
     pub(crate) async fn try_connect(&self, server: SocketAddr) -> Result<Connection, ConnectionError> {
         self.0.connect(server, HOST).expect("a way there").await
+    }
+
+    /// Whether what is asked could be sent before the handshake.
+    pub(crate) fn has_early_data(&self, server: SocketAddr) -> bool {
+        self.0.connect(server, HOST).expect("a way there").into_0rtt().is_ok()
     }
 
     pub(crate) async fn connect(&self, server: SocketAddr) -> Connection {
