@@ -37,7 +37,7 @@ const LIMITS: [(&str, u64); KINDS.len()] = [
     ("sticky_of_1000", 7_800),
     ("round_robin", 2_720),
     ("load", 2_750),
-    ("tcp", 8_700),
+    ("tcp", 8_500),
 ];
 
 #[library_benchmark(setup = prepare)]

@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 
-use hickory_proto::op::Message;
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use http::Method;
@@ -378,6 +378,34 @@ fn the_server_knows_how_a_query_came() {
         let http3 = Http3::over(encrypted.quic("h3").connect(encrypted.doh3).await).await;
         let (_, body) = http3.ask(Method::GET, &url(&octets(&query)), None, b"").await;
         is_from(&Message::from_vec(&body).expect("a message"), "doh3");
+    });
+}
+
+/// Whoever may copy the zone over TCP, and is told NOTAUTH of others, gets the same words here, but for the copy itself: that
+/// is many messages.
+#[test]
+fn copies_of_zones_are_refused_to_everybody() {
+    let encrypted = Encrypted::new();
+    let zone = "file = \"gslb.example.com.zone\"";
+    encrypted.site.edit(zone, &format!("{zone}\ntransfer-to = [\"127.0.0.0/8\"]"));
+    let server = encrypted.site.start();
+    let whole = client::query("gslb.example.com", RecordType::AXFR, "");
+    let other = client::query("example.org", RecordType::AXFR, "");
+    assert_eq!(client::tcp(server.dns, &[whole.clone()])[0].response_code, ResponseCode::NoError);
+    let config = encrypted.authority.client_of(rustls::ALL_VERSIONS, &["http/1.1"]);
+    run(async {
+        let connection = encrypted.quic("doq").connect(encrypted.doq).await;
+        let http3 = Http3::over(encrypted.quic("h3").connect(encrypted.doh3).await).await;
+        for (query, code) in [(&whole, ResponseCode::Refused), (&other, ResponseCode::NotAuth)] {
+            let path = url(&octets(query));
+            let mut secure = Secure::connect(encrypted.doh, &config).expect("a handshake");
+            let over_https = http1(&mut secure, "GET", &path, "", b"").expect("a response").body;
+            let (_, over_http3) = http3.ask(Method::GET, &path, None, b"").await;
+            let answers = [over_https, over_http3].map(|octets| Message::from_vec(&octets).expect("a message"));
+            for answer in answers.into_iter().chain([ask(&connection, query).await]) {
+                assert_eq!((answer.response_code, answer.answers.len()), (code, 0), "{query}");
+            }
+        }
     });
 }
 

@@ -50,7 +50,7 @@ fn node_with(cookies: &str) -> Node {
     let configuration = CONFIGURATION.replace("[cookies]", &format!("[cookies]\n{cookies}"));
     let files = [("waymark.toml", &*configuration), ("zone", &(ZONE.to_owned() + &zone)), ("secrets", SECRET)];
     let mut node = Node::of(&files);
-    node.worker.moment.wall = TIME;
+    node.worker.moment.wall = u64::from(TIME);
     node
 }
 
@@ -141,7 +141,7 @@ fn a_client_learns_its_cookie() {
     assert_eq!(answer(&mut node, &ask()).option(COOKIE), None, "only who asks");
     // It is kept for half an hour, and good for an hour.
     for (later, is_kept, good, bad) in [(60, true, 1, 0), (1801, false, 2, 0), (3601, false, 2, 1)] {
-        node.worker.moment.wall = TIME + later;
+        node.worker.moment.wall = u64::from(TIME + later);
         let again = answer(&mut node, &with_cookie(&format!("{CLIENT_COOKIE}{SERVER_COOKIE}")));
         let cookie = again.option(COOKIE).expect("a cookie");
         assert_eq!((again.rcode, again.answers, cookie.ends_with(SERVER_COOKIE)), (0, 1, is_kept), "{later} s later");

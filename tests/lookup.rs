@@ -266,7 +266,7 @@ fn real(snapshot: &Snapshot, worker: &mut Worker, qname: &Path, qtype: RecordTyp
     let ask = Ask { name: name(qname).as_wire().to_vec(), ..Ask::new(".", qtype.0) }.tcp();
     let mut out = vec![0; 65_535];
     let source = IpAddr::from([127, 0, 0, 1]);
-    let length = respond(snapshot, worker, &ask.encode(), source, Transport::Tcp, &mut out);
+    let length = respond(snapshot, worker, &ask.encode(), source, Transport::Tcp, &mut out).length();
     let message = Message::from_vec(&out[..length]).expect("a message");
     let shown = |records: &[hickory_proto::rr::Record]| {
         let mut shown: Vec<String> = Vec::new();

@@ -49,5 +49,6 @@ mod support;
 mod suspects;
 mod targets;
 mod tcp_udp;
+mod transfer;
 mod ttl;
 mod zone;

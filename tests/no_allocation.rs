@@ -5,7 +5,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
+use hickory_proto::op::Message;
 use waymark::answer::{Transport, look_ahead, respond};
+use waymark::dns::Name;
+use waymark::dns::tsig::{Algorithm, Key, Signer};
 use waymark::latency::ENOUGH;
 use waymark::limit::{Limiter, Policy};
 
@@ -246,7 +249,7 @@ fn answering_allocates_nothing() {
         }
         for (ask, query) in &queries {
             let before = ALLOCATIONS.get();
-            let length = respond(&node.snapshot, &mut node.worker, query, ask.source, ask.transport, &mut out);
+            let length = respond(&node.snapshot, &mut node.worker, query, ask.source, ask.transport, &mut out).length();
             let allocations = ALLOCATIONS.get() - before;
             assert!(length > 0);
             assert_eq!(allocations, 0, "{down:?} {ask:?}");
@@ -256,8 +259,42 @@ fn answering_allocates_nothing() {
     for query in [&[][..], &[0; 11], &[0xff; 12], &[0; 300]] {
         for transport in [Transport::Udp, Transport::Tcp] {
             let before = ALLOCATIONS.get();
-            respond(&node.snapshot, &mut node.worker, query, [127, 0, 0, 1].into(), transport, &mut out);
+            drop(respond(&node.snapshot, &mut node.worker, query, [127, 0, 0, 1].into(), transport, &mut out));
             assert_eq!(ALLOCATIONS.get(), before);
+        }
+    }
+}
+
+/// Nor do signatures, whatever they are worth; and whoever may not copy a zone costs no more.
+#[test]
+fn looking_at_signatures_allocates_nothing() {
+    let configuration = "[zones.\"gslb.example.com\"]\nfile = \"zone\"\n[keys.transfer]\nsecret-file = \"key\"\n";
+    let mut node = Node::of(&[("waymark.toml", configuration), ("zone", ZONE), ("key", "AAECAwQFBgcICQoLDA0ODw==")]);
+    let key = |name, secret: u8| {
+        let secret: Vec<u8> = (0..secret).collect();
+        Key::new(&Name::parse(name, None).expect("a name"), Algorithm::Sha256, &secret)
+    };
+    let mut out = vec![0; 65_535];
+    for (key, time, rcode) in [
+        (key("transfer", 16), 0, None),
+        (key("transfer", 16), 1000, Some(9)),
+        (key("transfer", 17), 0, Some(9)),
+        (key("stranger", 16), 0, Some(9)),
+    ] {
+        for qtype in [1, 251, 252] {
+            for transport in [Transport::Udp, Transport::Tcp] {
+                let mut query = Ask::new("static.gslb.example.com", qtype).encode();
+                let length = query.len();
+                query.resize(length + key.room(), 0);
+                let length = Signer::asking().sign(&key, time, &mut query, length);
+                let source = [127, 0, 0, 1].into();
+                let before = ALLOCATIONS.get();
+                let outcome = respond(&node.snapshot, &mut node.worker, &query[..length], source, transport, &mut out);
+                assert_eq!(ALLOCATIONS.get(), before);
+                let answer = Message::from_vec(&out[..outcome.length()]).expect("well-formed");
+                let expected = rcode.unwrap_or(if qtype == 1 { 0 } else { 9 });
+                assert_eq!(u16::from(answer.response_code.low()), expected, "{key:?} at {time}, type {qtype}");
+            }
         }
     }
 }
@@ -273,7 +310,8 @@ fn withholding_allocates_nothing() {
     for _ in 0..4 {
         for (ask, query) in asks().into_iter().map(|ask| (ask.clone(), ask.encode())) {
             let before = ALLOCATIONS.get();
-            let length = respond(&node.snapshot, &mut node.worker, &query, ask.source, ask.transport, &mut out);
+            let length =
+                respond(&node.snapshot, &mut node.worker, &query, ask.source, ask.transport, &mut out).length();
             assert_eq!(ALLOCATIONS.get(), before, "{ask:?}");
             lengths[usize::from(length > 0)] += 1;
         }
@@ -302,7 +340,8 @@ fn looking_ahead_changes_nothing() {
             for (ask, query) in batch {
                 let [looked, not] = [&mut one, &mut other].map(|node| {
                     let mut out = vec![0; 65_535];
-                    let length = respond(&node.snapshot, &mut node.worker, query, ask.source, ask.transport, &mut out);
+                    let length =
+                        respond(&node.snapshot, &mut node.worker, query, ask.source, ask.transport, &mut out).length();
                     out.truncate(length);
                     out
                 });

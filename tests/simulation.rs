@@ -357,7 +357,7 @@ impl Simulation {
         self.worker.adopt(&snapshot);
         let mut out = [0; 512];
         let source = IpAddr::from([127, 0, 0, 1]);
-        let length = respond(&snapshot, &mut self.worker, &ask.encode(), source, Transport::Udp, &mut out);
+        let length = respond(&snapshot, &mut self.worker, &ask.encode(), source, Transport::Udp, &mut out).length();
         let message = hickory_proto::op::Message::from_vec(&out[..length]).expect("a message");
         let some_allowed = self.some_allowed(service);
         if !some_allowed {

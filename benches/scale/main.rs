@@ -1,8 +1,8 @@
 //! What size costs: many services and static names, changes of health among them, a reload of all of it, large data
-//! bases, a large zone, ten thousand checks; and how soon what fails is out of the answers.
+//! bases, a large zone, ten thousand checks, floods; and how soon what fails is out of the answers.
 //!
 //! ```sh
-//! cargo bench --bench scale -- all            # or: sizes zones flips reload geo latency checks deaths; --help says more
+//! cargo bench --bench scale -- all            # or one of them: --help lists them
 //! ```
 //! Servers run on one core, the load (or what is checked) on another, on loopback; nothing else should run. The server is
 //! the program as users run it, but for `flips`, which is in this process, so that reports can be made without probes.
@@ -18,6 +18,7 @@ mod flips;
 mod floods;
 mod geo;
 mod latency;
+mod limit;
 mod reload;
 mod set;
 mod sizes;
@@ -105,6 +106,8 @@ enum What {
     },
     /// Connections that only want to be held, and queries for names that nobody has
     Floods,
+    /// The rate limit: what it costs, and a flood from one network beside others
+    Limit,
     #[command(hide = true)]
     MeasureGeo { file: PathBuf },
 }
@@ -161,6 +164,9 @@ fn run(what: &What, arguments: &Arguments) -> io::Result<()> {
     if is(|what| matches!(what, What::Floods)) {
         floods::connections(arguments, folder.path())?;
         floods::names(arguments, folder.path())?;
+    }
+    if is(|what| matches!(what, What::Limit)) {
+        limit::run(arguments, folder.path())?;
     }
     if let What::DeathsHere { apart } = what {
         deaths::run(arguments, folder.path(), *apart)?;

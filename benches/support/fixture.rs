@@ -150,7 +150,7 @@ impl Fixture {
 
     /// Answers one query; the octets of the answer.
     pub(crate) fn answer(&mut self, kind: &Kind, query: &[u8]) -> usize {
-        respond(&self.snapshot, &mut self.worker, query, SOURCE, kind.transport, &mut self.out)
+        respond(&self.snapshot, &mut self.worker, query, SOURCE, kind.transport, &mut self.out).length()
     }
 }
 

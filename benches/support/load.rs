@@ -52,6 +52,8 @@ pub(crate) struct Options {
     /// Load before that.
     pub(crate) warm_up: Duration,
     pub(crate) sockets: usize,
+    /// The address of each socket, by its number.
+    pub(crate) source: fn(usize) -> Ipv4Addr,
     /// Queries outstanding per socket, at most [`MAX_WINDOW`].
     pub(crate) window: usize,
     /// Queries per second; `None`: as many as the windows let through.
@@ -80,6 +82,7 @@ impl Options {
             warm_up: Duration::from_millis(300),
             // What is out fits into the receive buffer that a socket has by default: the queue of a busy server.
             sockets: 8,
+            source: |_| Ipv4Addr::LOCALHOST,
             window: 24,
             rate: None,
             pause: None,
@@ -149,7 +152,8 @@ pub(crate) fn run(options: &Options) -> io::Result<Report> {
     if let Some(core) = options.core {
         system::pin(core)?;
     }
-    let mut flows = (0..options.sockets).map(|_| Flow::open(options)).collect::<io::Result<Vec<Flow>>>()?;
+    let mut flows =
+        (0..options.sockets).map(|number| Flow::open(options, number)).collect::<io::Result<Vec<Flow>>>()?;
     let mut load = Load::new(options);
     load.phase(&mut flows, options.warm_up)?;
     load.report = Report::new();
@@ -197,6 +201,8 @@ impl<'a> Load<'a> {
     fn phase(&mut self, flows: &mut [Flow], duration: Duration) -> io::Result<()> {
         let end = Instant::now() + duration;
         while Instant::now() < end && !self.options.stop.load(Ordering::Relaxed) {
+            // What is due goes to another one each time.
+            flows.rotate_left(1);
             for flow in &mut *flows {
                 flow.send(self)?;
                 flow.receive(self)?;
@@ -273,8 +279,8 @@ struct Out {
 }
 
 impl Flow {
-    fn open(options: &Options) -> io::Result<Flow> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    fn open(options: &Options, number: usize) -> io::Result<Flow> {
+        let socket = UdpSocket::bind(((options.source)(number), 0))?;
         SockRef::from(&socket).set_recv_buffer_size(BUFFER)?;
         socket.connect(options.server)?;
         socket.set_nonblocking(true)?;

@@ -130,6 +130,29 @@ const TRANSPORT_COUNTERS: &[(&str, &str, &str, Values)] = &[
         &[("cookie", |all| &all.answering.limit_exempt_cookie), ("prefix", |all| &all.answering.limit_exempt_prefix)],
     ),
     (
+        "tsig_queries",
+        "Signed queries, by what their signature is worth",
+        "signature",
+        &[
+            ("good", |all| &all.answering.tsig_good),
+            ("bad_key", |all| &all.answering.tsig_bad_key),
+            ("bad_signature", |all| &all.answering.tsig_bad_signature),
+            ("bad_time", |all| &all.answering.tsig_bad_time),
+            ("truncated", |all| &all.answering.tsig_truncated),
+        ],
+    ),
+    (
+        "transfers",
+        "Queries for copies of zones, by what was answered",
+        "answer",
+        &[
+            ("whole", |all| &all.answering.transfers_whole),
+            ("incremental", |all| &all.answering.transfers_incremental),
+            ("current", |all| &all.answering.transfers_current),
+            ("refused", |all| &all.answering.transfers_refused),
+        ],
+    ),
+    (
         "ecs_answers",
         "Answers to a client subnet: for everybody, or for a network",
         "scope",
@@ -144,6 +167,7 @@ const PLAIN_COUNTERS: &[(&str, &str, Which)] = &[
     ("udp_receive_failed", "Receive calls over UDP that failed", |all| &all.udp_receive_failed),
     ("tcp_received", "Messages received over TCP", |all| &all.tcp_received),
     ("tcp_sent", "Answers written over TCP", |all| &all.tcp_sent),
+    ("transfers_broken", "Copies of zones that ended before they were whole", |all| &all.transfers_broken),
     ("truncated_answers", "Answers with TC", |all| &all.answering.truncated),
     ("rate_limit_begun", "Times that a prefix began to be limited", |all| &all.answering.limit_began),
     ("fail_open_answers", "Answers made while every instance was down", |all| &all.answering.fail_open),
@@ -167,6 +191,7 @@ impl Collector for Scrape {
         self.loads(&mut encoder)?;
         self.overrides(&mut encoder)?;
         self.resolutions(&mut encoder)?;
+        self.notifies(&mut encoder)?;
         self.latency(&mut encoder)?;
         self.geo(&mut encoder)?;
         self.certificate(&mut encoder)?;
@@ -366,6 +391,21 @@ impl Scrape {
             }
         }
         Ok(())
+    }
+
+    fn notifies(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let totals = &self.api.notifies;
+        let says = "Zones that a target was told of (NOTIFY), by what it said";
+        let mut notifies = counter(encoder, "notifies", says)?;
+        let outcomes =
+            [("acknowledged", &totals.acknowledged), ("refused", &totals.refused), ("unanswered", &totals.unanswered)];
+        for (outcome, count) in outcomes {
+            put(&mut notifies, &[("outcome", outcome)], count.load(Ordering::Relaxed))?;
+        }
+        total(
+            counter(encoder, "notify_sent", "Messages by which targets were told")?,
+            totals.sent.load(Ordering::Relaxed),
+        )
     }
 
     fn latency(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

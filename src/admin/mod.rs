@@ -67,6 +67,8 @@ pub struct Api {
     pub probes: Arc<Totals>,
     /// Counters of targets that were resolved.
     pub resolutions: Arc<Resolutions>,
+    /// What became of notifies.
+    pub notifies: Arc<crate::control::notify::Notifies>,
     /// Counters of round-trip times.
     pub latency: Arc<crate::control::latency::Totals>,
     /// What encrypted transports show; `None` = there are none.

@@ -65,7 +65,9 @@ impl<'a> Extension<'a> {
             return Extension { settings, edns, cookie: None, keepalive: None, is_padded: false, reserved: 0 };
         };
         let cookie = asked.cookie.filter(|_| settings.cookies.enabled);
-        let cookie = cookie.and_then(|cookie| snapshot.secrets.answer(&cookie, arrival.source, arrival.moment.wall));
+        // DNS cookies count seconds modulo 2^32.
+        let wall = arrival.moment.wall as u32;
+        let cookie = cookie.and_then(|cookie| snapshot.secrets.answer(&cookie, arrival.source, wall));
         let keepalive = (asked.keepalive && arrival.transport.has_keepalive())
             .then(|| u16::try_from(arrival.moment.tcp_idle.as_millis() / 100).unwrap_or(u16::MAX));
         let nsid = if asked.nsid { OPTION + nsid(settings).len() } else { 0 };

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! respond ─ parse ─┬─ not a query ──────────── silence or an error          (reply)
+//!                  ├─ signed, or a transfer ── who asks, what he may have   (access, transfer)
 //!                  └─ chain: follow CNAME and DNAME through our zones      (chain)
 //!                        ├─ a steered name ─── decide, pick, write         (steered)
 //!                        ├─ HTTPS, SVCB, SRV ─ the same decision           (synthesized)
@@ -13,6 +14,7 @@
 //! ```
 //! Queries that come together are looked at ahead (`ahead`).
 
+mod access;
 mod ahead;
 mod chain;
 mod chaos;
@@ -23,6 +25,7 @@ mod limit;
 mod reply;
 mod steered;
 mod synthesized;
+mod transfer;
 pub mod whoami;
 
 use std::net::IpAddr;
@@ -37,15 +40,37 @@ use crate::metrics::{Counters, Registry, Senders, TRANSPORTS, Tally};
 use crate::snapshot::Snapshot;
 use crate::steering::Local;
 use crate::time::Tick;
+use access::{Entry, Signed};
 pub use ahead::look_ahead;
 use chain::Current;
 use edns::{ExtendedError, Extension};
 use reply::{Lent, Reply};
+pub use transfer::{Order, Transfer};
 
 /// Octets of an answer that every requester takes (RFC 1035 §4.2.1).
 const MIN_PAYLOAD: usize = 512;
 /// Longest message.
 const MAX_MESSAGE: usize = 65_535;
+
+/// What came of a message.
+#[derive(Debug)]
+pub enum Outcome {
+    /// An answer of so many octets was written; 0 = say nothing.
+    Answer(usize),
+    /// As many messages as a [`Transfer`] makes of it. Only of what came by a stream of octets.
+    Stream(Box<Order>),
+}
+
+impl Outcome {
+    /// Octets that were written.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        match self {
+            Outcome::Answer(length) => *length,
+            Outcome::Stream(_) => 0,
+        }
+    }
+}
 
 /// How a query came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,14 +115,14 @@ impl Transport {
 pub struct Moment {
     /// The current time.
     pub now: Tick,
-    /// Seconds since the Unix epoch by the wall clock, modulo 2^32: that of DNS cookies.
-    pub wall: u32,
+    /// Seconds since the Unix epoch by the wall clock: for DNS cookies and signatures.
+    pub wall: u64,
     /// How long a TCP connection may be idle now.
     pub tcp_idle: Duration,
 }
 
 /// Who sent a query, how, and when.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Arrival {
     /// The packet's source address.
     source: IpAddr,
@@ -189,8 +214,8 @@ impl Worker {
     }
 }
 
-/// Answers the message `query` that `source` (the packet's source address) sent, into `out`; returns the octets
-/// written, 0 = say nothing. `out` holds at least 512 octets, 65 535 for all but UDP. The worker must have adopted `snapshot`.
+/// Answers the message `query` that `source` (the packet's source address) sent, into `out`, which holds at least 512
+/// octets, 65 535 for all but UDP. The worker must have adopted `snapshot`.
 pub fn respond(
     snapshot: &Snapshot,
     worker: &mut Worker,
@@ -198,9 +223,10 @@ pub fn respond(
     source: IpAddr,
     transport: Transport,
     out: &mut [u8],
-) -> usize {
+) -> Outcome {
     let arrival = Arrival { source, transport, moment: worker.moment };
     let parsed = query::parse(query, worker.name.begin());
+    let mut signed = None;
     let mut given = match &parsed {
         Parsed::Silence => {
             let reason = &worker.counters.answering;
@@ -209,7 +235,7 @@ pub fn respond(
             } else {
                 reason.silent_responses.add(1)
             }
-            return 0;
+            return Outcome::Answer(0);
         }
         Parsed::Refuse { rcode, edns, .. } => {
             if edns.is_some_and(|edns| edns.has_bad_subnet) {
@@ -224,21 +250,36 @@ pub fn respond(
             let rcode = cookie_rcode(extension.proof(), transport);
             bare(&mut worker.targets, &extension, Head::of(&parsed, query), rcode, out)
         }
-        Parsed::Query(asked) => {
+        Parsed::Query(asked) => 'given: {
             worker.counters.answering.query(transport as usize, asked.qtype.0);
             if let Some(subnet) = asked.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref()) {
                 count_subnet(&worker.counters, subnet, source);
             }
-            answer(snapshot, worker, asked, query, arrival, out)
+            if access::concerns(asked) {
+                match access::enter(snapshot, worker, asked, query, arrival, out) {
+                    Entry::Open(who) => signed = who,
+                    Entry::Unknown(given) => break 'given given,
+                    Entry::Known(outcome, rcode) => {
+                        worker.counters.answering.answer(transport as usize, rcode.0);
+                        return outcome;
+                    }
+                }
+            }
+            let room = signed.as_ref().map_or(0, Signed::room);
+            answer(snapshot, worker, asked, query, arrival, room, out)
         }
     };
+    if let Some(signed) = signed {
+        worker.counters.answering.answer(transport as usize, given.rcode.0);
+        return Outcome::Answer(signed.sign(worker.moment.wall, out, given.length));
+    }
     if let (Transport::Udp, Some(limiter)) = (transport, &snapshot.limiter) {
         given = limit::apply(snapshot, limiter, worker, given, limit::Asked { query, parsed: &parsed, arrival }, out);
     }
     if given.length > 0 {
         worker.counters.answering.answer(transport as usize, given.rcode.0);
     }
-    given.length
+    Outcome::Answer(given.length)
 }
 
 /// What a query is told that has a cookie and nothing else (RFC 7873 §5.4); `None` = cookies are off.
@@ -252,10 +293,22 @@ fn cookie_rcode(proof: Option<Proof>, transport: Transport) -> Rcode {
 
 /// An answer without records.
 fn bare(targets: &mut Targets, extension: &Extension<'_>, head: Head<'_>, rcode: Rcode, out: &mut [u8]) -> Given {
+    bare_with(targets, extension, head, (rcode, None), 0, out)
+}
+
+/// An answer without records, with an extended error if there is one; `room` octets are kept free for its signature.
+fn bare_with(
+    targets: &mut Targets,
+    extension: &Extension<'_>,
+    head: Head<'_>,
+    (rcode, error): (Rcode, Option<ExtendedError>),
+    room: usize,
+    out: &mut [u8],
+) -> Given {
     let mut writer = Writer::new(out, targets, extension.least_room(), echoed(head.flags), head.octets);
     writer.set_rcode(rcode);
-    writer.reserve(extension.reserved);
-    let length = extension.finish(&mut writer, rcode, 0, None);
+    writer.reserve(extension.reserved + room);
+    let length = extension.finish(&mut writer, rcode, 0, error);
     Given { length, rcode, counted_as: (Kind::Error, 0), proof: extension.proof() }
 }
 
@@ -295,12 +348,25 @@ fn echoed(flags: u16) -> u16 {
     FLAG_QR | (flags & (MASK_OPCODE | FLAG_RD))
 }
 
+/// Most octets of the answer to a query.
+fn limit_of(snapshot: &Snapshot, query: &Query, transport: Transport) -> usize {
+    match (transport, &query.edns) {
+        (Transport::Udp, None) => MIN_PAYLOAD,
+        (Transport::Udp, Some(edns)) => {
+            usize::from(edns.payload.min(snapshot.settings.max_udp_payload)).max(MIN_PAYLOAD)
+        }
+        _ => MAX_MESSAGE,
+    }
+}
+
+/// Answers a query; `room` octets are kept free for its signature.
 fn answer(
     snapshot: &Snapshot,
     worker: &mut Worker,
     query: &Query,
     message: &[u8],
     arrival: Arrival,
+    room: usize,
     out: &mut [u8],
 ) -> Given {
     let Arrival { source, transport, .. } = arrival;
@@ -309,19 +375,13 @@ fn answer(
     if let Some(edns) = &query.edns {
         count_cookie(&worker.counters, extension.proof());
         if let Some(rcode) = objection(snapshot, edns, extension.proof(), transport) {
-            return bare(&mut worker.targets, &extension, head, rcode, out);
+            return bare_with(&mut worker.targets, &extension, head, (rcode, None), room, out);
         }
     }
-    let limit = match (transport, &query.edns) {
-        (Transport::Udp, None) => MIN_PAYLOAD,
-        (Transport::Udp, Some(edns)) => {
-            usize::from(edns.payload.min(snapshot.settings.max_udp_payload)).max(MIN_PAYLOAD)
-        }
-        _ => MAX_MESSAGE,
-    };
+    let limit = limit_of(snapshot, query, transport);
     let Worker { counters, tally, local, name, targets, .. } = worker;
     let mut writer = Writer::new(out, targets, limit, echoed(head.flags), head.octets);
-    writer.reserve(extension.reserved);
+    writer.reserve(extension.reserved + room);
     let mut reply = Reply::new(snapshot, Lent { counters, tally, local }, query, source, transport, writer);
     match (query.qclass, query.qtype) {
         (Class::CH, _) => chaos::answer(&mut reply, name.lower()),

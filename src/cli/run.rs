@@ -31,13 +31,13 @@ use crate::control::last_good::{self, Clock, Keeper, LastGood};
 use crate::control::latency::Gauge;
 use crate::control::renewal::{self, Look, POLL, Watch};
 use crate::control::resolution::{Found, Resolution};
-use crate::control::{self, Change, Changes, GeoNews, GeoRefusal, State, Store, Succession, World, explain};
+use crate::control::{self, Change, Changes, GeoNews, GeoRefusal, Notifier, State, Store, Succession, World, explain};
 use crate::dns::Name;
 use crate::idle;
 use crate::metrics::Registry;
 use crate::probe::{self, Prober};
 use crate::problem::render;
-use crate::serve::{BindError, Encrypted, Limits, Listeners, Running, raise_descriptor_limit};
+use crate::serve::{BindError, Encrypted, Limits, Listeners, Running, TRANSFERS, raise_descriptor_limit};
 use crate::snapshot::Published;
 use crate::time::{self, unix_milliseconds, unix_nanoseconds};
 use crate::tls::Certificates;
@@ -215,11 +215,13 @@ impl Node {
         let mut settled = state.settled();
         tokio::spawn(control::run(state, queue, reported));
 
+        let notifier = Notifier::start();
         let api = Api {
             changes: changes.clone(),
             registry: Arc::clone(&registry),
             probes,
             resolutions: resolution.totals(),
+            notifies: notifier.totals(),
             latency: gauge.as_ref().map(Gauge::totals).unwrap_or_default(),
             certificates: encrypted.as_ref().map(|encrypted| Arc::clone(&encrypted.certificates)),
             ready: Arc::clone(&ready),
@@ -240,6 +242,7 @@ impl Node {
         ready.store(running.is_some(), Ordering::Relaxed);
         if running.is_some() {
             journal.note(|| started(&server.node));
+            notifier.serves(&world);
         }
         let geo = GeoWatch::new(&world);
         let tls = world.tls.clone();
@@ -254,6 +257,7 @@ impl Node {
             registry,
             geo,
             resolution,
+            notifier,
         };
         Ok(Node { reloader, ready, hangup, ending, running, keeper, journal, gauge, lock })
     }
@@ -337,6 +341,7 @@ struct Reloader {
     registry: Arc<Registry>,
     geo: GeoWatch,
     resolution: Resolution,
+    notifier: Notifier,
 }
 
 /// Looks after the geo files of what is served.
@@ -411,6 +416,7 @@ impl Reloader {
         let sent = self.changes.send(Change::Reload(Box::new(change), done)).await;
         if sent.is_ok() && accepted.await.is_ok() {
             tracing::info!("{}: reloaded", self.path.display());
+            self.notifier.serves(&self.served);
         } else {
             tracing::error!("{}: not reloaded, the control loop has ended", self.path.display());
         }
@@ -555,6 +561,7 @@ async fn done_by<T: Send + 'static>(
 fn succeed(mut world: World, served: &World, registry: &Registry) -> Succession {
     world.count_for(registry.threads());
     world.count_as(served);
+    world.remember(served);
     world.tallies.iter().for_each(|tally| registry.tallies.add(tally));
     Succession::new(Arc::new(world), served)
 }
@@ -677,7 +684,8 @@ fn warn_of_descriptors(descriptors: usize, server: &Server) {
 
 fn limits(server: &Server) -> Limits {
     let Tcp { connections, connections_per_prefix, idle, idle_when_pressed, message, write, burst } = server.tcp;
-    Limits { connections, connections_per_prefix, idle, idle_when_pressed, message, write, burst }
+    let transfers = TRANSFERS;
+    Limits { connections, connections_per_prefix, idle, idle_when_pressed, message, write, transfers, burst }
 }
 
 /// How often is looked whose answers began to be limited.

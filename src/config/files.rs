@@ -210,10 +210,6 @@ impl Document {
                 Shape::Single(_) => self.take_single(name, entry, findings),
                 Shape::Named(_) | Shape::Defaults => self.take_named(name, entry, findings),
                 Shape::Several(_) => self.take_several(entry, findings),
-                Shape::Later(hint) => {
-                    let message = format!("[{name}] is not available in this version of Waymark");
-                    findings.local.push(Problem::error(entry.key, message).hint(*hint));
-                }
             }
         }
     }
@@ -300,7 +296,7 @@ pub(super) fn check_values(document: &mut Document, findings: &mut Findings) {
                     check_defaults(entry, problems);
                 }
             }
-            Shape::Include | Shape::Later(_) => {}
+            Shape::Include => {}
         }
     }
 }
@@ -323,7 +319,7 @@ pub(super) fn bad_name(entry: &Entry) -> Problem {
 }
 
 /// Sections whose names are domain names.
-const DOMAIN_NAMES: [&str; 2] = ["zones", "services"];
+const DOMAIN_NAMES: [&str; 3] = ["keys", "zones", "services"];
 
 /// `[services.www.example.com]` nests tables; the name must be quoted.
 fn unquoted_name(group: &str, entry: &Entry) -> Option<Problem> {

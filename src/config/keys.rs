@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use super::kinds::{self, Kind};
 use super::value::{Entry, Table, Value};
-use super::{checks, maps, pools, records, regions, server, services, tls};
+use super::{checks, keyring, maps, pools, records, regions, server, services, tls};
 use crate::problem::{Problem, SourceId, Span};
 
 /// A table of fixed keys.
@@ -89,8 +89,6 @@ pub(super) enum Shape {
     Defaults,
     /// `include`.
     Include,
-    /// A section of a later version, and what is available instead.
-    Later(&'static str),
 }
 
 /// The sections, in the order of the reference.
@@ -99,6 +97,7 @@ pub(super) static TOP: &[(&str, Shape)] = &[
     ("server", Shape::Single(&SERVER)),
     ("admin", Shape::Single(&ADMIN)),
     ("tls", Shape::Single(&TLS)),
+    ("keys", Shape::Named(&KEY)),
     ("zones", Shape::Named(&ZONE)),
     ("geo", Shape::Single(&GEO)),
     ("ecs", Shape::Single(&ECS)),
@@ -113,7 +112,6 @@ pub(super) static TOP: &[(&str, Shape)] = &[
     ("defaults", Shape::Defaults),
     ("guard", Shape::Single(&GUARD)),
     ("tests", Shape::Several(&TEST)),
-    ("keys", Shape::Later("zones are loaded from files; transfers and updates come later")),
 ];
 
 /// Sections of tables inside values, each with the one that holds it.
@@ -300,13 +298,50 @@ pub(super) static ZONE: Section = section(
             "Folder that files named by `$INCLUDE` must be in, or further below.",
         ),
         later("primaries", Words("none"), "Primaries of a secondary zone.", ZONES_ARE_FILES),
-        later("key", Words("none"), "TSIG key of transfers, notifies and updates.", ZONES_ARE_FILES),
-        later("transfer-to", Is("[]"), "Who may transfer the zone.", ZONES_ARE_FILES),
-        later("notify", Is("[]"), "Who is told of changes.", ZONES_ARE_FILES),
+        key(
+            "key",
+            Kind::Reference("key"),
+            Words("none"),
+            "What transfers of the zone must be signed with, and notifies are.",
+        ),
+        key(
+            "transfer-to",
+            Kind::Prefixes,
+            Is("[]"),
+            "Who may transfer the zone (AXFR, IXFR); where there is a `key`, only if signed with it.",
+        ),
+        key(
+            "transfer-steered",
+            Kind::Choice { words: &["all", "skip"], later: &[] },
+            Is(r#""all""#),
+            "What transfers hold at steered names: `all` the addresses of all instances with a weight, whatever their \
+             health, with the service's least TTL; `skip` nothing.",
+        ),
+        key(
+            "notify",
+            Kind::Custom { describe: "array of address or address:port", check: keyring::check_notify },
+            Is("[]"),
+            "Who is told when the serial goes up, and at a start; port 53 unless given.",
+        ),
         later("update-from", Is("[]"), "Who may update `_acme-challenge`.", ZONES_ARE_FILES),
     ],
 );
-const ZONES_ARE_FILES: &str = "zones are loaded from `file`; transfers and updates come later";
+const ZONES_ARE_FILES: &str = "zones are loaded from `file`; secondary zones and updates come later";
+
+pub(super) static KEY: Section = section(
+    "[keys.NAME]",
+    "a key",
+    "A secret shared with others, which messages are signed with (TSIG); its name is a domain name of at most 63 octets, the same on both sides.",
+    &[
+        key(
+            "algorithm",
+            Kind::Choice { words: &["hmac-sha256", "hmac-sha384", "hmac-sha512"], later: &[] },
+            Is(r#""hmac-sha256""#),
+            "How messages are signed.",
+        ),
+        key("secret-file", Kind::Path, Required, "File of the secret: base64 of 16 to 512 octets, nothing else."),
+    ],
+);
 
 pub(super) static GEO: Section = section(
     "[geo]",
@@ -1053,7 +1088,7 @@ impl Key {
 static DEFAULT_VALUES: LazyLock<HashMap<&str, Value>> = LazyLock::new(|| {
     let top = TOP.iter().filter_map(|(_, shape)| match shape {
         Shape::Single(section) | Shape::Named(section) | Shape::Several(section) => Some(*section),
-        Shape::Defaults | Shape::Include | Shape::Later(_) => None,
+        Shape::Defaults | Shape::Include => None,
     });
     let keys = top.chain(INNER.iter().map(|(_, section)| *section)).flat_map(|section| section.keys);
     let texts = keys.filter_map(|key| match key.default {

@@ -5,7 +5,7 @@
 //! | files to one document of values with places, `include` | `files`, `syntax`, `value`, `packed` |
 //! | keys and values one by one, against the table of all keys | `keys`, `kinds`, `text`, `selectors` |
 //! | what is given, inherited or default | `fields` |
-//! | each section, names turned into numbers | `server` `tls` `cookies` `rate_limit` `zones` `networks` `geo_files` `regions` `checks` `identity` `pools` `canaries` `maps` `services` `records` `expectations` |
+//! | each section, names turned into numbers | `server` `tls` `cookies` `rate_limit` `keyring` `zones` `networks` `geo_files` `regions` `checks` `identity` `pools` `canaries` `maps` `services` `records` `expectations` |
 //! | zone files, with what they include from below one folder | `zone_files` |
 //! | whether they fit each other | `fit`, and for `check` alone `reach` |
 //!
@@ -22,6 +22,7 @@ mod findings;
 mod fit;
 mod geo_files;
 mod identity;
+mod keyring;
 mod keys;
 mod kinds;
 mod maps;
@@ -62,10 +63,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::dns::cookie::Require;
+use crate::dns::tsig::Key;
 use crate::dns::{Name, RecordType, Secrets};
 use crate::fleet::Fleet;
 use crate::probe::Check;
 use crate::problem::{Problem, Severity, Sources, Span};
+use crate::snapshot::ZonePolicy;
 use crate::steering::{Map, Service};
 use crate::zone::Records;
 
@@ -94,6 +97,8 @@ pub struct Configuration {
     pub maps: Vec<Map>,
     /// `[services]`, numbered by `ServiceId`, and behind them those derived from them.
     pub services: Vec<Service>,
+    /// `[keys]`, by `KeyId`.
+    pub keys: Vec<Key>,
     /// `[zones]`, with their records.
     pub zones: Vec<Zone>,
     /// `[geo]`: networks and data bases, read into memory.
@@ -235,6 +240,8 @@ pub struct Zone {
     pub origin: Name,
     /// SOA at the apex included, exactly one.
     pub records: Records,
+    /// Who may copy it.
+    pub policy: ZonePolicy,
 }
 
 /// `[[tests]]`: an expectation, run by `check` and before every reload.
@@ -323,7 +330,8 @@ fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut 
     let maps = maps::compile(&document, findings);
     let mut services = services::compile(&document, &mut fleet, findings);
     document.forget("services");
-    let mut zones = zones::compile(&document, sources, findings);
+    let keyring = keyring::compile(&document, sources, findings);
+    let mut zones = zones::compile(&document, &keyring, sources, findings);
     let networks = networks::compile(&document, sources, findings);
     fit::find_apexes(&mut services, &zones);
     fit::check(&mut services, &fit::Surroundings { fleet: &fleet, places: &places, maps: &maps }, findings);
@@ -345,6 +353,7 @@ fn compile(mut document: files::Document, sources: &mut Sources, findings: &mut 
         fleet,
         maps,
         services: services.into_iter().map(|placed| placed.service).chain(made.derived).collect(),
+        keys: keyring.keys,
         zones,
         geo: networks.data,
         geo_files: networks.files,

@@ -25,9 +25,6 @@ pub fn reference() -> String {
                 "What a check, pool or service takes that neither gives it nor extends one that does; the keys are theirs, \
                  but for `extends` and `aliases`.",
             ),
-            Shape::Later(hint) => {
-                push_lines(&mut out, &format!("[{name}]"), &format!("Not available in this version: {hint}."));
-            }
             Shape::Single(section) | Shape::Named(section) | Shape::Several(section) => push_section(&mut out, section),
         }
         for (_, section) in INNER.iter().filter(|(after, _)| after == name) {

@@ -8,6 +8,7 @@ use super::Zone;
 use super::fields::Fields;
 use super::files::{self, Document};
 use super::findings::Findings;
+use super::keyring::{self, Keyring};
 use super::keys;
 use super::kinds;
 use super::zone_files::{self, Unread};
@@ -17,7 +18,12 @@ use crate::problem::{Problem, Sources, Span};
 use crate::zone::{Record, Records};
 
 /// Reads all zones, in configured order.
-pub(super) fn compile(document: &Document, sources: &mut Sources, findings: &mut Findings) -> Vec<Zone> {
+pub(super) fn compile(
+    document: &Document,
+    keyring: &Keyring,
+    sources: &mut Sources,
+    findings: &mut Findings,
+) -> Vec<Zone> {
     let mut zones = Vec::new();
     let mut first: HashMap<Name, Span> = HashMap::new();
     for entry in document.named("zones") {
@@ -37,7 +43,8 @@ pub(super) fn compile(document: &Document, sources: &mut Sources, findings: &mut
             fields.require(findings);
         }
         let records = read_zone(&fields, &origin, sources, findings);
-        zones.push(Zone { origin, records });
+        let policy = keyring::policy(&fields, document, keyring, findings);
+        zones.push(Zone { origin, records, policy });
     }
     zones
 }
@@ -238,6 +245,7 @@ impl<'z> Statics<'z> {
 mod tests {
     use super::*;
     use crate::problem::SourceId;
+    use crate::snapshot::ZonePolicy;
 
     fn name(text: &str) -> Name {
         Name::parse(text, None).expect("a name")
@@ -266,8 +274,9 @@ mod tests {
                     ("d.example", RecordType::DNAME),
                     ("child.example", RecordType::NS),
                 ]),
+                policy: ZonePolicy::default(),
             },
-            Zone { origin: name("child.example"), records: Records::default() },
+            Zone { origin: name("child.example"), records: Records::default(), policy: ZonePolicy::default() },
         ];
         let cases = [
             ("example", 0, ""),

@@ -1,11 +1,22 @@
 //! Versions of zones: what a reload does to the serials of their SOA. A zone is served whatever its serial, but who
 //! copies it goes by that alone (RFC 1034 §4.3.5): one that goes back, or stays while the records change, leaves copies
-//! as they are.
+//! as they are. Of one that goes up it is remembered what changed, for those who ask for that alone (RFC 1995): as many
+//! changes as the zone has records, of at most [`MOST_STEPS`] editions.
+
+mod difference;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use super::World;
 use crate::config::Zone;
-use crate::dns::Name;
+use crate::dns::{LowerName, Name};
+use crate::snapshot::{Contents, Gate, History, Step, ZonePolicy};
+use crate::zone::{Authority, ZoneId};
+use difference::Difference;
+
+/// Most editions of a zone from which the way to the newest is remembered.
+const MOST_STEPS: usize = 100;
 
 /// Most zones of which something is said.
 const MOST_TOLD: usize = 100;
@@ -55,9 +66,84 @@ fn doubt(before: &Edition, now: &Edition) -> Option<String> {
     Some(format!("zone {zone}: {what}: secondaries will not notice; served as it is"))
 }
 
+/// What each zone allows, while nothing is known of earlier editions; by `ZoneId`.
+pub(super) fn gates(authority: &Authority, policies: Vec<(Name, ZonePolicy)>) -> Vec<Gate> {
+    let mut policies: HashMap<Name, ZonePolicy> = policies.into_iter().collect();
+    let gate = |origin| Gate { policy: policies.remove(origin).unwrap_or_default(), history: History::default() };
+    authority.zones().iter().map(|apex| &apex.origin).map(gate).collect()
+}
+
+/// What each zone allows, and what is remembered of its editions, `now` that it is served after another.
+pub(super) fn gates_after(before: &World, now: &World) -> Vec<Gate> {
+    let zones = (0..).map(ZoneId).zip(&now.transfers.zones);
+    zones.map(|(zone, gate)| Gate { policy: gate.policy.clone(), history: history(before, now, zone) }).collect()
+}
+
+fn history(before: &World, now: &World, zone: ZoneId) -> History {
+    let mut apex = LowerName::new();
+    apex.set(now.authority.zone(zone).origin.as_wire());
+    let known = before.authority.zone_at(&apex).and_then(|was| Some((was, before.transfers.gate(was)?)));
+    let is_copied =
+        |world: &World, zone| world.transfers.gate(zone).is_some_and(|gate| !gate.policy.transfer_to.is_empty());
+    match known {
+        _ if !is_copied(now, zone) => History::default(),
+        None => History::default(),
+        // Whoever copied it before that was not watched.
+        Some((was, _)) if !is_copied(before, was) => {
+            History { doubtful_to: before.authority.serial(was), steps: Vec::new() }
+        }
+        Some((was, gate)) => next(&gate.history, before.contents(was), now.contents(zone)),
+    }
+}
+
+/// The history of a zone after one more edition.
+fn next(history: &History, before: Contents<'_>, now: Contents<'_>) -> History {
+    let serial = |of: Contents<'_>| of.authority.serial(of.zone);
+    let (Some(from), Some(to)) = (serial(before), serial(now)) else { return History::default() };
+    let soa = |of: Contents<'_>| of.authority.soa(of.zone).map(|(ttl, rdata)| (ttl, rdata.to_vec()));
+    let doubtful_to = history.doubtful_to;
+    let is_sure = |serial: u32| doubtful_to.is_none_or(|last| is_after(serial, last));
+    let most = records(now);
+    match (is_after(to, from), Difference::between(before, now, most)) {
+        (false, Ok(difference)) if to == from && difference.is_empty() && soa(before) == soa(now) => history.clone(),
+        (false, _) if is_sure(from) => History { doubtful_to: Some(from), steps: Vec::new() },
+        (true, Ok(Difference { removed, added, .. })) if is_sure(from) => {
+            let step = Arc::new(Step { from, removed, added });
+            History { doubtful_to, steps: bounded(history.steps.iter().cloned().chain([step]).collect(), most) }
+        }
+        _ => History { doubtful_to, steps: Vec::new() },
+    }
+}
+
+/// Whether a serial is ahead of another (RFC 1982 §3.2): by less than half of the circle.
+fn is_after(serial: u32, other: u32) -> bool {
+    (1..0x8000_0000).contains(&serial.wrapping_sub(other))
+}
+
+/// The newest of the steps that together have so many changes at most.
+fn bounded(mut steps: Vec<Arc<Step>>, most: usize) -> Vec<Arc<Step>> {
+    let mut changes = 0;
+    let fits = |step: &&Arc<Step>| {
+        changes += step.changes();
+        changes <= most
+    };
+    let kept = steps.iter().rev().take(MOST_STEPS).take_while(fits).count();
+    steps.drain(..steps.len() - kept);
+    steps
+}
+
+/// About how many records a zone has.
+fn records(of: Contents<'_>) -> usize {
+    let at = |node: crate::zone::Node<'_>| node.rrsets().map(|rrset| usize::from(rrset.count())).sum::<usize>();
+    of.authority.nodes(of.zone).map(at).sum::<usize>() + of.authority.zone(of.zone).aside.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns::RecordType;
+    use crate::problem::{SourceId, Span};
+    use crate::zone::Record;
 
     #[test]
     fn serials_go_up_where_records_change() {
@@ -81,6 +167,36 @@ mod tests {
             let told = doubt(&before, &now).unwrap_or_default();
             assert_eq!(told.is_empty(), expected.is_empty(), "{old} {new}: {told}");
             assert!(told.contains(expected), "{old} {new}: {told}");
+        }
+    }
+
+    #[test]
+    fn steps_are_bounded() {
+        let step = |from: u32, changes: usize| {
+            let soa = |_: usize| Record {
+                owner: &[0],
+                rtype: RecordType::SOA,
+                ttl: 1,
+                rdata: &[],
+                span: Span::new(SourceId(0), 0..0),
+            };
+            Arc::new(Step { from, removed: (0..=changes).map(soa).collect(), added: (0..1).map(soa).collect() })
+        };
+        let kept = |steps: &[usize], most| {
+            let steps: Vec<Arc<Step>> = (0..).zip(steps).map(|(from, changes)| step(from, *changes)).collect();
+            bounded(steps, most).first().map(|step| step.from)
+        };
+        for (steps, most, expected) in [
+            (&[][..], 5, None),
+            (&[1, 2, 3], 6, Some(0)),
+            (&[1, 2, 3], 5, Some(1)),
+            (&[1, 2, 3], 3, Some(2)),
+            (&[1, 2, 3], 2, None),
+            (&[9, 0, 0], 2, Some(1)),
+            (&[0; 100], 0, Some(0)),
+            (&[0; 103], 0, Some(3)),
+        ] {
+            assert_eq!(kept(steps, most), expected, "{steps:?} of {most}");
         }
     }
 

@@ -103,6 +103,7 @@ pub fn explain(snapshot: &Snapshot, ask: &Ask, mut recorded: Recorded) -> Explan
         }),
         secrets: Arc::clone(&snapshot.secrets),
         latency: snapshot.latency.clone(),
+        transfers: Arc::clone(&snapshot.transfers),
         limiter: None,
         blind: snapshot.blind,
         tallies: Arc::default(),
@@ -128,7 +129,8 @@ fn answered(snapshot: &Snapshot, ask: &Ask, source: IpAddr, traced: Traced, reco
     let mut worker = Worker::new(&Arc::default(), ask.seed);
     worker.adopt(snapshot);
     let mut out = vec![0; usize::from(u16::MAX)];
-    let length = query(ask).map_or(0, |query| respond(snapshot, &mut worker, &query, source, Transport::Tcp, &mut out));
+    let length =
+        query(ask).map_or(0, |query| respond(snapshot, &mut worker, &query, source, Transport::Tcp, &mut out).length());
     let message = Message::from_vec(&out[..length]).ok();
     let scope = message.as_ref().and_then(|message| match message.edns.as_ref()?.option(EdnsCode::Subnet)? {
         EdnsOption::Subnet(subnet) => Some(subnet.scope_prefix()),

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::editions::Edition;
+use super::editions::{self, Edition};
 use super::index::Index;
 use super::resolution::Found;
 use crate::answer::whoami;
@@ -19,13 +19,13 @@ use crate::latency::View;
 use crate::limit::Limiter;
 use crate::metrics::Tally;
 use crate::probe::{Check, Kind};
-use crate::snapshot::{CookiePolicy, Settings, Snapshot};
+use crate::snapshot::{Contents, CookiePolicy, Settings, Snapshot, Transfers};
 use crate::steering::beside::Derived;
 use crate::steering::plan::{Group, Layout};
 use crate::steering::selection::{Needs, Selection};
 use crate::steering::{EcsPolicy, LayoutId, ServiceId, Standings, Steering, Table, hash};
 use crate::time::Tick;
-use crate::zone::Authority;
+use crate::zone::{Authority, ZoneId};
 
 /// A configuration, compiled.
 #[derive(Debug)]
@@ -52,6 +52,8 @@ pub struct World {
     pub authority: Arc<Authority>,
     /// Which versions of their zones these are.
     pub editions: Arc<[Edition]>,
+    /// Who may copy which zone, and what changed in each.
+    pub transfers: Arc<Transfers>,
     /// How many answers a network gets over UDP.
     pub limiter: Option<Arc<Limiter>>,
     /// What of the configuration shapes answers.
@@ -151,6 +153,7 @@ impl World {
             fleet,
             maps,
             services,
+            keys,
             zones,
             geo,
             geo_files,
@@ -163,6 +166,7 @@ impl World {
         let whoami = server.whoami.iter().map(|name| (name, whoami::TAG));
         let names = names.chain(whoami);
         let editions = zones.iter().map(Edition::of).collect();
+        let policies = zones.iter().map(|zone| (zone.origin.clone(), zone.policy.clone())).collect();
         let authority = Authority::build(zones.into_iter().map(|zone| (zone.origin, zone.records)), names);
         let settings = Settings {
             ecs: EcsPolicy::new(ecs.enabled, ecs.ipv4, ecs.ipv6, ecs.trusted),
@@ -173,7 +177,8 @@ impl World {
             cookies: CookiePolicy { enabled: cookies.enabled, require: cookies.require },
             geo: Arc::new(geo),
         };
-        let (authority, settings) = (Arc::new(authority), Arc::new(settings));
+        let transfers = Transfers { keys, zones: editions::gates(&authority, policies) };
+        let (authority, transfers, settings) = (Arc::new(authority), Arc::new(transfers), Arc::new(settings));
         let steering = Steering::compile(next_epoch(), fleet, maps, atlas, services);
         let limiter = rate_limit.map(|policy| Arc::new(Limiter::new(policy, random_key())));
         let parts = Parts {
@@ -188,6 +193,7 @@ impl World {
             geo_files,
             authority,
             editions,
+            transfers,
             settings,
         };
         parts.over(steering)
@@ -227,6 +233,7 @@ impl World {
             geo_files: self.geo_files.clone(),
             authority: Arc::clone(&self.authority),
             editions: Arc::clone(&self.editions),
+            transfers: Arc::clone(&self.transfers),
             settings: Arc::clone(&self.settings),
         }
     }
@@ -237,6 +244,18 @@ impl World {
         if policy(&self.limiter) == policy(&before.limiter) {
             self.limiter.clone_from(&before.limiter);
         }
+    }
+
+    /// Takes over what is remembered of earlier editions of zones, with what changed since `before`.
+    pub fn remember(&mut self, before: &World) {
+        let zones = editions::gates_after(before, self);
+        self.transfers = Arc::new(Transfers { keys: self.transfers.keys.clone(), zones });
+    }
+
+    /// A zone as it is copied.
+    #[must_use]
+    pub fn contents(&self, zone: ZoneId) -> Contents<'_> {
+        self.transfers.contents(&self.authority, &self.steering, zone)
     }
 
     /// Makes counters of answers for `threads` threads, so that none has to when it meets this world.
@@ -432,6 +451,7 @@ impl World {
             standings,
             latency: self.unmeasured.clone(),
             secrets: self.cookies.secrets.clone().unwrap_or_default(),
+            transfers: Arc::clone(&self.transfers),
             settings: Arc::clone(&self.settings),
             limiter: self.limiter.clone(),
             blind: [false; 2],
@@ -506,6 +526,7 @@ struct Parts {
     geo_files: GeoFiles,
     authority: Arc<Authority>,
     editions: Arc<[Edition]>,
+    transfers: Arc<Transfers>,
     settings: Arc<Settings>,
 }
 
@@ -523,6 +544,7 @@ impl Parts {
             geo_files,
             authority,
             editions,
+            transfers,
             settings,
         } = self;
         let mut world = World {
@@ -537,6 +559,7 @@ impl Parts {
             geo_files,
             authority,
             editions,
+            transfers,
             settings,
             tallies: Arc::default(),
             services_of: services_of(&steering),

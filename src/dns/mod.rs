@@ -1,8 +1,9 @@
-//! Wire format: names, types, the query parser and the answer writer. No I/O, no clock, no global state.
+//! Wire format: names, types, the query parser, the answer writer, signatures of messages. No I/O, no clock, no global state.
 
 pub mod cookie;
 pub mod name;
 pub mod query;
+pub mod tsig;
 pub mod types;
 pub mod writer;
 

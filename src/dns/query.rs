@@ -52,6 +52,7 @@ impl Rcode {
     pub const NOTIMP: Rcode = Rcode(4);
     pub const REFUSED: Rcode = Rcode(5);
     pub const YXDOMAIN: Rcode = Rcode(6);
+    pub const NOTAUTH: Rcode = Rcode(9);
     pub const BADVERS: Rcode = Rcode(16);
     pub const BADCOOKIE: Rcode = Rcode(23);
 }
@@ -66,6 +67,7 @@ impl std::fmt::Display for Rcode {
             4 => f.write_str("NOTIMP"),
             5 => f.write_str("REFUSED"),
             6 => f.write_str("YXDOMAIN"),
+            9 => f.write_str("NOTAUTH"),
             16 => f.write_str("BADVERS"),
             23 => f.write_str("BADCOOKIE"),
             other => write!(f, "RCODE{other}"),
@@ -216,6 +218,8 @@ pub struct Query {
     pub qclass: Class,
     /// OPT, if there was one.
     pub edns: Option<Edns>,
+    /// Where its TSIG begins in the message, its last record (RFC 8945 §5.1); 0 = it has none.
+    pub tsig_at: u16,
 }
 
 /// What a message is.
@@ -275,13 +279,14 @@ pub fn parse(message: &[u8], qname: &mut LowerName) -> Parsed {
         return refuse(Rcode::FORMERR, question_end, None);
     }
     let mut edns = None;
-    if additional(behind, count(2).into(), count(3).into(), &mut edns).is_none() {
+    let Some(signature) = additional(behind, count(2).into(), count(3).into(), &mut edns) else {
         return refuse(Rcode::FORMERR, question_end, edns);
-    }
+    };
     if edns.is_some_and(|edns| edns.version != 0) {
         return refuse(Rcode::BADVERS, question_end, edns);
     }
-    Parsed::Query(Query { id, flags, question_end, qtype, qclass, edns })
+    let tsig_at = if signature == 0 { 0 } else { (message.len() - signature) as u16 };
+    Parsed::Query(Query { id, flags, question_end, qtype, qclass, edns, tsig_at })
 }
 
 /// The OPT of a message that is refused whatever it asks, as far as it can be read: its answer has one too (RFC 6891
@@ -318,30 +323,38 @@ fn question<'m>(behind_header: &'m [u8], qname: &mut LowerName) -> Option<(Recor
     Some((RecordType(number(type_high, type_low)), Class(number(class_high, class_low)), behind))
 }
 
-/// Walks the records behind the question and reads the OPT among the additional ones into `edns`. `None` is FORMERR;
-/// then `edns` holds what an OPT said as far as it was understood.
-fn additional(behind: &[u8], authority: u32, additional: u32, edns: &mut Option<Edns>) -> Option<()> {
-    let mut rest = behind;
+/// Walks the records behind the question and reads the OPT among the additional ones into `edns`. Returns how many octets
+/// before the end a TSIG begins, the last of them; 0 = there is none. `None` is FORMERR; then `edns` holds what an OPT
+/// said as far as it was understood.
+fn additional(behind: &[u8], authority: u32, additional: u32, edns: &mut Option<Edns>) -> Option<usize> {
+    let (mut rest, mut signature) = (behind, 0);
     for index in 0..authority + additional {
+        let record = rest.len();
         let owner_is_root = *rest.first()? == 0;
         let fixed = if owner_is_root { &rest[1..] } else { skip_name(rest)? };
         let (fixed, data) = fixed.split_first_chunk::<FIXED>()?;
         let (rdata, behind) = data.split_at_checked(usize::from(u16::from_be_bytes([fixed[8], fixed[9]])))?;
         rest = behind;
-        if u16::from_be_bytes([fixed[0], fixed[1]]) == RecordType::OPT.0 {
+        let rtype = u16::from_be_bytes([fixed[0], fixed[1]]);
+        if rtype == RecordType::OPT.0 {
             let is_first = edns.is_none();
             let edns = edns.get_or_insert_default();
             if !is_first || !owner_is_root || index < authority {
                 return None;
             }
             opt(fixed, rdata, edns)?;
+        } else if rtype == RecordType::TSIG.0 {
+            if index < authority || index + 1 < authority + additional {
+                return None;
+            }
+            signature = record;
         }
     }
-    Some(())
+    Some(signature)
 }
 
 /// What follows a name that may be compressed.
-fn skip_name(message: &[u8]) -> Option<&[u8]> {
+pub(super) fn skip_name(message: &[u8]) -> Option<&[u8]> {
     let mut rest = message;
     loop {
         rest = match *rest.first()? {
@@ -452,6 +465,29 @@ mod tests {
         assert_eq!((edns.payload, edns.dnssec_ok, edns.nsid), (4096, true, false));
         let subnet = edns.client_subnet.expect("a subnet");
         assert_eq!((subnet.source, subnet.address), (24, "203.0.113.0".parse().expect("an address")));
+    }
+
+    #[test]
+    fn a_tsig_is_the_last_record() {
+        let tsig = b"\x01k\x00\x00\xfa\x00\xff\x00\x00\x00\x00\x00\x01x";
+        let opt = opt_record(&[]);
+        let question_end = message(0, &[]).len();
+        for (records, tail, expected) in [
+            (0, [&[][..], &[]], Some(0)),
+            (1, [&opt, &[]], Some(0)),
+            (1, [tsig, &[]], Some(question_end)),
+            (2, [&opt, tsig], Some(question_end + opt.len())),
+            (2, [tsig, &opt], None),
+            (2, [tsig, tsig], None),
+        ] {
+            let mut qname = LowerName::new();
+            let parsed = parse(&message(records, &tail.concat()), &mut qname);
+            let found = if let Parsed::Query(query) = parsed { Some(usize::from(query.tsig_at)) } else { None };
+            assert_eq!(found, expected, "{tail:?}");
+        }
+        let mut in_authority = message(0, tsig);
+        (in_authority[9], in_authority[question_end - 3]) = (1, 251);
+        assert_eq!(rcode(&in_authority), Some(Rcode::FORMERR));
     }
 
     #[test]

@@ -55,6 +55,12 @@ impl RecordType {
         digits.parse().ok().map(RecordType)
     }
 
+    /// Whether a query of this type asks for a copy of a zone.
+    #[must_use]
+    pub fn is_transfer(self) -> bool {
+        matches!(self, RecordType::IXFR | RecordType::AXFR)
+    }
+
     /// Types that only queries or messages carry, never a zone (RFC 6895 §3.1).
     #[must_use]
     pub fn is_meta(self) -> bool {

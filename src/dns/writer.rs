@@ -270,11 +270,17 @@ impl<'a> Writer<'a> {
     /// Where the name is that the data of the record written last begin with, when a pointer can say so.
     #[must_use]
     pub fn name_in_rdata(&self) -> Option<u16> {
-        let octets = self.out[..self.length].get(self.rdata_at..)?;
+        self.name_at(self.rdata_at)
+    }
+
+    /// Where a pointer to the name that was written at `at` is to lead, when one can.
+    #[must_use]
+    pub fn name_at(&self, at: usize) -> Option<u16> {
+        let octets = self.out[..self.length].get(at..)?;
         match *octets.first()? {
             0 => None,
             high @ 0xc0.. => Some(u16::from_be_bytes([high & 0x3f, *octets.get(1)?])),
-            _ => Some(self.rdata_at as u16).filter(|_| self.rdata_at <= MAX_POINTER),
+            _ => Some(at as u16).filter(|_| at <= MAX_POINTER),
         }
     }
 

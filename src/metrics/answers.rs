@@ -24,7 +24,7 @@ pub const TYPES: [(&str, u16); 14] = [
 ];
 
 /// Response codes counted by name; the last is all others.
-pub const RCODES: [(&str, u16); 10] = [
+pub const RCODES: [(&str, u16); 11] = [
     ("NOERROR", 0),
     ("FORMERR", 1),
     ("SERVFAIL", 2),
@@ -32,6 +32,7 @@ pub const RCODES: [(&str, u16); 10] = [
     ("NOTIMP", 4),
     ("REFUSED", 5),
     ("YXDOMAIN", 6),
+    ("NOTAUTH", 9),
     ("BADVERS", 16),
     ("BADCOOKIE", 23),
     ("other", u16::MAX),
@@ -81,6 +82,24 @@ pub struct AnswerCounters {
     pub limit_exempt_prefix: Counter,
     /// How often a prefix began to be limited.
     pub limit_began: Counter,
+    /// Messages signed with a key of ours.
+    pub tsig_good: Counter,
+    /// Messages signed with a key that is not known here.
+    pub tsig_bad_key: Counter,
+    /// Messages whose signature is not that of the key.
+    pub tsig_bad_signature: Counter,
+    /// Messages signed too long ago, or by a clock that is ahead.
+    pub tsig_bad_time: Counter,
+    /// Messages with a truncated signature.
+    pub tsig_truncated: Counter,
+    /// Whole zones that were begun to be copied.
+    pub transfers_whole: Counter,
+    /// Changes of zones that were begun to be copied.
+    pub transfers_incremental: Counter,
+    /// Queries for changes that were answered with the SOA alone.
+    pub transfers_current: Counter,
+    /// Queries for copies that were refused.
+    pub transfers_refused: Counter,
     /// Answers with TC.
     pub truncated: Counter,
     /// Messages left without an answer: responses.

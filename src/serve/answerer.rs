@@ -4,12 +4,12 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use super::Respond;
-use crate::answer::{self, Moment, Transport, Worker};
+use crate::answer::{self, Moment, Order, Outcome, Transfer, Transport, Worker};
 use crate::metrics::Counters;
 use crate::snapshot::{Published, Reader, Snapshot};
 use crate::time;
@@ -25,7 +25,7 @@ pub(super) struct Answerer {
 
 /// An [`Answerer`] with the snapshot that a batch of messages is answered from.
 pub(super) struct Batch<'a> {
-    snapshot: &'a Snapshot,
+    snapshot: &'a Arc<Snapshot>,
     worker: &'a mut Worker,
     respond: Respond,
 }
@@ -39,10 +39,9 @@ impl Answerer {
     /// old snapshot in memory otherwise.
     /// `tcp_idle` is how long a connection may be idle now. The only clock reads.
     pub(super) fn begin(&mut self, tcp_idle: Duration) -> Batch<'_> {
-        let snapshot: &Snapshot = self.reader.load();
+        let snapshot: &Arc<Snapshot> = self.reader.load();
         let worker = &mut self.worker;
-        // DNS cookies count seconds modulo 2^32.
-        worker.moment = Moment { now: time::now(), wall: time::unix_seconds() as u32, tcp_idle };
+        worker.moment = Moment { now: time::now(), wall: time::unix_seconds(), tcp_idle };
         if self.adopted != Some(snapshot.serial) {
             guarded(worker, |worker| worker.adopt(snapshot));
             self.adopted = Some(snapshot.serial);
@@ -58,14 +57,34 @@ impl Answerer {
 impl Batch<'_> {
     /// Has the memory fetched that answering these messages will read; `waiting` is how many there are.
     pub(super) fn look_ahead<'m>(&mut self, waiting: usize, messages: impl Iterator<Item = (&'m [u8], IpAddr)>) {
-        let snapshot = self.snapshot;
+        let snapshot = &**self.snapshot;
         guarded(self.worker, |worker| answer::look_ahead(snapshot, worker, waiting, messages));
     }
 
-    /// Octets written to `out`; 0 = say nothing, also after a panic.
-    pub(super) fn answer(&mut self, query: &[u8], client: IpAddr, transport: Transport, out: &mut [u8]) -> usize {
-        let (snapshot, respond, room) = (self.snapshot, self.respond, out.len());
-        guarded(self.worker, |worker| respond(snapshot, worker, query, client, transport, out)).unwrap_or(0).min(room)
+    /// What comes of a message; nothing is said after a panic.
+    pub(super) fn answer(&mut self, query: &[u8], client: IpAddr, transport: Transport, out: &mut [u8]) -> Outcome {
+        let (snapshot, respond, room) = (&**self.snapshot, self.respond, out.len());
+        match guarded(self.worker, |worker| respond(snapshot, worker, query, client, transport, out)) {
+            Some(Outcome::Answer(length)) => Outcome::Answer(length.min(room)),
+            Some(stream) => stream,
+            None => Outcome::Answer(0),
+        }
+    }
+
+    /// Begins the copy of a zone that [`Batch::answer`] has granted.
+    pub(super) fn begin(&self, order: Box<Order>) -> Transfer {
+        Transfer::new(Arc::clone(self.snapshot), order)
+    }
+
+    /// Writes the next message of a copy into `out`, or that there is none now where `fails`; its octets. Nothing when
+    /// there are no more, also after a panic.
+    pub(super) fn next_message(&mut self, transfer: &mut Transfer, fails: bool, out: &mut [u8]) -> Option<usize> {
+        let now = self.worker.moment.wall;
+        guarded(self.worker, |_| match fails {
+            true => transfer.fail(now, out),
+            false => transfer.next_message(now, out),
+        })
+        .flatten()
     }
 
     pub(super) fn counters(&self) -> &Counters {
@@ -153,20 +172,20 @@ mod tests {
         let mut answerer = Answerer::new(&published(), Worker::new(&Arc::default(), 1), echo);
         let mut out = [0; 512];
         let mut batch = answerer.begin(Duration::ZERO);
-        assert_eq!(batch.answer(b"panic, please", CLIENT, Transport::Udp, &mut out), 0);
-        assert_eq!(batch.answer(b"twelve octet", CLIENT, Transport::Udp, &mut out), 12);
+        assert_eq!(batch.answer(b"panic, please", CLIENT, Transport::Udp, &mut out).length(), 0);
+        assert_eq!(batch.answer(b"twelve octet", CLIENT, Transport::Udp, &mut out).length(), 12);
         assert_eq!(answerer.counters().panics.get(), 1);
     }
 
     #[test]
     fn a_batch_sees_the_newest_snapshot() {
         let published = published();
-        let serial: Respond = |snapshot, _, _, _, _, _| snapshot.serial as usize;
+        let serial: Respond = |snapshot, _, _, _, _, _| Outcome::Answer(snapshot.serial as usize);
         let mut answerer = Answerer::new(&published, Worker::new(&Arc::default(), 1), serial);
         let mut out = [0; 512];
-        assert_eq!(answerer.begin(Duration::ZERO).answer(b"", CLIENT, Transport::Udp, &mut out), 0);
+        assert_eq!(answerer.begin(Duration::ZERO).answer(b"", CLIENT, Transport::Udp, &mut out).length(), 0);
         published.store(Arc::new(snapshot(7)));
-        assert_eq!(answerer.begin(Duration::ZERO).answer(b"", CLIENT, Transport::Udp, &mut out), 7);
+        assert_eq!(answerer.begin(Duration::ZERO).answer(b"", CLIENT, Transport::Udp, &mut out).length(), 7);
         assert_eq!(answerer.adopted, Some(7));
     }
 

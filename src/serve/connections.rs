@@ -25,7 +25,18 @@ pub(super) struct Connections {
     limits: Limits,
     /// How many seats the table has.
     open: AtomicUsize,
+    /// How many copies of zones are on their way.
+    copies: AtomicUsize,
     table: Mutex<Table>,
+}
+
+/// A copy of a zone that is on its way; counted until it is dropped.
+pub(super) struct Copying<'c>(&'c Connections);
+
+impl Drop for Copying<'_> {
+    fn drop(&mut self) {
+        self.0.copies.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -68,7 +79,7 @@ pub(super) struct Seat {
 
 impl Connections {
     pub(super) fn new(limits: Limits) -> Connections {
-        Connections { limits, open: AtomicUsize::new(0), table: Mutex::default() }
+        Connections { limits, open: AtomicUsize::new(0), copies: AtomicUsize::new(0), table: Mutex::default() }
     }
 
     /// A seat for a newcomer, and how many others lost theirs for it. `None` is a client that a balancer is about to name
@@ -92,6 +103,13 @@ impl Connections {
         let evicted = table.evict(None);
         self.open.store(table.seats.len(), Ordering::Relaxed);
         evicted
+    }
+
+    /// One more copy of a zone, unless there are too many.
+    pub(super) fn begin_copy(&self) -> Option<Copying<'_>> {
+        let before = self.copies.fetch_add(1, Ordering::Relaxed);
+        // Where there are too many, it is given back at once.
+        Some(Copying(self)).filter(|_| before < self.limits.transfers)
     }
 
     /// How long a connection may be silent, as things are.

@@ -43,7 +43,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::answer::{self, Transport, Worker};
+use crate::answer::{self, Outcome, Transport, Worker};
 use crate::metrics::Registry;
 use crate::snapshot::{Published, Snapshot};
 
@@ -54,7 +54,10 @@ pub use bind::{BindError, Encrypted, Listeners};
 pub use socket::raise_descriptor_limit;
 
 /// Answers one message; what [`answer::respond`] is, and what tests put in its place.
-pub type Respond = fn(&Snapshot, &mut Worker, &[u8], IpAddr, Transport, &mut [u8]) -> usize;
+pub type Respond = fn(&Snapshot, &mut Worker, &[u8], IpAddr, Transport, &mut [u8]) -> Outcome;
+
+/// Copies of zones on their way at once, unless said otherwise: each holds a snapshot, which a reload leaves in memory.
+pub const TRANSFERS: usize = 100;
 
 /// Bounds of connections, over TCP and QUIC (SPEC 7.6).
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +74,8 @@ pub struct Limits {
     pub message: Duration,
     /// The client must have taken the answers of a burst this long after they were ready.
     pub write: Duration,
+    /// Copies of zones that may be on their way at once.
+    pub transfers: usize,
     /// Answers written at once; further queries wait, unread, until the client took them.
     pub burst: usize,
 }
@@ -84,6 +89,7 @@ impl Default for Limits {
             idle_when_pressed: Duration::from_secs(2),
             message: Duration::from_secs(5),
             write: Duration::from_secs(5),
+            transfers: TRANSFERS,
             burst: 100,
         }
     }

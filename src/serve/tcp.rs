@@ -14,6 +14,9 @@
 //! A message that gets no answer (a response, one that panicked) is passed over and does not count as a sign of life;
 //! one shorter than a header means that the framing is lost, so the connection is closed after what came before it is
 //! answered. As `respond` does not wait for anything, answers leave in the order of the queries.
+//!
+//! A copy of a zone ends the burst. It is written message after message, each flushed by itself, and between two of them
+//! the other connections of the thread have their turn; what the client does not read is not made.
 
 use std::cell::RefCell;
 use std::io::{self, Cursor};
@@ -34,7 +37,7 @@ use super::desk::{Desk, MESSAGE, count, stopping};
 use super::doh;
 use super::entry::{self, Door, Refusal, Speaks};
 use super::stream::{READ, Stream};
-use crate::answer::Transport;
+use crate::answer::{Outcome, Transfer, Transport};
 use crate::dns::query::HEADER;
 use crate::metrics::{Counter, Counters};
 use crate::time::{self, Tick};
@@ -242,6 +245,8 @@ enum Left {
     Nothing,
     /// Whole messages.
     Messages,
+    /// Whatever follows a query that is answered with the copy of a zone.
+    Transfer(Box<Transfer>),
     /// A message that cannot be one.
     Junk,
 }
@@ -259,12 +264,14 @@ struct Connection {
     outbox: Cursor<Vec<u8>>,
     /// How many they are.
     answers: u64,
+    /// Whether the copy of a zone is on its way.
+    copies: bool,
 }
 
 impl Connection {
     fn new(stream: Stream, client: IpAddr, transport: Transport, desk: Rc<RefCell<Desk>>) -> Connection {
         let (inbox, outbox) = (vec![], Cursor::default());
-        Connection { stream, client, transport, desk, inbox, began: None, outbox, answers: 0 }
+        Connection { stream, client, transport, desk, inbox, began: None, outbox, answers: 0, copies: false }
     }
 
     async fn run(mut self, seat: Seat, mut stopped: watch::Receiver<bool>) {
@@ -275,7 +282,9 @@ impl Connection {
             () = seat.evicted() => End::Evicted,
             end = self.converse(&seat) => end,
         };
-        if end == End::Stopped {
+        if self.copies {
+            count(&self.desk, |counters| &counters.transfers_broken, 1);
+        } else if end == End::Stopped {
             let _ = tokio::time::timeout(STOP_WAIT, self.finish(&seat)).await;
         }
         self.count_end(end);
@@ -332,6 +341,7 @@ impl Connection {
             match left {
                 Left::Nothing => return Ok(()),
                 Left::Messages => {}
+                Left::Transfer(transfer) => self.copy(transfer, seat).await?,
                 Left::Junk => return Err(End::Junk),
             }
         }
@@ -353,20 +363,53 @@ impl Connection {
                 break Left::Messages;
             }
             let (length_field, answer) = out[written..][..LENGTH + MESSAGE].split_at_mut(LENGTH);
-            let length = answers.answer(query, self.client, self.transport, answer);
+            let outcome = answers.answer(query, self.client, self.transport, answer);
+            received += 1;
+            taken += LENGTH + query.len();
+            let length = match outcome {
+                Outcome::Answer(length) => length,
+                Outcome::Stream(order) => break Left::Transfer(Box::new(answers.begin(order))),
+            };
             if length > 0 {
                 length_field.copy_from_slice(&(length as u16).to_be_bytes());
                 written += LENGTH + length;
                 self.answers += 1;
             }
-            received += 1;
-            taken += LENGTH + query.len();
         };
         answers.counters().tcp_received.add(received as u64);
         self.outbox = Cursor::new(out[..written].to_vec());
         drop(desk);
         self.take(taken);
         left
+    }
+
+    /// Sends the copy of a zone, as fast as the client takes it and the others of this thread leave time.
+    async fn copy(&mut self, mut transfer: Box<Transfer>, seat: &Seat) -> Result<(), End> {
+        let copying = seat.connections().begin_copy();
+        self.copies = true;
+        while self.write_next(&mut transfer, copying.is_none(), seat.connections()) {
+            self.flush(seat).await?;
+            if transfer.is_whole() {
+                self.copies = false;
+                return Ok(());
+            }
+            tokio::task::yield_now().await;
+        }
+        // It failed, or panicked.
+        Err(End::Broken)
+    }
+
+    /// Writes the next message of a copy into the outbox, or that there is none where it `fails`.
+    fn write_next(&mut self, transfer: &mut Transfer, fails: bool, connections: &Connections) -> bool {
+        let mut desk = self.desk.borrow_mut();
+        let Desk { answerer, out } = &mut *desk;
+        let (length_field, message) = out[..LENGTH + MESSAGE].split_at_mut(LENGTH);
+        let mut answers = answerer.begin(connections.idle());
+        let Some(length) = answers.next_message(transfer, fails, message) else { return false };
+        length_field.copy_from_slice(&(length as u16).to_be_bytes());
+        self.outbox = Cursor::new(out[..LENGTH + length].to_vec());
+        self.answers = 1;
+        true
     }
 
     /// Drops the first `octets` of the inbox, which were answered.
@@ -597,10 +640,10 @@ mod tests {
     }
 
     /// Answers with how long the connection may be idle, in ms, behind the header.
-    fn idle(_: &Snapshot, worker: &mut Worker, _: &[u8], _: IpAddr, _: Transport, out: &mut [u8]) -> usize {
+    fn idle(_: &Snapshot, worker: &mut Worker, _: &[u8], _: IpAddr, _: Transport, out: &mut [u8]) -> Outcome {
         let idle = worker.moment.tcp_idle.as_millis() as u64;
         out[..8].copy_from_slice(&idle.to_be_bytes());
-        8
+        Outcome::Answer(8)
     }
 
     /// What RFC 7828 has clients told.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::{Limits, Listeners, Respond, Running};
-use crate::answer::{Transport, Worker};
+use crate::answer::{Outcome, Transport, Worker};
 use crate::metrics::{Counter, Counters, Registry};
 use crate::snapshot::{Published, Snapshot};
 
@@ -23,19 +23,19 @@ pub(super) fn echo(
     _: IpAddr,
     transport: Transport,
     out: &mut [u8],
-) -> usize {
+) -> Outcome {
     match query {
         [b'p', b'a', b'n', b'i', b'c', ..] => panic!("as asked"),
-        [b's', b'i', b'l', ..] => return 0,
+        [b's', b'i', b'l', ..] => return Outcome::Answer(0),
         [b'l', b'o', b'n', b'g', ..] if transport == Transport::Tcp => {
             out[..60_000].fill(b'x');
-            return 60_000;
+            return Outcome::Answer(60_000);
         }
         _ => {}
     }
     out[..query.len()].copy_from_slice(query);
     out[2] |= 0x80;
-    query.len()
+    Outcome::Answer(query.len())
 }
 
 pub(super) fn snapshot(serial: u64) -> Snapshot {

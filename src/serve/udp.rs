@@ -141,7 +141,7 @@ fn answer_one(answers: &mut answerer::Batch<'_>, proxies: &[IpNet], datagram: Da
         counters.udp_bad_header.add(1);
         return 0;
     };
-    answers.answer(query, client, Transport::Udp, datagram.out)
+    answers.answer(query, client, Transport::Udp, datagram.out).length()
 }
 
 /// The message of a datagram, and whose it is: a balancer says that in a header before it. `None` when it does not. The
@@ -177,7 +177,7 @@ mod tests {
     use super::super::Limits;
     use super::super::testing::{Server, echo, exchange, query, udp_client};
     use super::*;
-    use crate::answer::Worker;
+    use crate::answer::{Outcome, Worker};
     use crate::snapshot::Snapshot;
 
     #[test]
@@ -240,11 +240,11 @@ mod tests {
     }
 
     /// Answers with the name of its thread and the cores that it may run on: `udp-1 [3]`.
-    fn named(_: &Snapshot, _: &mut Worker, _: &[u8], _: IpAddr, _: Transport, out: &mut [u8]) -> usize {
+    fn named(_: &Snapshot, _: &mut Worker, _: &[u8], _: IpAddr, _: Transport, out: &mut [u8]) -> Outcome {
         let thread = thread::current();
         let name = format!("{} {:?}", thread.name().unwrap_or_default(), usable_cores());
         out[..name.len()].copy_from_slice(name.as_bytes());
-        name.len()
+        Outcome::Answer(name.len())
     }
 
     fn usable_cores() -> Vec<Core> {

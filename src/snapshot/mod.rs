@@ -2,6 +2,9 @@
 //!
 //! A change of health is a new [`Snapshot`] that shares everything unchanged with the one before.
 
+mod contents;
+mod transfers;
+
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -14,7 +17,9 @@ use crate::latency::View;
 use crate::limit::Limiter;
 use crate::metrics::Tally;
 use crate::steering::{EcsPolicy, Situation, Steering, Table};
-use crate::zone::Authority;
+use crate::zone::{Authority, ZoneId};
+pub use contents::Contents;
+pub use transfers::{Gate, History, KeyId, Step, Transfers, ZonePolicy};
 
 /// All that the data plane knows at one moment; never changed, only replaced.
 #[derive(Debug, Default)]
@@ -31,6 +36,8 @@ pub struct Snapshot {
     pub latency: View,
     /// What DNS cookies are made with; none = there are no cookies.
     pub secrets: Arc<Secrets>,
+    /// Who may copy which zone, and what messages are signed with.
+    pub transfers: Arc<Transfers>,
     /// Settings that shape answers.
     pub settings: Arc<Settings>,
     /// How many answers a network gets over UDP; `None` = as many as it asks for.
@@ -46,6 +53,12 @@ impl Snapshot {
     #[must_use]
     pub fn situation(&self) -> Situation<'_> {
         Situation { standings: &self.standings, latency: &self.latency }
+    }
+
+    /// A zone as it is copied.
+    #[must_use]
+    pub fn contents(&self, zone: ZoneId) -> Contents<'_> {
+        self.transfers.contents(&self.authority, &self.steering, zone)
     }
 }
 

@@ -18,7 +18,7 @@
 use super::build;
 use super::negative::Negative;
 use super::node::{Arena, Node, NodeId, Redirect, Rrset};
-use super::records::Records;
+use super::records::{Records, soa_serial};
 use super::table::{Table, hash};
 use crate::dns::{Full, LowerName, Name, Owner, RecordType, Section, Writer};
 
@@ -33,6 +33,9 @@ pub struct Apex {
     pub origin: Name,
     /// TTL of the SOA in negative answers: min(SOA TTL, MINIMUM) (RFC 2308 §5).
     pub negative_ttl: u32,
+    /// What it says at and below the apexes of zones that are served here too and answer for these names themselves: its
+    /// delegations to them, and glue. Only whoever copies the zone gets that.
+    pub aside: Records,
     pub(super) node: NodeId,
     pub(super) negative: Option<Negative>,
 }
@@ -113,6 +116,49 @@ impl Authority {
     #[must_use]
     pub fn zones(&self) -> &[Apex] {
         &self.zones
+    }
+
+    /// The zone whose apex a name is.
+    #[must_use]
+    pub fn zone_at(&self, apex: &LowerName) -> Option<ZoneId> {
+        let node = self.exact(apex.as_wire())?;
+        Some(node.zone()).filter(|zone| self.zone(*zone).node == node.id())
+    }
+
+    /// TTL and data of the SOA of a zone.
+    #[must_use]
+    pub fn soa(&self, zone: ZoneId) -> Option<(u32, &[u8])> {
+        let soa = self.apex(zone).rrset(RecordType::SOA)?;
+        Some((soa.ttl(), soa.rdatas().next()?))
+    }
+
+    /// The serial of a zone.
+    #[must_use]
+    pub fn serial(&self, zone: ZoneId) -> Option<u32> {
+        soa_serial(self.soa(zone)?.1)
+    }
+
+    /// The node of a zone's apex, which is its first.
+    #[must_use]
+    pub fn apex(&self, zone: ZoneId) -> Node<'_> {
+        self.node(self.zone(zone).node)
+    }
+
+    /// The node that follows another in its zone; names come before those below them.
+    #[must_use]
+    pub fn next_node(&self, node: Node<'_>) -> Option<Node<'_>> {
+        self.arena.after(node).filter(|next| next.zone() == node.zone())
+    }
+
+    /// All nodes of a zone.
+    pub fn nodes(&self, zone: ZoneId) -> impl Iterator<Item = Node<'_>> {
+        std::iter::successors(Some(self.apex(zone)), |node| self.next_node(*node))
+    }
+
+    /// The node with this [`Node::ordinal`].
+    #[must_use]
+    pub fn numbered(&self, ordinal: u32) -> Node<'_> {
+        self.node(NodeId(ordinal))
     }
 
     /// The node of exactly this name (lower-case wire format), also below a cut: for glue.

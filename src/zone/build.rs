@@ -352,7 +352,20 @@ impl<'a> Zone<'a> {
         let (ttl, rdata) = soa.and_then(|soa| Some((soa.ttl(), soa.rdatas().next()?))).unwrap_or((0, &[]));
         let minimum = rdata.last_chunk::<4>().map_or(0, |octets| u32::from_be_bytes(*octets));
         let negative = Negative::new(origin.as_wire(), rdata);
-        authority.zones.push(Apex { origin: origin.clone(), negative_ttl: ttl.min(minimum), node, negative });
+        let (origin, negative_ttl, aside) = (origin.clone(), ttl.min(minimum), self.aside());
+        authority.zones.push(Apex { origin, negative_ttl, aside, node, negative });
+    }
+
+    /// The records that are a child's to answer for.
+    fn aside(&self) -> Records {
+        let Source { origin, records, children, .. } = &self.sources.list[self.index];
+        if children.is_empty() {
+            return Records::default();
+        }
+        let is_inside = |record: &Record<'_>| wire_is_at_or_below(record.owner, origin.as_wire());
+        let mut aside: Records = records.iter().filter(is_inside).filter(|record| !self.owns(record.owner)).collect();
+        aside.shrink();
+        aside
     }
 }
 

@@ -30,4 +30,4 @@ pub use encoding::base64;
 pub use file::{Files, first_origin, parse};
 pub use node::{Node, Rrset};
 pub use present::lines;
-pub use records::{Record, Records};
+pub use records::{Record, Records, soa_serial};

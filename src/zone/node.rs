@@ -133,13 +133,21 @@ impl<'a> Node<'a> {
         self.count() == 0
     }
 
+    /// Whether it has the RRsets that `other` has, in the same order of records.
+    #[must_use]
+    pub fn has_rrsets_of(self, other: Node<'_>) -> bool {
+        let is_same = |(a, b): (Rrset<'_>, Rrset<'_>)| a.rtype == b.rtype && a.records == b.records;
+        self.count() == other.count() && self.rrsets().zip(other.rrsets()).all(is_same)
+    }
+
     /// Whether all types are answered from here: nothing hides it, and it has no parent side.
     pub(super) fn is_plain(self) -> bool {
         self.head[16] & (CUT | DNAME | PARENT_SIDE) == 0
     }
 
-    /// Its name in lower case.
-    pub(super) fn lower(self) -> &'a [u8] {
+    /// Its name in lower case, in wire format.
+    #[must_use]
+    pub fn lower(self) -> &'a [u8] {
         &self.tail[..self.length()]
     }
 
@@ -164,6 +172,15 @@ impl<'a> Node<'a> {
     /// `*` below this name.
     pub(super) fn wildcard(self) -> Option<NodeId> {
         Some(NodeId(self.number(12))).filter(|id| id.0 != NONE)
+    }
+
+    /// What follows it in the arena.
+    fn behind(self) -> &'a [u8] {
+        let mut rest = &self.tail[self.names()..];
+        for _ in 0..self.count() {
+            rest = Rrset::split(rest).1;
+        }
+        if self.has(PARENT_SIDE) { Rrset::split(&rest[size_of::<u32>()..]).1 } else { rest }
     }
 
     /// DS of a child zone that is served here too; the parent zone answers for it (RFC 4035 §3.1.4.1).
@@ -305,6 +322,12 @@ impl Arena {
         let octets = &self.0[id.0 as usize * UNIT..];
         let (head, tail) = octets.split_first_chunk().expect("a node is whole");
         Node { id, head, tail }
+    }
+
+    /// The node that was written after another.
+    pub(super) fn after(&self, node: Node<'_>) -> Option<Node<'_>> {
+        let end = (self.0.len() - node.behind().len()).next_multiple_of(UNIT);
+        (end < self.0.len()).then(|| self.node(NodeId((end / UNIT) as u32)))
     }
 
     /// Asks the processor for the node there, as far as short ones go.

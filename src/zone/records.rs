@@ -39,10 +39,16 @@ impl Record<'_> {
     /// The serial of a SOA; of what is none, nothing.
     #[must_use]
     pub fn soa_serial(&self) -> Option<u32> {
-        // Behind two names five numbers, the serial the first.
-        let numbers = self.rdata.last_chunk::<20>().filter(|_| self.rtype == RecordType::SOA)?;
-        Some(u32::from_be_bytes([numbers[0], numbers[1], numbers[2], numbers[3]]))
+        soa_serial(self.rdata).filter(|_| self.rtype == RecordType::SOA)
     }
+}
+
+/// The serial in the data of a SOA.
+#[must_use]
+pub fn soa_serial(rdata: &[u8]) -> Option<u32> {
+    // Behind two names five numbers, the serial the first.
+    let numbers = rdata.last_chunk::<20>()?;
+    Some(u32::from_be_bytes([numbers[0], numbers[1], numbers[2], numbers[3]]))
 }
 
 /// Records in the order of the file.

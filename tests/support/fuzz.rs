@@ -66,7 +66,7 @@ impl Node {
         };
         let snapshot = &self.snapshots[usize::from(choice >> 1) % DOWN.len()];
         let source = IpAddr::from([127, 0, 0, choice]);
-        let length = respond(snapshot, &mut self.worker, query, source, transport, &mut self.out);
+        let length = respond(snapshot, &mut self.worker, query, source, transport, &mut self.out).length();
         let answer = &self.out[..length];
         if query.len() < 12 || query[2] & 0x80 != 0 {
             assert!(answer.is_empty());

@@ -15,6 +15,7 @@
 //! | `net` | networks of its own, whose cables can be pulled |
 //! | `resolver` | resolvers that are not ours, in front of the server |
 //! | `encrypted`, `h2`, `quic` | the example over encrypted transports; HTTP over TLS by hand; QUIC by `quinn` and `h3` |
+//! | `secondary` | NSD and Knot, which copy a zone and are told of changes |
 //! | `tls` | certificates of an authority of its own, and clients that believe it |
 //! | `ports` | ports that nobody else takes |
 //! | `node`, `query` | answering inside this process, and queries octet by octet |
@@ -36,6 +37,7 @@ pub(crate) mod ports;
 pub(crate) mod query;
 pub(crate) mod quic;
 pub(crate) mod resolver;
+pub(crate) mod secondary;
 pub(crate) mod server;
 pub(crate) mod site;
 pub(crate) mod tls;

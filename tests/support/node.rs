@@ -220,7 +220,7 @@ impl Node {
 
     /// The answer to any octets; empty when there is none.
     pub(crate) fn respond(&mut self, query: &[u8], source: IpAddr, transport: Transport) -> &[u8] {
-        let length = respond(&self.snapshot, &mut self.worker, query, source, transport, &mut self.out);
+        let length = respond(&self.snapshot, &mut self.worker, query, source, transport, &mut self.out).length();
         &self.out[..length]
     }
 

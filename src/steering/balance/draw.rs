@@ -41,21 +41,24 @@ fn several(roster: &Roster, count: usize, weight: impl Fn(usize) -> u32, local: 
 }
 
 fn one_by_one(entries: usize, count: usize, weight: impl Fn(usize) -> u32, local: &mut Local) {
-    let mut weights = [0u64; FEW];
-    let weights = &mut weights[..entries];
-    weights.iter_mut().enumerate().for_each(|(at, each)| *each = u64::from(weight(at)));
-    let mut left: u64 = weights.iter().sum();
+    // Those that are left: their weights, and which they are.
+    let mut left = [(0u64, 0u32); FEW];
+    let mut left = &mut left[..entries];
+    left.iter_mut().enumerate().for_each(|(at, each)| *each = (u64::from(weight(at)), at as u32));
+    let mut sum: u64 = left.iter().map(|(weight, _)| weight).sum();
     for _ in 0..count {
-        let mut draw = local.random.below(left);
-        let hit = weights.iter().position(|&weight| {
+        let mut draw = local.random.below(sum);
+        let hit = left.iter().position(|&(weight, _)| {
             let is_hit = draw < weight;
             draw = draw.saturating_sub(weight);
             is_hit
         });
         // The draw is below the sum of what is left, so one is hit.
-        let at = hit.unwrap_or(0);
-        left -= std::mem::take(&mut weights[at]);
-        local.chosen.push(at as u32);
+        left.swap(0, hit.unwrap_or(0));
+        let Some((&mut (weight, at), others)) = std::mem::take(&mut left).split_first_mut() else { return };
+        sum -= weight;
+        local.chosen.push(at);
+        left = others;
     }
 }
 

@@ -118,9 +118,12 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "transfers",
         facets: &[Rcode],
-        is_so: |case| [AXFR, IXFR].contains(&case.ask.qtype) && case.is_bare(5) && [4, 9].contains(&case.theirs.rcode),
-        reason: "Zones are transferred to nobody: REFUSED, where others speak of NOTAUTH (outside of their zones) or \
-                 NOTIMP (over UDP). RFC 5936 §2.2.1 leaves that open.",
+        is_so: |case| {
+            let is_no = (case.is_bare(5) || case.is_bare(9)) && [4, 9].contains(&case.theirs.rcode);
+            [AXFR, IXFR].contains(&case.ask.qtype) && is_no
+        },
+        reason: "Zones that may not be copied: REFUSED, where others say NOTAUTH; and over UDP REFUSED or NOTAUTH, where others \
+                 say NOTIMP. RFC 5936 §2.2.1 leaves that open.",
     },
     Rule {
         name: "type NXNAME",
