@@ -8,7 +8,7 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use http::Method;
-use quinn::{ConnectionError, ReadError, ReadToEndError, VarInt};
+use quinn::{ConnectionError, ReadError, ReadToEndError, TransportConfig, VarInt};
 use tokio::task::JoinSet;
 
 use crate::support::encrypted::Encrypted;
@@ -214,6 +214,23 @@ fn the_idle_are_told_and_so_is_everybody_at_the_end() {
         ask(&connection, &question()).await;
         server.signal("TERM");
         assert_eq!(closed(&connection).await, VarInt::from_u32(NO_ERROR));
+    });
+}
+
+/// A client that leaves no room for the stream that HTTP/3 begins with, and one whose body does not come.
+#[test]
+fn slow_clients_of_http3_hold_up_nothing() {
+    let encrypted = Encrypted::with("tcp-message-timeout = \"300ms\"\ntcp-idle = \"60s\"");
+    let mut server = encrypted.site.start();
+    run(async {
+        let mut transport = TransportConfig::default();
+        transport.max_concurrent_uni_streams(VarInt::from_u32(0));
+        let _stuck = Quic::with(&encrypted.authority, "h3", transport).connect(encrypted.doh3).await;
+        let http3 = Http3::over(encrypted.quic("h3").connect(encrypted.doh3).await).await;
+        assert_eq!(http3.begin("/dns-query", MESSAGE).await.status(), 408);
+        assert_eq!(http3.ask(Method::GET, &url(&octets(&question())), None, b"").await.0.status(), 200);
+        server.signal("TERM");
+        assert!(server.wait_end().0.success());
     });
 }
 
