@@ -327,6 +327,22 @@ fn the_idle_the_slow_and_the_silent_are_cut() {
     assert_eq!(server.metric("waymark_panics_total"), Some(0.0));
 }
 
+/// What was asked is answered, those who wait are told, and the process ends.
+#[test]
+fn the_end_is_orderly() {
+    let encrypted = Encrypted::new();
+    let mut server = encrypted.site.start();
+    let (mut h2, mut secure) = (encrypted.h2(&[]), encrypted.http1());
+    asked(&mut h2).expect("an answer");
+    http1(&mut secure, "GET", &url(&octets(&question())), "", b"").expect("a response");
+    server.signal("TERM");
+    while h2.receive().expect("GOAWAY before the end").kind != GOAWAY {}
+    h2.wait_closed();
+    assert_eq!(std::io::Read::read(&mut secure.0, &mut [0; 8]).expect("an orderly end"), 0);
+    let (status, _) = server.wait_end();
+    assert!(status.success(), "{status}");
+}
+
 /// A window of no octets, on as many streams as may be open.
 #[test]
 fn answers_that_nobody_takes_end_their_connection() {

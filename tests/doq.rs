@@ -4,11 +4,11 @@
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 
-use hickory_proto::op::Message;
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use http::Method;
-use quinn::{ConnectionError, ReadError, ReadToEndError, VarInt};
+use quinn::{ConnectionError, ReadError, ReadToEndError, TransportConfig, VarInt};
 use tokio::task::JoinSet;
 
 use crate::support::encrypted::Encrypted;
@@ -91,6 +91,23 @@ fn answers_are_padded_where_asked() {
         assert_eq!(padded.len(), 2 + 468);
         let plain = exchange(&connection, &framed(&question())).await.expect("an answer");
         assert!(plain.len() < 2 + 468);
+    });
+}
+
+/// It could be replayed (RFC 9250 §4.5, §7.1).
+#[test]
+fn there_is_no_early_data() {
+    let encrypted = Encrypted::new();
+    let _server = encrypted.site.start();
+    run(async {
+        for (protocol, address) in [("doq", encrypted.doq), ("h3", encrypted.doh3)] {
+            let quic = encrypted.quic(protocol);
+            let connection = quic.connect(address).await;
+            if protocol == "doq" {
+                ask(&connection, &question()).await;
+            }
+            assert!(!quic.has_early_data(address), "{protocol}");
+        }
     });
 }
 
@@ -197,6 +214,23 @@ fn the_idle_are_told_and_so_is_everybody_at_the_end() {
         ask(&connection, &question()).await;
         server.signal("TERM");
         assert_eq!(closed(&connection).await, VarInt::from_u32(NO_ERROR));
+    });
+}
+
+/// A client that leaves no room for the stream that HTTP/3 begins with, and one whose body does not come.
+#[test]
+fn slow_clients_of_http3_hold_up_nothing() {
+    let encrypted = Encrypted::with("tcp-message-timeout = \"300ms\"\ntcp-idle = \"60s\"");
+    let mut server = encrypted.site.start();
+    run(async {
+        let mut transport = TransportConfig::default();
+        transport.max_concurrent_uni_streams(VarInt::from_u32(0));
+        let _stuck = Quic::with(&encrypted.authority, "h3", transport).connect(encrypted.doh3).await;
+        let http3 = Http3::over(encrypted.quic("h3").connect(encrypted.doh3).await).await;
+        assert_eq!(http3.begin("/dns-query", MESSAGE).await.status(), 408);
+        assert_eq!(http3.ask(Method::GET, &url(&octets(&question())), None, b"").await.0.status(), 200);
+        server.signal("TERM");
+        assert!(server.wait_end().0.success());
     });
 }
 
@@ -361,6 +395,34 @@ fn the_server_knows_how_a_query_came() {
         let http3 = Http3::over(encrypted.quic("h3").connect(encrypted.doh3).await).await;
         let (_, body) = http3.ask(Method::GET, &url(&octets(&query)), None, b"").await;
         is_from(&Message::from_vec(&body).expect("a message"), "doh3");
+    });
+}
+
+/// Whoever may copy the zone over TCP, and is told NOTAUTH of others, gets the same words here, but for the copy itself: that
+/// is many messages.
+#[test]
+fn copies_of_zones_are_refused_to_everybody() {
+    let encrypted = Encrypted::new();
+    let zone = "file = \"gslb.example.com.zone\"";
+    encrypted.site.edit(zone, &format!("{zone}\ntransfer-to = [\"127.0.0.0/8\"]"));
+    let server = encrypted.site.start();
+    let whole = client::query("gslb.example.com", RecordType::AXFR, "");
+    let other = client::query("example.org", RecordType::AXFR, "");
+    assert_eq!(client::tcp(server.dns, &[whole.clone()])[0].response_code, ResponseCode::NoError);
+    let config = encrypted.authority.client_of(rustls::ALL_VERSIONS, &["http/1.1"]);
+    run(async {
+        let connection = encrypted.quic("doq").connect(encrypted.doq).await;
+        let http3 = Http3::over(encrypted.quic("h3").connect(encrypted.doh3).await).await;
+        for (query, code) in [(&whole, ResponseCode::Refused), (&other, ResponseCode::NotAuth)] {
+            let path = url(&octets(query));
+            let mut secure = Secure::connect(encrypted.doh, &config).expect("a handshake");
+            let over_https = http1(&mut secure, "GET", &path, "", b"").expect("a response").body;
+            let (_, over_http3) = http3.ask(Method::GET, &path, None, b"").await;
+            let answers = [over_https, over_http3].map(|octets| Message::from_vec(&octets).expect("a message"));
+            for answer in answers.into_iter().chain([ask(&connection, query).await]) {
+                assert_eq!((answer.response_code, answer.answers.len()), (code, 0), "{query}");
+            }
+        }
     });
 }
 

@@ -77,8 +77,6 @@ pub struct Counters {
     pub tls_handshakes_failed: Counter,
     /// TLS handshakes that were not done in time.
     pub tls_handshakes_timed_out: Counter,
-    /// Copies of zones that ended before they were whole: the client left or was slow, or there were too many at once.
-    pub transfers_broken: Counter,
     /// Queries received over QUIC, DNS over HTTP/3 among them.
     pub quic_received: Counter,
     /// Answers written over QUIC.
@@ -103,6 +101,8 @@ pub struct Counters {
     pub quic_retries: Counter,
     /// Requests over HTTP that were answered with another status than 200.
     pub http_refused: Counter,
+    /// Copies of zones that ended before they were whole: the client left or was slow, or there were too many at once.
+    pub transfers_broken: Counter,
     /// Connections that could not be accepted, by want of descriptors or memory.
     pub tcp_accept_failed: Counter,
     /// Messages whose answering panicked; each cost its sender one answer.

@@ -468,6 +468,31 @@ mod tests {
     }
 
     #[test]
+    fn a_second_server_over_quic_is_refused() {
+        let first = bind_quic("127.0.0.1:0".parse().expect("an address"), 3).expect("a free port");
+        let addresses: Vec<_> = first.iter().map(|socket| socket.local_addr().expect("an address")).collect();
+        assert!(addresses.len() == 3 && addresses.iter().all(|address| *address == addresses[0]), "{addresses:?}");
+        let error = bind_quic(addresses[0], 3).expect_err("in use");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn http3_is_told_of_where_it_is_reached() {
+        for (doh3, doh, expected) in [
+            ("192.0.2.1:443", "192.0.2.1:8443", true),
+            ("0.0.0.0:443", "192.0.2.1:443", true),
+            ("[::]:443", "[2001:db8::1]:443", true),
+            ("192.0.2.1:443", "0.0.0.0:443", false),
+            ("192.0.2.2:443", "192.0.2.1:443", false),
+            ("[::]:443", "192.0.2.1:443", false),
+        ] {
+            let [this, other] = [doh3, doh].map(|address| address.parse().expect("an address"));
+            assert_eq!(reaches(&this, &other), expected, "{doh3} {doh}");
+        }
+        assert_eq!(alt_svc(&"192.0.2.1:443".parse().expect("an address")).expect("a value"), "h3=\":443\"; ma=86400");
+    }
+
+    #[test]
     fn a_listen_address_twice_is_named() {
         assert!(with_some_port(|| {
             let port = bind(&["127.0.0.1:0"], 1).expect("free ports").local_addresses()[0].port();

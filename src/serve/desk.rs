@@ -35,9 +35,8 @@ impl Desk {
 /// Answers one message. `None` = it gets no answer.
 pub(super) fn answer(desk: &RefCell<Desk>, query: &[u8], client: IpAddr, transport: Transport) -> Option<Vec<u8>> {
     let Desk { answerer, out } = &mut *desk.borrow_mut();
-    // None of those who come here is told how long he may be idle.
-    let outcome = answerer.begin(Duration::ZERO).answer(query, client, transport, &mut out[..MESSAGE]);
-    let length = outcome.length();
+    // None of those who come here is told how long he may be idle, or gets the copy of a zone (`answer::access`).
+    let length = answerer.begin(Duration::ZERO).answer(query, client, transport, &mut out[..MESSAGE]).length();
     (length > 0).then(|| out[..length].to_vec())
 }
 

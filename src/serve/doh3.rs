@@ -46,7 +46,12 @@ type Stream = RequestStream<h3_quinn::BidiStream<Answer>, Answer>;
 pub(super) async fn serve(link: &Rc<Link>, site: &Arc<Site>, mut stopped: watch::Receiver<bool>) -> End {
     let mut builder = builder();
     builder.max_field_section_size(u64::from(doh::HEAD)).send_grease(false);
-    let connection = builder.build(h3_quinn::Connection::new(link.connection.clone())).await;
+    let connection = tokio::select! {
+        biased;
+        // A client may leave no room for the stream that HTTP/3 begins with.
+        () = stopping(&mut stopped) => return End::Done,
+        connection = builder.build(h3_quinn::Connection::new(link.connection.clone())) => connection,
+    };
     let Ok(mut connection) = connection else { return End::Done };
     let mut streams = JoinSet::new();
     loop {
@@ -88,10 +93,7 @@ async fn metered<T>(link: &Link, work: impl Future<Output = T>) -> Option<T> {
 /// A request and its response. Errors are the client's or the network's.
 async fn exchange(link: Rc<Link>, site: Arc<Site>, resolver: Resolver) {
     let mut request = link.pulse.begin();
-    let patience = request.limits().message;
-    let read = metered(&link, read(&site, resolver, &mut request));
-    // Without a head there is nothing to respond to: the stream is reset.
-    let Ok(Some(Some(asked))) = tokio::time::timeout(patience, read).await else {
+    let Some(Some(asked)) = metered(&link, read(&site, resolver, &mut request)).await else {
         desk::count(&link.desk, |counters| &counters.http_refused, 1);
         return;
     };
@@ -124,14 +126,19 @@ struct Asking {
     query: Result<Vec<u8>, Refusal>,
 }
 
+/// `None` = there is no head, and so nothing to respond to.
 async fn read(site: &Site, resolver: Resolver, request: &mut Request) -> Option<Asking> {
-    let (head, mut stream) = resolver.resolve_request().await.ok()?;
+    let patience = request.limits().message;
+    let (head, mut stream) = tokio::time::timeout(patience, resolver.resolve_request()).await.ok()?.ok()?;
     let is_head = head.method() == Method::HEAD;
     let asked = request::read(&site.path, head.method(), head.uri(), head.headers());
     drop(head);
     let query = match asked {
         Ok(Asked::Query(query)) => Ok(query),
-        Ok(Asked::Body) => whole(&mut stream, request).await,
+        Ok(Asked::Body) => {
+            let body = tokio::time::timeout(patience, whole(&mut stream, request)).await;
+            body.unwrap_or(Err(Refusal::TimedOut))
+        }
         Err(refusal) => Err(refusal),
     };
     Some(Asking { stream, is_head, query })

@@ -3,7 +3,7 @@
 //! ```text
 //!  per listen address      per worker
 //!  ┌ TCP listener ┐──────► thread tcp-w ── one task per connection ─┐
-//!  │ QUIC socket×w │─────► thread quic-w ─ one task per connection ─┤
+//!  │ QUIC sockets │──────► thread quic-w ─ one task per connection ─┤
 //!  └ UDP socket×w ┘──────► thread udp-n ── batches of datagrams ────┴─► Answerer ─► respond(&Snapshot, &mut Worker, …)
 //! ```
 //! A thread blocked on a quiet socket costs nothing, so every UDP socket has its own thread, and every thread its own

@@ -14,8 +14,8 @@
 //! | `agree` | gdnsd beside the server, and who of them is right |
 //! | `net` | networks of its own, whose cables can be pulled |
 //! | `resolver` | resolvers that are not ours, in front of the server |
-//! | `secondary` | NSD and Knot, which copy a zone and are told of changes |
 //! | `encrypted`, `h2`, `quic` | the example over encrypted transports; HTTP over TLS by hand; QUIC by `quinn` and `h3` |
+//! | `secondary` | NSD and Knot, which copy a zone and are told of changes |
 //! | `tls` | certificates of an authority of its own, and clients that believe it |
 //! | `ports` | ports that nobody else takes |
 //! | `node`, `query` | answering inside this process, and queries octet by octet |

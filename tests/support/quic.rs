@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use hickory_proto::op::Message;
 use http::{Method, Request, Response};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, ReadToEndError, VarInt};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, ReadToEndError, TransportConfig, VarInt};
 use rustls::version::TLS13;
 
 use super::tls::{Authority, HOST};
@@ -27,15 +27,29 @@ pub(crate) struct Quic(Endpoint);
 impl Quic {
     /// To be made inside [`run`].
     pub(crate) fn new(authority: &Authority, protocol: &str) -> Quic {
-        let tls = authority.client_of(&[&TLS13], &[protocol]);
+        Quic::with(authority, protocol, TransportConfig::default())
+    }
+
+    /// With other limits than usual.
+    pub(crate) fn with(authority: &Authority, protocol: &str, transport: TransportConfig) -> Quic {
+        let mut tls = Arc::unwrap_or_clone(authority.client_of(&[&TLS13], &[protocol]));
+        // As far as the server does.
+        tls.enable_early_data = true;
         let crypto = QuicClientConfig::try_from(tls).expect("a cipher suite for the beginning");
         let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
-        endpoint.set_default_client_config(ClientConfig::new(Arc::new(crypto)));
+        let mut config = ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::new(transport));
+        endpoint.set_default_client_config(config);
         Quic(endpoint)
     }
 
     pub(crate) async fn try_connect(&self, server: SocketAddr) -> Result<Connection, ConnectionError> {
         self.0.connect(server, HOST).expect("a way there").await
+    }
+
+    /// Whether what is asked could be sent before the handshake.
+    pub(crate) fn has_early_data(&self, server: SocketAddr) -> bool {
+        self.0.connect(server, HOST).expect("a way there").into_0rtt().is_ok()
     }
 
     pub(crate) async fn connect(&self, server: SocketAddr) -> Connection {
@@ -140,5 +154,13 @@ impl Http3 {
             octets.extend_from_slice(&data.copy_to_bytes(length));
         }
         (response, octets)
+    }
+
+    /// A POST whose body does not come; its response.
+    pub(crate) async fn begin(&self, path: &str, content_type: &str) -> Response<()> {
+        let request = Request::post(format!("https://{HOST}{path}")).header("content-type", content_type);
+        let mut requests = self.requests.clone();
+        let mut stream = requests.send_request(request.body(()).expect("a request")).await.expect("sent");
+        stream.recv_response().await.expect("a response")
     }
 }
