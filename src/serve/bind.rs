@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{cores, socket, udp};
+use super::{Inbox, cores, socket, udp};
 
 /// Size asked for each UDP buffer; the kernel gives what `net.core.rmem_max` and `wmem_max` allow. It changes nothing in
 /// what a query costs; of a burst of 512 small ones the usual 208 KiB lose some.
@@ -31,6 +31,8 @@ pub struct Listeners {
     pub(super) tcp: Vec<Vec<TcpListener>>,
     /// For each address, one for each worker, in the order of binding.
     pub(super) udp: Vec<udp::Socket>,
+    /// Where messages go that are no queries.
+    pub(super) inbox: Option<Inbox>,
 }
 
 impl Listeners {
@@ -38,7 +40,8 @@ impl Listeners {
     /// same for both. An address that is not there yet is bound all the same, and works once it appears.
     pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Listeners, BindError> {
         let workers = workers.max(1);
-        let mut listeners = Listeners { addresses: vec![], tcp: (0..workers).map(|_| vec![]).collect(), udp: vec![] };
+        let tcp = (0..workers).map(|_| vec![]).collect();
+        let mut listeners = Listeners { addresses: vec![], tcp, udp: vec![], inbox: None };
         for &address in addresses {
             let (tcp, udp) = bind_address(address, workers).map_err(|mut error| {
                 error.covered_by = listeners.addresses.iter().copied().find(|bound| covers(bound, &address));
@@ -52,6 +55,14 @@ impl Listeners {
             listeners.udp.extend(udp);
         }
         Ok(listeners)
+    }
+
+    /// Has messages that are no queries (NOTIFY, UPDATE) handed to whoever reads `inbox`; without one they are answered
+    /// SERVFAIL.
+    #[must_use]
+    pub fn handing_to(mut self, inbox: Inbox) -> Listeners {
+        self.inbox = Some(inbox);
+        self
     }
 
     /// Has each UDP worker run on a core of its own and get what that core receives. What of it fails is logged.

@@ -9,13 +9,14 @@
 //! [`answer::Worker`] and counters: between receiving and sending there is no lock.
 //!
 //! `bind` opens the sockets, `socket` alone calls the kernel past the standard library, `answerer` calls `respond` and
-//! survives its panics, `connections` decides which TCP connections may stay, `cores` which worker runs where, `udp` and
+//! survives its panics, `handover` has messages that are no queries go to the control plane, `connections` decides which TCP connections may stay, `cores` which worker runs where, `udp` and
 //! `tcp` (RFC 7766) are the loops.
 
 mod answerer;
 mod bind;
 mod connections;
 mod cores;
+mod handover;
 mod socket;
 mod tcp;
 mod udp;
@@ -37,6 +38,7 @@ use answerer::Answerer;
 use connections::Connections;
 
 pub use bind::{BindError, Listeners};
+pub use handover::{Delivery, Inbox, inbox};
 pub use socket::raise_descriptor_limit;
 
 /// Answers one message; what [`answer::respond`] is, and what tests put in its place.
@@ -105,13 +107,14 @@ impl Listeners {
     ) -> io::Result<Running> {
         answerer::mute_panics();
         bind::tell_small_buffers(&self.udp);
+        let inbox = self.inbox.clone();
         let (stop, _) = watch::channel(false);
         let mut running = Running { stop_udp: Arc::default(), stop_tcp: stop, threads: vec![] };
         // SplitMix64's increment: neighbouring threads get unlike seeds.
         let mut seeds = (0u64..).map(|thread| seed.wrapping_add(thread.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         let mut answerer = || {
             let worker = Worker::new(registry, seeds.next().unwrap_or(seed));
-            Answerer::new(published, worker, respond)
+            Answerer::new(published, worker, respond, inbox.clone())
         };
         let connections = Arc::new(Connections::new(limits));
         for (index, listeners) in self.tcp.into_iter().enumerate() {

@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use super::answerer::{self, Answerer, Rate};
 use super::cores::Core;
+use super::handover::Way;
 use super::socket::{self, BATCH, Batch, Datagram};
-use crate::answer::Transport;
+use crate::answer::{Handed, Outcome, Transport};
 use crate::metrics::Counters;
 use crate::time;
 
@@ -53,7 +54,7 @@ pub(super) fn start(
         pin(index, socket.core);
         // After pinning, so that its memory is near.
         let batch = Batch::new(socket.wildcard);
-        Loop { socket: socket.socket, batch, answerer }.run(&stopped);
+        Loop { socket: Arc::new(socket.socket), batch, answerer }.run(&stopped);
     })
 }
 
@@ -65,7 +66,8 @@ fn pin(index: usize, core: Option<Core>) {
 }
 
 struct Loop {
-    socket: UdpSocket,
+    /// Shared with answers that are sent later.
+    socket: Arc<UdpSocket>,
     batch: Batch,
     answerer: Answerer,
 }
@@ -91,9 +93,13 @@ impl Loop {
         let mut answers = self.answerer.begin(Duration::ZERO);
         answers.look_ahead(received, self.batch.queries());
         for index in 0..received {
-            let length = match self.batch.datagram(index) {
+            let outcome = match self.batch.datagram(index) {
                 Some(datagram) => answer_one(&mut answers, datagram),
-                None => 0,
+                None => Outcome::Answer(0),
+            };
+            let length = match outcome {
+                Outcome::Handed(handed) => hand(&mut self.batch, index, handed, &answers, &self.socket),
+                outcome => outcome.length(),
             };
             if length > 0 {
                 self.batch.reply(index, length);
@@ -118,18 +124,31 @@ impl Loop {
     }
 }
 
-/// Octets of the answer to `datagram`, or 0.
-fn answer_one(answers: &mut answerer::Batch<'_>, datagram: Datagram<'_>) -> usize {
+/// What comes of `datagram`.
+fn answer_one(answers: &mut answerer::Batch<'_>, datagram: Datagram<'_>) -> Outcome {
     let counters = answers.counters();
     if datagram.truncated {
         counters.udp_too_long.add(1);
-        return 0;
+        return Outcome::Answer(0);
     }
     if datagram.source.port() == 0 {
         counters.udp_bad_source.add(1);
-        return 0;
+        return Outcome::Answer(0);
     }
-    answers.answer(datagram.query, datagram.source.ip(), Transport::Udp, datagram.out).length()
+    answers.answer(datagram.query, datagram.source.ip(), Transport::Udp, datagram.out)
+}
+
+/// Hands the message at `index` on; octets of the answer that it cannot be, or 0.
+#[cold]
+fn hand(
+    batch: &mut Batch,
+    index: usize,
+    handed: Box<Handed>,
+    answers: &answerer::Batch<'_>,
+    socket: &Arc<UdpSocket>,
+) -> usize {
+    let way = Way::Udp(Arc::clone(socket), batch.back(index));
+    batch.datagram(index).map_or(0, |datagram| answers.hand(handed, way, datagram.out))
 }
 
 fn count(counters: &Counters, received: usize, sent: usize, failed: usize) {
@@ -155,7 +174,7 @@ mod tests {
     use super::super::Limits;
     use super::super::testing::{Server, echo, exchange, query, udp_client};
     use super::*;
-    use crate::answer::{Outcome, Worker};
+    use crate::answer::Worker;
     use crate::snapshot::Snapshot;
 
     #[test]
