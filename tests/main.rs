@@ -38,6 +38,7 @@ mod resolvers;
 mod returns;
 mod round_trips;
 mod scenarios;
+mod secondary;
 mod shared_cache;
 mod shares;
 mod simulation;

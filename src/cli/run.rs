@@ -29,14 +29,18 @@ use crate::control::last_good::{self, Clock, Keeper, LastGood};
 use crate::control::latency::Gauge;
 use crate::control::renewal::{self, Look, POLL, Watch};
 use crate::control::resolution::{Found, Resolution};
-use crate::control::{self, Change, Changes, GeoNews, GeoRefusal, Notifier, State, Store, Succession, World, explain};
-use crate::dns::Name;
+use crate::control::secondary::Board;
+use crate::control::supply::Given;
+use crate::control::{
+    self, Change, Changes, GeoNews, GeoRefusal, Notifier, Secondaries, State, Store, Succession, World, explain,
+};
+use crate::dns::{Name, Rcode};
 use crate::idle;
 use crate::metrics::Registry;
 use crate::probe::{self, Prober};
 use crate::problem::render;
-use crate::serve::{Limits, Listeners, Running, TRANSFERS, raise_descriptor_limit};
-use crate::snapshot::Published;
+use crate::serve::{Delivery, Inbox, Limits, Listeners, Running, TRANSFERS, inbox, raise_descriptor_limit};
+use crate::snapshot::{Message, Published};
 use crate::time::{self, unix_milliseconds, unix_nanoseconds};
 
 /// Reports of probes that may wait; probes wait when there are more.
@@ -176,12 +180,15 @@ impl Node {
         let (hangup, mut ending) = signals.map_err(|error| format!("cannot wait for signals: {error}"))?;
         let mut configuration = configuration;
         let resolution = resolve_first(&mut configuration).await;
-        let world = Arc::new(World::compile(configuration));
+        let world = World::compile(configuration);
         let (server, settings) = (world.server.clone(), world.admin.clone());
         for failed in explain::failed_tests(&world) {
             tracing::error!("{failed}");
         }
         let lock = lock(&server.state_dir)?;
+        let mut secondaries = Secondaries::start(&server.state_dir, &world.supplies);
+        let world = Arc::new(supplied(world, &secondaries.take_given()));
+        tell_left_out(&[], &world.left_out);
         // What cannot be bound is said now, not after the first round of checks.
         drop(Listeners::bind(&server.listen, 1).map_err(|problem| problem.to_string())?);
         let admin = TcpListener::bind(world.admin.listen).await;
@@ -215,6 +222,7 @@ impl Node {
             probes,
             resolutions: resolution.totals(),
             notifies: notifier.totals(),
+            secondaries: secondaries.board(),
             latency: gauge.as_ref().map(Gauge::totals).unwrap_or_default(),
             ready: Arc::clone(&ready),
             journal: journal_path,
@@ -225,7 +233,9 @@ impl Node {
         let running = tokio::select! {
             round = settled.wait_for(|&settled| settled) => {
                 round.map_err(|_| "the control loop has ended".to_string())?;
-                Some(answer(&server, &published, &registry)?)
+                let (inbox, deliveries) = inbox();
+                tokio::spawn(hear(deliveries, secondaries.board(), Arc::clone(&published)));
+                Some(answer(&server, &published, &registry, inbox)?)
             }
             () = ending.signalled() => None,
         };
@@ -244,6 +254,7 @@ impl Node {
             registry,
             geo,
             resolution,
+            secondaries,
             notifier,
         };
         Ok(Node { reloader, ready, hangup, ending, running, keeper, journal, gauge, lock })
@@ -263,12 +274,14 @@ impl Node {
                 _ = self.hangup.recv() => Due::Reload,
                 look = self.reloader.geo.changed() => Due::Geo(look),
                 names = self.reloader.resolution.changed() => Due::Found(names),
+                names = self.reloader.secondaries.changed() => Due::Zones(names),
             };
             let work = async {
                 match due {
                     Due::Reload => self.reloader.reload().await,
                     Due::Geo(look) => self.reloader.renew(look).await,
                     Due::Found(names) => self.reloader.take_found(names).await,
+                    Due::Zones(names) => self.reloader.take_zones(names).await,
                 }
             };
             tokio::select! {
@@ -301,6 +314,8 @@ enum Due {
     Geo(Look),
     /// Targets that have other addresses.
     Found(Vec<Name>),
+    /// Zones of which other data are known.
+    Zones(Vec<Name>),
 }
 
 /// Finds the addresses of targets, as far as that is possible before the first answer.
@@ -325,6 +340,7 @@ struct Reloader {
     registry: Arc<Registry>,
     geo: GeoWatch,
     resolution: Resolution,
+    secondaries: Secondaries,
     notifier: Notifier,
 }
 
@@ -393,6 +409,7 @@ impl Reloader {
         self.served = Arc::clone(change.world());
         self.geo = GeoWatch::new(&self.served);
         self.resolution.follow(&self.served.server, self.served.fleet());
+        self.secondaries.follow(&self.served.supplies);
         let (done, accepted) = oneshot::channel();
         let sent = self.changes.send(Change::Reload(Box::new(change), done)).await;
         if sent.is_ok() && accepted.await.is_ok() {
@@ -470,13 +487,34 @@ impl Reloader {
         }
     }
 
+    /// Goes by what is known of zones now, of which these have other data than before.
+    async fn take_zones(&mut self, names: Vec<Name>) {
+        let (served, given) = (Arc::clone(&self.served), self.secondaries.take_given());
+        let work = move || {
+            let mut world = served.with_zones(&given);
+            world.remember(&served);
+            Succession::new(Arc::new(world), &served)
+        };
+        let next = match in_background(work).await {
+            Ok(next) => next,
+            Err(problem) => return tracing::error!("data of zones: {problem}"),
+        };
+        tell_left_out(&self.served.left_out, &next.world().left_out);
+        self.served = Arc::clone(next.world());
+        let (done, accepted) = oneshot::channel();
+        let sent = self.changes.send(Change::Zones(Box::new(next), names, done)).await;
+        if sent.is_ok() && accepted.await.is_ok() {
+            self.notifier.serves(&self.served);
+        }
+    }
+
     /// Compiles the configuration.
     async fn load(&self) -> Result<Succession, Vec<String>> {
         let (path, served, registry) = (self.path.clone(), Arc::clone(&self.served), Arc::clone(&self.registry));
-        let found = self.resolution.found();
+        let (found, given) = (self.resolution.found(), self.secondaries.given());
         let work = move || {
             registry.tallies.retire();
-            let world = reloaded(&path, &found)?;
+            let world = supplied(reloaded(&path, &found)?, &given);
             for doubt in renewal::doubts(&served, &world) {
                 tracing::warn!("[geo] {}: taken, as this is a reload: {}", doubt.file, doubt.reason);
             }
@@ -601,9 +639,36 @@ fn finish_files(keeper: Option<Keeper>, gauge: Option<Gauge>, journal: &Journal)
     }
 }
 
-/// Opens the sockets and answers from what is `published`.
-fn answer(server: &Server, published: &Published, registry: &Arc<Registry>) -> Result<Running, String> {
+/// A configuration with what is known of zones that do not come from a file.
+fn supplied(world: World, given: &Given) -> World {
+    if world.supplies.is_empty() { world } else { world.with_zones(given) }
+}
+
+/// Says what of the data of zones is not served, each once.
+fn tell_left_out(before: &[String], now: &[String]) {
+    now.iter().filter(|what| !before.contains(what)).for_each(|what| tracing::warn!("{what}"));
+}
+
+/// Hears messages that are no queries.
+async fn hear(mut deliveries: mpsc::Receiver<Delivery>, secondaries: Arc<Board>, published: Published) {
+    while let Some(delivery) = deliveries.recv().await {
+        let handed = &delivery.handed;
+        let rcode = match handed.kind {
+            Message::Notify => {
+                secondaries.notify(&handed.zone, handed.source());
+                Rcode::NOERROR
+            }
+            Message::Update => Rcode::NOTIMP,
+        };
+        let answer = handed.answer(&published.load(), rcode, None, time::unix_seconds());
+        delivery.answer(answer);
+    }
+}
+
+/// Opens the sockets and answers from what is `published`; what is no query goes to `inbox`.
+fn answer(server: &Server, published: &Published, registry: &Arc<Registry>, inbox: Inbox) -> Result<Running, String> {
     let bound = Listeners::bind(&server.listen, server.workers).map_err(|problem| problem.to_string())?;
+    let bound = bound.handing_to(inbox);
     let listeners = if server.pin_workers { bound.pinned() } else { bound };
     let addresses: Vec<String> = listeners.local_addresses().iter().map(ToString::to_string).collect();
     let running = listeners.serve(published, registry, unix_nanoseconds(), limits(server));

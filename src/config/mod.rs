@@ -218,6 +218,8 @@ pub struct Zone {
     pub records: Records,
     /// Who may copy it.
     pub policy: ZonePolicy,
+    /// Of a secondary: what share of its records it may lose at once, in 1/10 000.
+    pub max_shrink: u16,
 }
 
 /// `[[tests]]`: an expectation, run by `check` and before every reload.

@@ -15,6 +15,7 @@
 //! | `net` | networks of its own, whose cables can be pulled |
 //! | `resolver` | resolvers that are not ours, in front of the server |
 //! | `secondary` | NSD and Knot, which copy a zone and are told of changes |
+//! | `primary` | NSD, Knot and one that lies, which a zone is copied from |
 //! | `ports` | ports that nobody else takes |
 //! | `node`, `query` | answering inside this process, and queries octet by octet |
 
@@ -30,6 +31,7 @@ pub(crate) mod mmdb;
 pub(crate) mod net;
 pub(crate) mod node;
 pub(crate) mod ports;
+pub(crate) mod primary;
 pub(crate) mod query;
 pub(crate) mod resolver;
 pub(crate) mod secondary;
