@@ -93,7 +93,9 @@ fn zone_text(serial: u32, addresses: &[&str], timers: &str) -> String {
     for address in addresses {
         let _ = writeln!(zone, "static A {address}");
     }
-    (0..20).for_each(|host| drop(writeln!(zone, "host-{host} A 192.0.2.{host}")));
+    for host in 0..20 {
+        let _ = writeln!(zone, "host-{host} A 192.0.2.{host}");
+    }
     zone + "mail MX 10 static\ntext TXT \"a \\\"b\\\"\"\nwww A 192.0.2.99\nodd TYPE65400 \\# 2 0001\n"
 }
 
@@ -169,6 +171,7 @@ pub(crate) enum Lie {
 pub(crate) struct Liar {
     pub(crate) address: SocketAddr,
     state: Arc<State>,
+    over_udp: Option<thread::JoinHandle<()>>,
 }
 
 struct State {
@@ -196,7 +199,7 @@ impl Liar {
             (AtomicU32::new(1), Mutex::new(Lie::None), AtomicUsize::new(0), AtomicBool::new(false));
         let state = Arc::new(State { zone, serial, lie, key, copies, ends });
         let (over_udp, over_tcp) = (Arc::clone(&state), Arc::clone(&state));
-        thread::spawn(move || over_udp.serve_udp(&socket));
+        let over_udp = Some(thread::spawn(move || over_udp.serve_udp(&socket)));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if over_tcp.ends.load(Ordering::Relaxed) {
@@ -206,7 +209,7 @@ impl Liar {
                 thread::spawn(move || state.serve_tcp(stream));
             }
         });
-        Liar { address: (Ipv4Addr::LOCALHOST, port).into(), state }
+        Liar { address: (Ipv4Addr::LOCALHOST, port).into(), state, over_udp }
     }
 
     /// From now on it has this serial, and lies so.
@@ -241,6 +244,7 @@ impl Drop for Liar {
     fn drop(&mut self) {
         self.state.ends.store(true, Ordering::Relaxed);
         let _ = TcpStream::connect(self.address);
+        let _ = self.over_udp.take().map(thread::JoinHandle::join);
     }
 }
 
@@ -325,10 +329,10 @@ impl State {
         let mut messages = Vec::new();
         for (number, records) in sections.into_iter().enumerate() {
             let mut message = Message::new(asked.id, MessageType::Response, OpCode::Query);
-            message.authoritative = true;
+            message.metadata.authoritative = true;
             message.add_queries(asked.queries.clone());
             if lie == Lie::Refuses && is_copy(query) {
-                message.response_code = hickory_proto::op::ResponseCode::Refused;
+                message.metadata.response_code = hickory_proto::op::ResponseCode::Refused;
             }
             message.add_answers(records);
             let mut octets = message.to_vec().expect("encodes");
