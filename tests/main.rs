@@ -49,4 +49,5 @@ mod targets;
 mod tcp_udp;
 mod transfer;
 mod ttl;
+mod update;
 mod zone;

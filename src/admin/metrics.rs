@@ -396,6 +396,15 @@ impl Scrape {
             counter(encoder, "secondary_notifies", "Notifies of primaries that were heard")?,
             totals.notified.load(Ordering::Relaxed),
         )?;
+        let totals = &self.api.updates;
+        let mut updates = counter(encoder, "updates", "Updates of zones by those who may, by what became of them")?;
+        for (outcome, count) in [("done", &totals.done), ("refused", &totals.refused), ("failed", &totals.failed)] {
+            put(&mut updates, &[("outcome", outcome)], count.load(Ordering::Relaxed))?;
+        }
+        total(
+            counter(encoder, "updates_expired", "Updated records that went by themselves")?,
+            totals.expired.load(Ordering::Relaxed),
+        )?;
         let shown = self.api.secondaries.shown();
         let says =
             "When a secondary zone is not served any more if no primary is heard, Unix time; 0 = it is not known";

@@ -68,6 +68,8 @@ pub struct Api {
     pub resolutions: Arc<Resolutions>,
     /// Secondary zones.
     pub secondaries: Arc<crate::control::secondary::Board>,
+    /// What became of updates.
+    pub updates: Arc<crate::control::update::Totals>,
     /// What became of notifies.
     pub notifies: Arc<crate::control::notify::Notifies>,
     /// Counters of round-trip times.

@@ -16,6 +16,7 @@ use arc_swap::ArcSwap;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
@@ -32,7 +33,8 @@ use crate::control::resolution::{Found, Resolution};
 use crate::control::secondary::Board;
 use crate::control::supply::Given;
 use crate::control::{
-    self, Change, Changes, GeoNews, GeoRefusal, Notifier, Secondaries, State, Store, Succession, World, explain,
+    self, Change, Changes, GeoNews, GeoRefusal, Notifier, Secondaries, State, Store, Succession, Updates, World,
+    explain,
 };
 use crate::dns::{Name, Rcode};
 use crate::idle;
@@ -186,8 +188,9 @@ impl Node {
             tracing::error!("{failed}");
         }
         let lock = lock(&server.state_dir)?;
-        let mut secondaries = Secondaries::start(&server.state_dir, &world.supplies);
-        let world = Arc::new(supplied(world, &secondaries.take_given()));
+        let mut sources = Sources::start(&server.state_dir, &world);
+        let (given, _) = sources.take_given();
+        let world = Arc::new(supplied(world, &given));
         tell_left_out(&[], &world.left_out);
         // What cannot be bound is said now, not after the first round of checks.
         drop(Listeners::bind(&server.listen, 1).map_err(|problem| problem.to_string())?);
@@ -222,7 +225,8 @@ impl Node {
             probes,
             resolutions: resolution.totals(),
             notifies: notifier.totals(),
-            secondaries: secondaries.board(),
+            secondaries: sources.secondaries.board(),
+            updates: sources.updates.totals(),
             latency: gauge.as_ref().map(Gauge::totals).unwrap_or_default(),
             ready: Arc::clone(&ready),
             journal: journal_path,
@@ -234,7 +238,8 @@ impl Node {
             round = settled.wait_for(|&settled| settled) => {
                 round.map_err(|_| "the control loop has ended".to_string())?;
                 let (inbox, deliveries) = inbox();
-                tokio::spawn(hear(deliveries, secondaries.board(), Arc::clone(&published)));
+                let updates = sources.updates.open(Arc::clone(&published));
+                tokio::spawn(hear(deliveries, sources.secondaries.board(), updates, Arc::clone(&published)));
                 Some(answer(&server, &published, &registry, inbox)?)
             }
             () = ending.signalled() => None,
@@ -254,7 +259,7 @@ impl Node {
             registry,
             geo,
             resolution,
-            secondaries,
+            sources,
             notifier,
         };
         Ok(Node { reloader, ready, hangup, ending, running, keeper, journal, gauge, lock })
@@ -274,7 +279,7 @@ impl Node {
                 _ = self.hangup.recv() => Due::Reload,
                 look = self.reloader.geo.changed() => Due::Geo(look),
                 names = self.reloader.resolution.changed() => Due::Found(names),
-                names = self.reloader.secondaries.changed() => Due::Zones(names),
+                names = self.reloader.sources.changed() => Due::Zones(names),
             };
             let work = async {
                 match due {
@@ -340,8 +345,49 @@ struct Reloader {
     registry: Arc<Registry>,
     geo: GeoWatch,
     resolution: Resolution,
-    secondaries: Secondaries,
+    sources: Sources,
     notifier: Notifier,
+}
+
+/// Where data of zones come from beside files.
+struct Sources {
+    secondaries: Secondaries,
+    updates: Updates,
+}
+
+impl Sources {
+    fn start(state_dir: &Path, world: &World) -> Sources {
+        let secondaries = Secondaries::start(state_dir, &world.supplies);
+        Sources { secondaries, updates: Updates::start(state_dir, &world.supplies) }
+    }
+
+    /// Goes by another configuration.
+    fn follow(&mut self, world: &World) {
+        self.secondaries.follow(&world.supplies);
+        self.updates.follow(&world.supplies);
+    }
+
+    /// What is known now.
+    fn given(&self) -> Given {
+        let mut given = self.secondaries.given();
+        self.updates.give(&mut given);
+        given
+    }
+
+    /// What is about to be compiled, and up to which update that goes.
+    fn take_given(&mut self) -> (Given, u64) {
+        let mut given = self.secondaries.take_given();
+        let change = self.updates.take_given(&mut given);
+        (given, change)
+    }
+
+    /// Waits until something is known of zones that is not compiled; of which ones. Given up on, it has lost nothing.
+    async fn changed(&mut self) -> Vec<Name> {
+        tokio::select! {
+            names = self.secondaries.changed() => names,
+            names = self.updates.changed() => names,
+        }
+    }
 }
 
 /// Looks after the geo files of what is served.
@@ -409,7 +455,7 @@ impl Reloader {
         self.served = Arc::clone(change.world());
         self.geo = GeoWatch::new(&self.served);
         self.resolution.follow(&self.served.server, self.served.fleet());
-        self.secondaries.follow(&self.served.supplies);
+        self.sources.follow(&self.served);
         let (done, accepted) = oneshot::channel();
         let sent = self.changes.send(Change::Reload(Box::new(change), done)).await;
         if sent.is_ok() && accepted.await.is_ok() {
@@ -489,7 +535,7 @@ impl Reloader {
 
     /// Goes by what is known of zones now, of which these have other data than before.
     async fn take_zones(&mut self, names: Vec<Name>) {
-        let (served, given) = (Arc::clone(&self.served), self.secondaries.take_given());
+        let (served, (given, change)) = (Arc::clone(&self.served), self.sources.take_given());
         let work = move || {
             let mut world = served.with_zones(&given);
             world.remember(&served);
@@ -504,6 +550,7 @@ impl Reloader {
         let (done, accepted) = oneshot::channel();
         let sent = self.changes.send(Change::Zones(Box::new(next), names, done)).await;
         if sent.is_ok() && accepted.await.is_ok() {
+            self.sources.updates.serves(change);
             self.notifier.serves(&self.served);
         }
     }
@@ -511,7 +558,7 @@ impl Reloader {
     /// Compiles the configuration.
     async fn load(&self) -> Result<Succession, Vec<String>> {
         let (path, served, registry) = (self.path.clone(), Arc::clone(&self.served), Arc::clone(&self.registry));
-        let (found, given) = (self.resolution.found(), self.secondaries.given());
+        let (found, given) = (self.resolution.found(), self.sources.given());
         let work = move || {
             registry.tallies.retire();
             let world = supplied(reloaded(&path, &found)?, &given);
@@ -650,17 +697,27 @@ fn tell_left_out(before: &[String], now: &[String]) {
 }
 
 /// Hears messages that are no queries.
-async fn hear(mut deliveries: mpsc::Receiver<Delivery>, secondaries: Arc<Board>, published: Published) {
+async fn hear(
+    mut deliveries: mpsc::Receiver<Delivery>,
+    secondaries: Arc<Board>,
+    updates: mpsc::Sender<Delivery>,
+    published: Published,
+) {
     while let Some(delivery) = deliveries.recv().await {
-        let handed = &delivery.handed;
-        let rcode = match handed.kind {
+        let (delivery, answer) = match delivery.handed.kind {
             Message::Notify => {
-                secondaries.notify(&handed.zone, handed.source());
-                Rcode::NOERROR
+                secondaries.notify(&delivery.handed.zone, delivery.handed.source());
+                let answer = delivery.handed.answer(&published.load(), Rcode::NOERROR, None, time::unix_seconds());
+                (delivery, answer)
             }
-            Message::Update => Rcode::NOTIMP,
+            Message::Update => match updates.try_send(delivery) {
+                Ok(()) => continue,
+                Err(TrySendError::Full(delivery) | TrySendError::Closed(delivery)) => {
+                    let answer = delivery.handed.busy(&published.load(), time::unix_seconds());
+                    (delivery, answer)
+                }
+            },
         };
-        let answer = handed.answer(&published.load(), rcode, None, time::unix_seconds());
         delivery.answer(answer);
     }
 }

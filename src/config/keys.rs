@@ -304,7 +304,19 @@ pub(super) static ZONE: Section = section(
             Is("[]"),
             "Who is told when the serial goes up, and at a start; port 53 unless given.",
         ),
-        later("update-from", Is("[]"), "Who may update `_acme-challenge`.", "updates come later"),
+        key(
+            "update-from",
+            Kind::Prefixes,
+            Is("[]"),
+            "Who may update the zone (RFC 2136): TXT records of names that begin with `_acme-challenge`, nothing else; where \
+             there is a `key`, only if signed with it.",
+        ),
+        key(
+            "update-expire",
+            Kind::Duration { min_ms: SECOND, max_ms: 7 * 24 * HOUR },
+            Is(r#""1h""#),
+            "How long what was updated stays, if nobody deletes it before.",
+        ),
     ],
 );
 

@@ -47,6 +47,10 @@ pub(super) fn compile(
                         .also(file.span, "the file")
                 });
                 findings.cross.extend(both);
+                findings.cross.extend(fields.own("update-from").map(|updates| {
+                    let problem = Problem::error(updates.span, "a zone with `update-from` and `primaries`");
+                    problem.hint("send updates to the primary").also(primaries.span, "its primaries")
+                }));
                 stand_in(&origin)
             }
             (None, _) => {
@@ -56,7 +60,8 @@ pub(super) fn compile(
         };
         let policy = keyring::policy(&fields, document, keyring, findings);
         let max_shrink = fields.share("max-shrink").unwrap_or_default();
-        zones.push(Zone { origin, records, policy, max_shrink });
+        let update_expire = fields.duration("update-expire").unwrap_or_default();
+        zones.push(Zone { origin, records, policy, max_shrink, update_expire });
     }
     zones
 }
@@ -261,6 +266,8 @@ impl<'z> Statics<'z> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::problem::SourceId;
     use crate::snapshot::ZonePolicy;
@@ -294,12 +301,14 @@ mod tests {
                 ]),
                 policy: ZonePolicy::default(),
                 max_shrink: 0,
+                update_expire: Duration::ZERO,
             },
             Zone {
                 origin: name("child.example"),
                 records: Records::default(),
                 policy: ZonePolicy::default(),
                 max_shrink: 0,
+                update_expire: Duration::ZERO,
             },
         ];
         let cases = [

@@ -5,7 +5,7 @@
 //!  SIGHUP ─────── Reload ──┼─► run ─► State ─► judge what was touched ─► publish, at most 100 times a second
 //!  geo files ──── Geo ─────┤
 //!  targets ────── Found ───┤
-//!  primaries ──── Zones ───┤
+//!  primaries, updates Zones ┤
 //!  API, status ── Status ──┤
 //!  operator ───── Override ┤
 //!  agents ─── Push, Load ───┤
@@ -41,6 +41,7 @@ pub mod status;
 pub mod store;
 mod succession;
 pub mod supply;
+pub mod update;
 pub mod world;
 
 use std::future;
@@ -65,6 +66,7 @@ pub use state::{LoadReport, LoadReports, LoadsTaken, Push, Pushed, State};
 pub use status::Status;
 pub use store::Store;
 pub use succession::Succession;
+pub use update::Updates;
 pub use world::World;
 
 /// Mean time between two publishes while changes pour in.

@@ -2,9 +2,10 @@
 //! found then. Every zone has its records in one table of names, so the others are taken from there as they are.
 //!
 //! ```text
-//! Supply: a secondary zone ── Given: what was copied of it ──┐
-//! records of all other zones ── Authority::records ──────────┼─► Authority::build_known ─► World::with_zones
-//! names of services ─────────────────────────────────────────┘
+//! Supply: a secondary zone ─── Given: what was copied of it ──┐
+//! a zone that is updated ───── Given: serial, TXT beside file ┤
+//! records of all other zones ── Authority::records ───────────┼─► Authority::build_known ─► World::with_zones
+//! names of services ──────────────────────────────────────────┘
 //! ```
 //! Data from outside know nothing of our services: what of them cannot stand where a service is, or would hide it, is left
 //! out, and said.
@@ -12,6 +13,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::Zone;
 use crate::dns::name::wire_is_at_or_below;
@@ -22,38 +24,105 @@ use crate::zone::{Authority, Record, Records, ZoneId};
 /// Most records of which is said that they are left out.
 const MOST_TOLD: usize = 20;
 
-/// A zone whose data do not come from a file.
+/// A zone whose data do not come from a file, or not all of them.
 #[derive(Clone, Debug)]
 pub struct Supply {
     /// Its apex.
     pub origin: Name,
-    /// Where it is copied from.
+    /// Where it is copied from; empty = from nowhere: it has a file, and is updated.
     pub primaries: Vec<SocketAddr>,
     /// What both sides sign with.
     pub key: Option<Key>,
     /// What share of its records it may lose at once, in 1/10 000.
     pub max_shrink: u16,
-    /// What the configuration adds to it: addresses of targets of SRV.
-    made: Arc<Records>,
+    /// How long what is updated stays.
+    pub update_expire: Duration,
+    /// What the configuration says of it: the records of its file, addresses of targets of SRV.
+    pub base: Arc<Records>,
+    /// Tells versions of that apart.
+    pub base_digest: u128,
 }
 
-/// What is known of zones, by apex; a zone that is not there is not known.
-pub type Given = HashMap<Name, Arc<Records>>;
+/// What is known of zones, by apex; a secondary zone that is not there is not known.
+pub type Given = HashMap<Name, Found>;
+
+/// What is known of a zone.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// All of it.
+    Copied(Arc<Records>),
+    /// What is beside its file.
+    Updated(Beside),
+}
+
+/// What updates have made of a zone.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// The serial then.
+    pub serial: u32,
+    /// The file then.
+    pub base_digest: u128,
+    /// The records that came beside it.
+    pub records: Arc<Records>,
+}
+
+impl Beside {
+    /// The serial over what a file says now: it never goes back, and goes up where the file has changed.
+    #[must_use]
+    pub fn serial_over(&self, supply: &Supply) -> u32 {
+        let of_file = supply.serial();
+        if is_after(of_file, self.serial) {
+            of_file
+        } else if self.base_digest == supply.base_digest {
+            self.serial
+        } else {
+            after(self.serial)
+        }
+    }
+}
+
+/// Whether a serial is ahead of another (RFC 1982 §3.2): by less than half of the circle.
+#[must_use]
+pub fn is_after(serial: u32, other: u32) -> bool {
+    (1..0x8000_0000).contains(&serial.wrapping_sub(other))
+}
+
+/// The next serial; 0 is passed over, as some take it for none.
+#[must_use]
+pub fn after(serial: u32) -> u32 {
+    serial.wrapping_add(1).max(1)
+}
 
 impl Supply {
-    /// That of a zone; none of one that has a file.
+    /// That of a zone; none of one that has a file and nothing else.
     pub(super) fn of(zone: &Zone, keys: &[Key]) -> Option<Supply> {
-        if zone.policy.primaries.is_empty() {
+        let is_copied = !zone.policy.primaries.is_empty();
+        if !is_copied && zone.policy.update_from.is_empty() {
             return None;
         }
-        let made = zone.records.iter().filter(|record| record.rtype != RecordType::SOA);
+        let stands_in = |record: &Record<'_>| is_copied && record.rtype == RecordType::SOA;
+        let base: Records = zone.records.iter().filter(|record| !stands_in(record)).collect();
         Some(Supply {
             origin: zone.origin.clone(),
             primaries: zone.policy.primaries.clone(),
             key: zone.policy.key.map(|key| keys[key.0 as usize].clone()),
             max_shrink: zone.max_shrink,
-            made: Arc::new(made.collect()),
+            update_expire: zone.update_expire,
+            base_digest: base.digest(),
+            base: Arc::new(base),
         })
+    }
+
+    /// Whether it is copied from elsewhere.
+    #[must_use]
+    pub fn is_copied(&self) -> bool {
+        !self.primaries.is_empty()
+    }
+
+    /// The serial of its file.
+    #[must_use]
+    pub fn serial(&self) -> u32 {
+        self.base.iter().find_map(|record| record.soa_serial()).unwrap_or_default()
     }
 
     /// Whether it is copied from the same servers in the same way.
@@ -82,7 +151,12 @@ pub(super) fn build<'n>(
     let zone = |(id, &origin): (u32, &&Name)| {
         let records = match supplied.get(origin) {
             None => before.records(ZoneId(id)),
-            Some(supply) => given.get(origin).map(|records| fit(supply, records, &names, &mut left_out)),
+            Some(supply) => match given.get(origin) {
+                Some(Found::Copied(records)) => Some(fit(supply, records, &names, &mut left_out)),
+                Some(Found::Updated(beside)) => Some(update(supply, beside)),
+                None if supply.is_copied() => None,
+                None => Some(Records::clone(&supply.base)),
+            },
         };
         (origin.clone(), records)
     };
@@ -159,17 +233,35 @@ fn fit(supply: &Supply, records: &Records, names: &Steered, left_out: &mut Vec<S
             let _ = fitting.push(record);
         }
     }
-    for record in supply.made.iter() {
+    for record in supply.base.iter() {
         let _ = fitting.push(record);
     }
     fitting
+}
+
+/// The records of a file with the serial and the records that updates gave it.
+fn update(supply: &Supply, beside: &Beside) -> Records {
+    let serial = beside.serial_over(supply).to_be_bytes();
+    let mut updated = Records::default();
+    for record in supply.base.iter() {
+        let mut rdata = record.rdata.to_vec();
+        if let Some(numbers) = rdata.last_chunk_mut::<20>().filter(|_| record.rtype == RecordType::SOA) {
+            numbers[..4].copy_from_slice(&serial);
+        }
+        // They had room before, but for what updates may add.
+        let _ = updated.push(Record { rdata: &rdata, ..record });
+    }
+    for record in beside.records.iter() {
+        let _ = updated.push(record);
+    }
+    updated
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::dns::LowerName;
-    use crate::zone::Found;
+    use crate::zone::Found as Answer;
 
     fn name(text: &str) -> Name {
         Name::parse(text, None).expect("a name")
@@ -186,8 +278,15 @@ mod tests {
     }
 
     fn supply(origin: &str) -> Supply {
-        let (primaries, made) = (Vec::new(), Arc::default());
-        Supply { origin: name(origin), primaries, key: None, max_shrink: 0, made }
+        Supply {
+            origin: name(origin),
+            primaries: vec![([192, 0, 2, 1], 53).into()],
+            key: None,
+            max_shrink: 0,
+            update_expire: Duration::ZERO,
+            base: Arc::default(),
+            base_digest: 0,
+        }
     }
 
     #[test]
@@ -211,15 +310,15 @@ mod tests {
         ]);
         let steered = [name("www.example"), name("b.example"), name("x.cut.example"), name("y.d.example")];
         let steered = steered.iter().zip(0..);
-        let given = Given::from([(name("Example"), Arc::new(copied))]);
+        let given = Given::from([(name("Example"), Found::Copied(Arc::new(copied)))]);
         let (authority, told) = build(&before, &[supply("example")], &given, steered.clone());
         assert_eq!(told.len(), 4, "{told:?}");
         let of = |asked: &str, rtype| {
             let mut lower = LowerName::new();
             lower.set(name(asked).as_wire()).expect("a name");
             match authority.find(&lower, rtype) {
-                Found::Data { node, .. } => format!("{:?} {}", node.tag(), node.rrset(rtype).is_some()),
-                Found::Referral { .. } => "referral".into(),
+                Answer::Data { node, .. } => format!("{:?} {}", node.tag(), node.rrset(rtype).is_some()),
+                Answer::Referral { .. } => "referral".into(),
                 _ => "nothing".into(),
             }
         };
@@ -239,6 +338,33 @@ mod tests {
         assert!(told.is_empty());
         let mut lower = LowerName::new();
         lower.set(name("www.example").as_wire()).expect("a name");
-        assert!(matches!(authority.find(&lower, RecordType::A), Found::Void));
+        assert!(matches!(authority.find(&lower, RecordType::A), Answer::Void));
+    }
+
+    #[test]
+    fn a_serial_never_goes_back() {
+        let of = |serial: u32, digest| {
+            let soa = [&[0, 0][..], &serial.to_be_bytes(), &[0; 16]].concat();
+            let base: Records = [Record::made(name("z").as_wire(), RecordType::SOA, 60, &soa)].into_iter().collect();
+            Supply { base: Arc::new(base), base_digest: digest, ..supply("z") }
+        };
+        // Served, over a file with this serial that is the same or another.
+        for (served, file, digest, expected) in [
+            (10, 5, 1, 10),
+            (10, 10, 1, 10),
+            (10, 5, 2, 11),
+            (10, 10, 2, 11),
+            (10, 11, 2, 11),
+            (10, 20, 2, 20),
+            (u32::MAX, 5, 2, 5),
+            (u32::MAX, u32::MAX - 9, 2, 1),
+        ] {
+            let beside = Beside { serial: served, base_digest: 1, records: Arc::default() };
+            assert_eq!(beside.serial_over(&of(file, digest)), expected, "{served} {file} {digest}");
+        }
+        let txt =
+            [Record::made(name("_acme-challenge.z").as_wire(), RecordType::TXT, 60, b"\x01a")].into_iter().collect();
+        let updated = update(&of(5, 1), &Beside { serial: 10, base_digest: 1, records: Arc::new(txt) });
+        assert_eq!((updated.len(), updated.get(0).soa_serial()), (2, Some(10)));
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::control::supply::is_after;
 use crate::dns::name::wire_is_at_or_below;
 use crate::dns::{Class, Name, RecordType};
 use crate::zone::{ReceivedRecord, Record, Records, soa_serial};
@@ -244,11 +245,6 @@ fn digest(record: &Record<'_>) -> u128 {
 /// The serial of a zone.
 pub(super) fn serial_of(records: &Records) -> Option<u32> {
     records.iter().find_map(|record| record.soa_serial())
-}
-
-/// Whether a serial is ahead of another (RFC 1982 §3.2): by less than half of the circle.
-pub(super) fn is_after(serial: u32, other: u32) -> bool {
-    (1..0x8000_0000).contains(&serial.wrapping_sub(other))
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use super::supply::{Given, Supply};
+use super::supply::{Found, Given, Supply};
 use crate::dns::Name;
 use crate::time::{self, Tick, unix_seconds};
 use crate::zone::Records;
@@ -172,6 +172,7 @@ impl Secondaries {
 
     /// Goes by another configuration; what is known of zones that stay is kept.
     pub fn follow(&mut self, supplies: &[Supply]) {
+        let supplies: Vec<&Supply> = supplies.iter().filter(|supply| supply.is_copied()).collect();
         let mut before = std::mem::take(&mut self.tasks);
         let named: BTreeSet<Vec<u8>> =
             supplies.iter().map(|supply| supply.origin.to_lower().as_wire().to_vec()).collect();
@@ -220,7 +221,8 @@ impl Secondaries {
     #[must_use]
     pub fn given(&self) -> Given {
         let zones = self.board.zones();
-        zones.iter().filter_map(|(name, entry)| Some((name.clone(), Arc::clone(entry.records.as_ref()?)))).collect()
+        let copied = |entry: &Entry| Some(Found::Copied(Arc::clone(entry.records.as_ref()?)));
+        zones.iter().filter_map(|(name, entry)| Some((name.clone(), copied(entry)?))).collect()
     }
 
     /// Waits until something is known of zones that is not compiled; of which ones. Given up on, it has lost nothing.

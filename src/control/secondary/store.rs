@@ -12,8 +12,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use crate::config::load_zone;
 use crate::control::files;
 use crate::dns::Name;
@@ -22,8 +20,6 @@ use crate::zone::{Records, lines};
 /// Begins the first line.
 const HEAD: &str = "; copied by waymark: digest ";
 const CONFIRMED: &str = " confirmed ";
-/// Octets of a name that a file name has at most; longer ones end with a hash.
-const LONGEST: usize = 180;
 
 /// Where one zone is kept.
 #[derive(Clone, Debug)]
@@ -42,7 +38,7 @@ pub(super) struct Kept {
 
 impl Store {
     pub(super) fn new(state_dir: &Path, origin: &Name) -> Store {
-        let path = state_dir.join("zones").join(format!("{}.zone", file_name(origin)));
+        let path = state_dir.join("zones").join(format!("{}.zone", files::of_zone(origin)));
         Store { path, origin: origin.clone() }
     }
 
@@ -108,24 +104,6 @@ enum Unread {
     Error(io::Error),
 }
 
-/// The name of a file for that of a zone: what is no letter, digit, hyphen, underscore or dot as `%` and its number.
-fn file_name(origin: &Name) -> String {
-    let mut text = String::new();
-    for octet in origin.to_lower().to_plain().bytes() {
-        match octet {
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => text.push(char::from(octet)),
-            b'.' if !text.is_empty() => text.push('.'),
-            _ => text.push_str(&format!("%{octet:02x}")),
-        }
-    }
-    if text.len() > LONGEST {
-        let hash = xxh3_64(origin.to_lower().as_wire());
-        text.truncate(LONGEST - 17);
-        text.push_str(&format!("-{hash:016x}"));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,21 +140,5 @@ mod tests {
             assert!(store.load().is_none(), "{bad}");
             assert_eq!(fs::read_to_string(path.with_extension("damaged")).expect("moved"), bad);
         }
-    }
-
-    #[test]
-    fn any_name_has_a_file() {
-        for (origin, expected) in [
-            (".", "%2e"),
-            ("Example.COM", "example.com"),
-            ("a/b.x", "a%2fb.x"),
-            ("_x.y-z", "_x.y-z"),
-            ("\\.\\046\\000", "%5c.%5c.%5c000"),
-        ] {
-            assert_eq!(file_name(&name(origin)), expected, "{origin}");
-        }
-        let long = |last: char| name(&["a".repeat(60), "b".repeat(60), "c".repeat(60), last.to_string()].join("."));
-        let names = ['x', 'y'].map(|last| file_name(&long(last)));
-        assert!(names[0] != names[1] && names.iter().all(|name| name.len() == LONGEST), "{names:?}");
     }
 }

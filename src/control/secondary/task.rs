@@ -14,10 +14,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::Board;
-use super::assembly::{Copied, is_after};
+use super::assembly::Copied;
 use super::store::Store;
 use super::transfer::{self, Failed, serial_served};
-use crate::control::supply::Supply;
+use crate::control::supply::{Supply, is_after};
 use crate::dns::RecordType;
 use crate::time::{self, Tick, unix_seconds};
 use crate::zone::Records;
