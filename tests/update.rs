@@ -35,13 +35,13 @@ fn nsupdate(server: &Server, arguments: &[&str], lines: &[&str]) -> String {
     let mut command = Command::new(program("nsupdate").expect("it is installed"));
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
-    let head = format!("server {} {}\nzone {ZONE}\nttl 60\n", server.dns.ip(), server.dns.port());
+    let head = format!("server {} {}\nzone {ZONE}\nttl 60\ncheck-names no\n", server.dns.ip(), server.dns.port());
     let text = format!("{head}{}\nsend\n", lines.join("\n"));
     child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("written");
     let output = child.wait_with_output().expect("it ends");
     let text = client::text(&output);
     match text.split_once("update failed: ") {
-        Some((_, rcode)) => rcode.split_whitespace().next().unwrap_or_default().to_owned(),
+        Some((_, rcode)) => rcode.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default().to_owned(),
         None => {
             assert!(output.status.success(), "{text}");
             String::new()
