@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use hickory_proto::op::Message;
 use hickory_proto::rr::rdata::SOA;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -16,13 +17,15 @@ use waymark::answer::{Outcome, Transfer, Transport, Worker, respond};
 use waymark::config;
 use waymark::control::World;
 use waymark::dns::tsig;
+use waymark::metrics::Registry;
+use waymark::serve::{Limits, Listeners};
 use waymark::snapshot::Snapshot;
 
 use crate::support::node::{Node, folder};
 use crate::support::query::Ask;
 use crate::support::secondary::{Key, Secondary};
 use crate::support::site::Site;
-use crate::support::{PATIENCE, client, has};
+use crate::support::{PATIENCE, client, has, say};
 
 const ZONE: &str = "gslb.example.com";
 const SERIAL: u32 = 2_026_112_301;
@@ -252,6 +255,23 @@ fn dig_and_kdig_sign() {
     }
 }
 
+/// Every message of a copy is signed, after the one before.
+#[test]
+fn dig_and_kdig_verify_a_stream() {
+    let site = site_with_keys("transfer-to = [\"127.0.0.0/8\"]\nkey = \"t384\"\ntransfer-steered = \"skip\"");
+    site.write("gslb.example.com.zone", &large(5000));
+    let server = site.start();
+    let signed = format!("hmac-sha384:t384:{}", KEY.secret);
+    for (tool, told) in [("dig", "XFR size: 5004 records (messages 8"), ("kdig", "(8 messages, 5004 records)")] {
+        if has(tool) {
+            let text = client::tool(tool, server.dns, &["-y", &signed, ZONE, "AXFR"]);
+            let end: Vec<&str> = text.lines().rev().take(10).collect();
+            assert!(text.contains(told), "{tool}: {end:#?}");
+            assert!(!text.contains("WARNING") && !text.contains("failed"), "{tool}: {end:#?}");
+        }
+    }
+}
+
 #[test]
 fn secondaries_follow() {
     for name in ["nsd", "knotd"] {
@@ -273,7 +293,8 @@ fn secondaries_follow() {
                 // Its refresh timer is two hours.
                 change(&site, SERIAL + step, &format!("192.0.2.{}", 100 + step));
                 server.reload();
-                secondary.wait_serial(ZONE, SERIAL + step);
+                let took = secondary.wait_serial(ZONE, SERIAL + step);
+                say(&format!("measured: {name} followed {took:?} after the reload"));
                 let changed = format!("192.0.2.{}", 100 + step);
                 secondary.wait_addresses("static.gslb.example.com", &["192.0.2.2", &changed]);
             }
@@ -342,6 +363,27 @@ fn a_slow_reader_holds_up_nobody() {
         assert_eq!(read_copy(stream).len(), 100_004);
     }
     assert_eq!(server.metric("waymark_transfers_broken_total"), Some(0.0));
+}
+
+/// Where too many copies are on their way, whoever comes hears that there is none now.
+#[test]
+fn copies_on_their_way_are_bounded() {
+    let site = site("transfer-to = [\"127.0.0.0/8\"]");
+    let world = World::compile(config::load(&site.configuration()).configuration.expect("it loads"));
+    for (transfers, expected) in [(1, 0), (0, 2)] {
+        let published = Arc::new(ArcSwap::from_pointee(world.freeze(world.base().clone(), 0)));
+        let listeners = Listeners::bind(&["127.0.0.1:0".parse().expect("an address")], 1).expect("a port");
+        let address = listeners.local_addresses()[0];
+        let registry: Arc<Registry> = Arc::default();
+        let limits = Limits { transfers, ..Limits::default() };
+        let running = listeners.serve(&published, &registry, 1, limits).expect("threads");
+        for _ in 0..3 {
+            let [answer] = &client::tcp(address, &[client::plain(ZONE, RecordType::AXFR)])[..] else { panic!("one") };
+            assert_eq!(answer.response_code.low(), expected);
+        }
+        running.stop();
+        assert_eq!(registry.sum(|counters| &counters.transfers_broken), if transfers == 0 { 3 } else { 0 });
+    }
 }
 
 /// A copy is of the zone as it was when it began, and what is asked behind it on the same connection is answered then.

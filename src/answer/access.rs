@@ -16,11 +16,13 @@ use crate::metrics::AnswerCounters;
 use crate::snapshot::{KeyId, Snapshot};
 use crate::zone::ZoneId;
 
-/// What came of a message that is signed, or is not for everybody.
-pub(super) enum Answered {
-    /// By somebody we know.
+/// What comes of a message that is signed, or is not for everybody.
+pub(super) enum Entry<'a> {
+    /// It is to be answered as any other; then signed, if somebody did.
+    Open(Option<Signed<'a>>),
+    /// It is answered, to somebody we know.
     Known(Outcome, Rcode),
-    /// By anybody: he gets no more answers than others.
+    /// It is answered, to anybody: he gets no more answers than others.
     Unknown(Given),
 }
 
@@ -32,40 +34,49 @@ pub(super) struct Signed<'a> {
     pub(super) signer: Signer,
 }
 
+impl Signed<'_> {
+    /// Octets of the longest signature of an answer.
+    pub(super) fn room(&self) -> usize {
+        self.key.room()
+    }
+
+    /// Signs the answer in the first `length` octets of `out`; returns its length then.
+    #[cold]
+    pub(super) fn sign(mut self, now: u64, out: &mut [u8], length: usize) -> usize {
+        self.signer.sign(self.key, now, out, length)
+    }
+}
+
 /// Whether a query is to be answered here.
 #[inline]
 pub(super) fn concerns(query: &Query) -> bool {
     query.tsig_at != 0 || query.qtype.is_transfer()
 }
 
-/// Answers a query that [`concerns`] this module.
+/// Looks at a query that [`concerns`] this module, and answers it here unless it is as any other.
 #[cold]
-pub(super) fn answer(
-    snapshot: &Snapshot,
+pub(super) fn enter<'a>(
+    snapshot: &'a Snapshot,
     worker: &mut Worker,
     query: &Query,
     message: &[u8],
     arrival: Arrival,
     out: &mut [u8],
-) -> Answered {
+) -> Entry<'a> {
     let signed = match signed_by(snapshot, worker, query, message, arrival, out) {
         Ok(signed) => signed,
-        Err(given) => return Answered::Unknown(given),
+        Err(given) => return Entry::Unknown(given),
     };
-    let room = signed.map_or(0, |signed| signed.key.room());
-    let given = if query.qtype.is_transfer() && query.qclass == Class::IN {
-        match transfer::begin(snapshot, worker, transfer::Asked { query, message, arrival, signed }, out) {
-            transfer::Begun::Stream(order) => return Answered::Known(Outcome::Stream(order), Rcode::NOERROR),
-            transfer::Begun::Given(given) => given,
-        }
-    } else {
-        super::answer(snapshot, worker, query, message, arrival, room, out)
-    };
-    match signed {
-        None => Answered::Unknown(given),
-        Some(Signed { key, mut signer, .. }) => {
-            let length = signer.sign(key, arrival.moment.wall, out, given.length);
-            Answered::Known(Outcome::Answer(length), given.rcode)
+    if !query.qtype.is_transfer() || query.qclass != Class::IN {
+        return Entry::Open(signed);
+    }
+    let asked = transfer::Asked { query, message, arrival, signed };
+    match (transfer::begin(snapshot, worker, asked, out), signed) {
+        (transfer::Begun::Stream(order), _) => Entry::Known(Outcome::Stream(order), Rcode::NOERROR),
+        (transfer::Begun::Given(given), None) => Entry::Unknown(given),
+        (transfer::Begun::Given(given), Some(signed)) => {
+            let length = signed.sign(arrival.moment.wall, out, given.length);
+            Entry::Known(Outcome::Answer(length), given.rcode)
         }
     }
 }
@@ -98,7 +109,8 @@ fn signed_by<'a>(
         (Err(fault), _) => fault,
     };
     count(&worker.counters.answering, fault);
-    let given = bare(&mut worker.targets, &extension, head, fault.rcode(), out);
+    let room = known.filter(|_| fault.is_signed()).map_or(0, |(_, key)| key.room());
+    let given = bare_with(&mut worker.targets, &extension, head, (fault.rcode(), None), room, out);
     let limit = super::limit_of(snapshot, query, arrival.transport);
     let length = match known {
         _ if fault == Fault::Malformed => given.length,
@@ -170,15 +182,19 @@ pub(super) fn refusal(
     snapshot: &Snapshot,
     worker: &mut Worker,
     asked: transfer::Asked<'_>,
-    (rcode, error): (Rcode, Option<ExtendedError>),
+    why: (Rcode, Option<ExtendedError>),
     out: &mut [u8],
 ) -> Given {
     let extension = Extension::new(snapshot, asked.query.edns.as_ref(), asked.arrival);
     let head = Head { flags: asked.query.flags, octets: &asked.message[..asked.query.question_end] };
-    bare_with(&mut worker.targets, &extension, head, rcode, error, out)
+    let room = asked.signed.map_or(0, |signed| signed.room());
+    bare_with(&mut worker.targets, &extension, head, why, room, out)
 }
 
 /// Whether a query came by a stream of octets, which takes any number of messages.
 pub(super) fn is_stream(transport: Transport) -> bool {
-    transport != Transport::Udp
+    match transport {
+        Transport::Udp => false,
+        Transport::Tcp => true,
+    }
 }

@@ -108,9 +108,10 @@ pub(super) fn take(
         Some(_) => None,
     };
     let refusals = if kind == Message::Notify { &answering.notifies_refused } else { &answering.updates_refused };
-    if let Some((rcode, error)) = refused {
+    if let Some(why) = refused {
         refusals.add(1);
-        let mut given = bare_with(&mut worker.targets, &extension, head, rcode, error, out);
+        let room = signed.map_or(0, |(_, key, _)| key.room());
+        let mut given = bare_with(&mut worker.targets, &extension, head, why, room, out);
         if let Some((_, key, mut signer)) = signed {
             given.length = signer.sign(key, now, out, given.length);
         }

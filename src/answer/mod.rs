@@ -42,7 +42,7 @@ use crate::metrics::{Counters, Registry, Senders, Tally};
 use crate::snapshot::Snapshot;
 use crate::steering::Local;
 use crate::time::Tick;
-use access::Answered;
+use access::{Entry, Signed};
 pub use ahead::look_ahead;
 use chain::Current;
 pub use edns::ExtendedError;
@@ -203,6 +203,7 @@ pub fn respond(
 ) -> Outcome {
     let arrival = Arrival { source, transport, moment: worker.moment };
     let parsed = query::parse(query, worker.name.begin());
+    let mut signed = None;
     let mut given = match &parsed {
         Parsed::Silence => {
             let reason = &worker.counters.answering;
@@ -236,24 +237,29 @@ pub fn respond(
             let rcode = cookie_rcode(extension.proof(), transport);
             bare(&mut worker.targets, &extension, Head::of(&parsed, query), rcode, out)
         }
-        Parsed::Query(asked) => {
+        Parsed::Query(asked) => 'given: {
             worker.counters.answering.query(transport as usize, asked.qtype.0);
             if let Some(subnet) = asked.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref()) {
                 count_subnet(&worker.counters, subnet, source);
             }
             if access::concerns(asked) {
-                match access::answer(snapshot, worker, asked, query, arrival, out) {
-                    Answered::Unknown(given) => given,
-                    Answered::Known(outcome, rcode) => {
+                match access::enter(snapshot, worker, asked, query, arrival, out) {
+                    Entry::Open(who) => signed = who,
+                    Entry::Unknown(given) => break 'given given,
+                    Entry::Known(outcome, rcode) => {
                         worker.counters.answering.answer(transport as usize, rcode.0);
                         return outcome;
                     }
                 }
-            } else {
-                answer(snapshot, worker, asked, query, arrival, 0, out)
             }
+            let room = signed.as_ref().map_or(0, Signed::room);
+            answer(snapshot, worker, asked, query, arrival, room, out)
         }
     };
+    if let Some(signed) = signed {
+        worker.counters.answering.answer(transport as usize, given.rcode.0);
+        return Outcome::Answer(signed.sign(worker.moment.wall, out, given.length));
+    }
     if let (Transport::Udp, Some(limiter)) = (transport, &snapshot.limiter) {
         given = limit::apply(snapshot, limiter, worker, given, limit::Asked { query, parsed: &parsed, arrival }, out);
     }
@@ -274,21 +280,21 @@ fn cookie_rcode(proof: Option<Proof>, transport: Transport) -> Rcode {
 
 /// An answer without records.
 fn bare(targets: &mut Targets, extension: &Extension<'_>, head: Head<'_>, rcode: Rcode, out: &mut [u8]) -> Given {
-    bare_with(targets, extension, head, rcode, None, out)
+    bare_with(targets, extension, head, (rcode, None), 0, out)
 }
 
-/// An answer without records, with an extended error if there is one.
+/// An answer without records, with an extended error if there is one; `room` octets are kept free for its signature.
 fn bare_with(
     targets: &mut Targets,
     extension: &Extension<'_>,
     head: Head<'_>,
-    rcode: Rcode,
-    error: Option<ExtendedError>,
+    (rcode, error): (Rcode, Option<ExtendedError>),
+    room: usize,
     out: &mut [u8],
 ) -> Given {
     let mut writer = Writer::new(out, targets, MIN_PAYLOAD, echoed(head.flags), head.octets);
     writer.set_rcode(rcode);
-    writer.reserve(extension.reserved);
+    writer.reserve(extension.reserved + room);
     let length = extension.finish(&mut writer, rcode, 0, error);
     Given { length, rcode, counted_as: (Kind::Error, 0), proof: extension.proof() }
 }
@@ -358,7 +364,7 @@ fn answer(
     if let Some(edns) = &query.edns {
         count_cookie(&worker.counters, extension.proof());
         if let Some(rcode) = objection(snapshot, edns, extension.proof(), transport) {
-            return bare(&mut worker.targets, &extension, head, rcode, out);
+            return bare_with(&mut worker.targets, &extension, head, (rcode, None), room, out);
         }
     }
     let limit = limit_of(snapshot, query, transport);

@@ -134,7 +134,7 @@ fn soa_alone(snapshot: &Snapshot, worker: &mut Worker, zone: ZoneId, asked: Aske
     let limit = limit_of(snapshot, query, arrival.transport);
     let head = &message[..query.question_end];
     let mut writer = Writer::new(out, &mut worker.targets, limit, echoed(query.flags) | FLAG_AA, head);
-    writer.reserve(extension.reserved + signed.map_or(0, |signed| snapshot.transfers.key(signed.id).room()));
+    writer.reserve(extension.reserved + signed.map_or(0, |signed| signed.room()));
     let (ttl, soa) = snapshot.authority.soa(zone).unwrap_or_default();
     let mark = writer.mark();
     if writer.record(Section::Answer, Owner::Question, RecordType::SOA, ttl, soa).is_err() {

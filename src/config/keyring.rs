@@ -102,6 +102,10 @@ fn read(path: &Path, span: Span, findings: &mut Findings) -> Option<Vec<u8>> {
 pub(super) fn policy(fields: &Fields<'_>, document: &Document, ring: &Keyring, findings: &mut Findings) -> ZonePolicy {
     let keys = Index::new("key", document.section("keys"));
     let number = fields.own("key").and_then(|value| keys.resolve(value, findings));
+    if let (Some(notify), None) = (fields.own("notify"), fields.own("transfer-to")) {
+        let problem = Problem::warning(notify.span, "servers are told of changes, and nobody may transfer the zone");
+        findings.cross.push(problem.hint("say who may: `transfer-to`"));
+    }
     ZonePolicy {
         key: number.and_then(|number| *ring.numbers.get(number as usize)?),
         transfer_to: fields.each("transfer-to", kinds::prefix).iter().map(|(prefix, _)| *prefix).collect(),

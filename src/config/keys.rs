@@ -323,7 +323,7 @@ pub(super) static ZONE: Section = section(
 pub(super) static KEY: Section = section(
     "[keys.NAME]",
     "a key",
-    "A secret shared with others, which messages are signed with (TSIG); its name is a domain name, the same on both sides.",
+    "A secret shared with others, which messages are signed with (TSIG); its name is a domain name of at most 63 octets, the same on both sides.",
     &[
         key(
             "algorithm",

@@ -101,11 +101,12 @@ fn history(before: &World, now: &World, zone: ZoneId) -> History {
 fn next(history: &History, before: Contents<'_>, now: Contents<'_>) -> History {
     let serial = |of: Contents<'_>| of.authority.serial(of.zone);
     let (Some(from), Some(to)) = (serial(before), serial(now)) else { return History::default() };
+    let soa = |of: Contents<'_>| of.authority.soa(of.zone).map(|(ttl, rdata)| (ttl, rdata.to_vec()));
     let doubtful_to = history.doubtful_to;
     let is_sure = |serial: u32| doubtful_to.is_none_or(|last| is_after(serial, last));
     let most = records(now);
     match (is_after(to, from), Difference::between(before, now, most)) {
-        (false, Ok(difference)) if to == from && difference.is_empty() => history.clone(),
+        (false, Ok(difference)) if to == from && difference.is_empty() && soa(before) == soa(now) => history.clone(),
         (false, _) if is_sure(from) => History { doubtful_to: Some(from), steps: Vec::new() },
         (true, Ok(Difference { removed, added, .. })) if is_sure(from) => {
             let step = Arc::new(Step { from, removed, added });
@@ -136,6 +137,9 @@ fn records(of: Contents<'_>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns::RecordType;
+    use crate::problem::{SourceId, Span};
+    use crate::zone::Record;
 
     #[test]
     fn serials_go_up_where_records_change() {
@@ -159,6 +163,36 @@ mod tests {
             let told = doubt(&before, &now).unwrap_or_default();
             assert_eq!(told.is_empty(), expected.is_empty(), "{old} {new}: {told}");
             assert!(told.contains(expected), "{old} {new}: {told}");
+        }
+    }
+
+    #[test]
+    fn steps_are_bounded() {
+        let step = |from: u32, changes: usize| {
+            let soa = |_: usize| Record {
+                owner: &[0],
+                rtype: RecordType::SOA,
+                ttl: 1,
+                rdata: &[],
+                span: Span::new(SourceId(0), 0..0),
+            };
+            Arc::new(Step { from, removed: (0..=changes).map(soa).collect(), added: (0..1).map(soa).collect() })
+        };
+        let kept = |steps: &[usize], most| {
+            let steps: Vec<Arc<Step>> = (0..).zip(steps).map(|(from, changes)| step(from, *changes)).collect();
+            bounded(steps, most).first().map(|step| step.from)
+        };
+        for (steps, most, expected) in [
+            (&[][..], 5, None),
+            (&[1, 2, 3], 6, Some(0)),
+            (&[1, 2, 3], 5, Some(1)),
+            (&[1, 2, 3], 3, Some(2)),
+            (&[1, 2, 3], 2, None),
+            (&[9, 0, 0], 2, Some(1)),
+            (&[0; 100], 0, Some(0)),
+            (&[0; 103], 0, Some(3)),
+        ] {
+            assert_eq!(kept(steps, most), expected, "{steps:?} of {most}");
         }
     }
 

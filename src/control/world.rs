@@ -274,9 +274,7 @@ impl World {
     /// A zone as it is copied.
     #[must_use]
     pub fn contents(&self, zone: ZoneId) -> Contents<'_> {
-        let skips = self.transfers.gate(zone).is_some_and(|gate| gate.policy.skips_steered);
-        let steering = Some(&*self.steering).filter(|_| !skips);
-        Contents { authority: &self.authority, zone, steering }
+        self.transfers.contents(&self.authority, &self.steering, zone)
     }
 
     /// Makes counters of answers for `threads` threads, so that none has to when it meets this world.

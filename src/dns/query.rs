@@ -470,6 +470,29 @@ mod tests {
     }
 
     #[test]
+    fn a_tsig_is_the_last_record() {
+        let tsig = b"\x01k\x00\x00\xfa\x00\xff\x00\x00\x00\x00\x00\x01x";
+        let opt = opt_record(&[]);
+        let question_end = message(0, &[]).len();
+        for (records, tail, expected) in [
+            (0, [&[][..], &[]], Some(0)),
+            (1, [&opt, &[]], Some(0)),
+            (1, [tsig, &[]], Some(question_end)),
+            (2, [&opt, tsig], Some(question_end + opt.len())),
+            (2, [tsig, &opt], None),
+            (2, [tsig, tsig], None),
+        ] {
+            let mut qname = LowerName::new();
+            let parsed = parse(&message(records, &tail.concat()), &mut qname);
+            let found = if let Parsed::Query(query) = parsed { Some(usize::from(query.tsig_at)) } else { None };
+            assert_eq!(found, expected, "{tail:?}");
+        }
+        let mut in_authority = message(0, tsig);
+        (in_authority[9], in_authority[question_end - 3]) = (1, 251);
+        assert_eq!(rcode(&in_authority), Some(Rcode::FORMERR));
+    }
+
+    #[test]
     fn refuses_malformed_messages() {
         let with_option = |option: &[u8]| message(1, &opt_record(option));
         let two = [opt_record(&[]), opt_record(&[])].concat();

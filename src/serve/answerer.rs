@@ -69,9 +69,12 @@ impl Batch<'_> {
 
     /// What comes of a message; nothing is said after a panic.
     pub(super) fn answer(&mut self, query: &[u8], client: IpAddr, transport: Transport, out: &mut [u8]) -> Outcome {
-        let (snapshot, respond) = (&**self.snapshot, self.respond);
-        guarded(self.worker, |worker| respond(snapshot, worker, query, client, transport, out))
-            .unwrap_or(Outcome::Answer(0))
+        let (snapshot, respond, room) = (&**self.snapshot, self.respond, out.len());
+        match guarded(self.worker, |worker| respond(snapshot, worker, query, client, transport, out)) {
+            Some(Outcome::Answer(length)) => Outcome::Answer(length.min(room)),
+            Some(stream) => stream,
+            None => Outcome::Answer(0),
+        }
     }
 
     /// Hands a message on, whose answer goes by `way`; where too many wait, that is said at once: its octets in `out`.

@@ -326,7 +326,7 @@ impl Connection {
             received += 1;
             taken += LENGTH + query.len();
             let length = match outcome {
-                Outcome::Answer(length) => length.min(MESSAGE),
+                Outcome::Answer(length) => length,
                 Outcome::Stream(order) => break Left::Transfer(Box::new(answers.begin(order))),
                 Outcome::Handed(handed) => {
                     let (way, waiting) = oneshot::channel();
@@ -364,13 +364,14 @@ impl Connection {
         self.copies = true;
         while self.write_next(&mut transfer, copying.is_none(), seat.connections()) {
             self.flush(seat).await?;
+            if transfer.is_whole() {
+                self.copies = false;
+                return Ok(());
+            }
             tokio::task::yield_now().await;
         }
-        if !transfer.is_whole() {
-            return Err(End::Broken);
-        }
-        self.copies = false;
-        Ok(())
+        // It failed, or panicked.
+        Err(End::Broken)
     }
 
     /// Writes the next message of a copy into the outbox, or that there is none where it `fails`.

@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::Contents;
 use crate::dns::tsig::Key;
-use crate::zone::{Records, ZoneId};
+use crate::steering::Steering;
+use crate::zone::{Authority, Records, ZoneId};
 
 /// Index into [`Transfers::keys`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,13 @@ impl Transfers {
             Message::Notify => !gate.policy.primaries.is_empty(),
             Message::Update => !gate.policy.update_from.is_empty(),
         })
+    }
+
+    /// A zone as it is copied.
+    #[must_use]
+    pub fn contents<'a>(&self, authority: &'a Authority, steering: &'a Steering, zone: ZoneId) -> Contents<'a> {
+        let skips = self.gate(zone).is_some_and(|gate| gate.policy.skips_steered);
+        Contents { authority, zone, steering: Some(steering).filter(|_| !skips) }
     }
 
     /// What a zone allows.

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use hickory_proto::rr::{RData, RecordType};
 use tempfile::TempDir;
@@ -49,14 +50,16 @@ impl Secondary {
         ports::free()
     }
 
-    /// Waits until it serves this serial of the zone.
+    /// Waits until it serves this serial of the zone; how long that took.
     #[track_caller]
-    pub(crate) fn wait_serial(&self, zone: &str, serial: u32) {
+    pub(crate) fn wait_serial(&self, zone: &str, serial: u32) -> Duration {
+        let began = Instant::now();
         until(&format!("{} has serial {serial}", self.name), || {
             let answer = client::try_udp(self.address, &client::query(zone, RecordType::SOA, ""))?;
             let is = |data: &RData| matches!(data, RData::SOA(soa) if soa.serial == serial);
             answer.answers.iter().any(|record| is(&record.data)).then_some(())
         });
+        began.elapsed()
     }
 
     /// Waits until it has these addresses for a name: for a moment after a change another of its processes may answer.
