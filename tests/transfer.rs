@@ -556,6 +556,7 @@ fn ask(snapshot: &Arc<Snapshot>, query: &[u8]) -> Vec<Record> {
             }
             assert!(transfer.is_whole());
         }
+        Outcome::Handed(_) => panic!("a query is never handed on"),
     }
     records
 }

@@ -168,6 +168,11 @@ const PLAIN_COUNTERS: &[(&str, &str, Which)] = &[
     ("tcp_received", "Messages received over TCP", |all| &all.tcp_received),
     ("tcp_sent", "Answers written over TCP", |all| &all.tcp_sent),
     ("transfers_broken", "Copies of zones that ended before they were whole", |all| &all.transfers_broken),
+    ("notifies_refused", "Notifies by others that are not heard", |all| &all.answering.notifies_refused),
+    ("updates_refused", "Updates of zones by those who may not", |all| &all.answering.updates_refused),
+    ("handed_busy", "Notifies and updates that were answered SERVFAIL, as too many waited", |all| {
+        &all.answering.handed_busy
+    }),
     ("truncated_answers", "Answers with TC", |all| &all.answering.truncated),
     ("rate_limit_begun", "Times that a prefix began to be limited", |all| &all.answering.limit_began),
     ("fail_open_answers", "Answers made while every instance was down", |all| &all.answering.fail_open),
@@ -192,6 +197,7 @@ impl Collector for Scrape {
         self.overrides(&mut encoder)?;
         self.resolutions(&mut encoder)?;
         self.notifies(&mut encoder)?;
+        self.secondaries(&mut encoder)?;
         self.latency(&mut encoder)?;
         self.geo(&mut encoder)?;
         self.certificate(&mut encoder)?;
@@ -406,6 +412,43 @@ impl Scrape {
             counter(encoder, "notify_sent", "Messages by which targets were told")?,
             totals.sent.load(Ordering::Relaxed),
         )
+    }
+
+    fn secondaries(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let totals = &self.api.secondaries.totals;
+        let says = "Questions to primaries about secondary zones, by what came of them";
+        let mut refreshes = counter(encoder, "secondary_refreshes", says)?;
+        let outcomes = [
+            ("current", &totals.current),
+            ("copied", &totals.copied),
+            ("failed", &totals.failed),
+            ("refused", &totals.refused),
+        ];
+        for (outcome, count) in outcomes {
+            put(&mut refreshes, &[("outcome", outcome)], count.load(Ordering::Relaxed))?;
+        }
+        total(
+            counter(encoder, "secondary_notifies", "Notifies of primaries that were heard")?,
+            totals.notified.load(Ordering::Relaxed),
+        )?;
+        let totals = &self.api.updates;
+        let mut updates = counter(encoder, "updates", "Updates of zones by those who may, by what became of them")?;
+        for (outcome, count) in [("done", &totals.done), ("refused", &totals.refused), ("failed", &totals.failed)] {
+            put(&mut updates, &[("outcome", outcome)], count.load(Ordering::Relaxed))?;
+        }
+        total(
+            counter(encoder, "updates_expired", "Updated records that went by themselves")?,
+            totals.expired.load(Ordering::Relaxed),
+        )?;
+        let shown = self.api.secondaries.shown();
+        let says =
+            "When a secondary zone is not served any more if no primary is heard, Unix time; 0 = it is not known";
+        let mut expiry = gauge(encoder, "secondary_expiry_timestamp_seconds", says)?;
+        for zone in &shown {
+            let at = zone.expires_at.filter(|_| zone.serial.is_some()).unwrap_or_default();
+            level(&mut expiry, &[("zone", &zone.zone)], at as f64)?;
+        }
+        Ok(())
     }
 
     fn latency(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

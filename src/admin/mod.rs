@@ -67,6 +67,10 @@ pub struct Api {
     pub probes: Arc<Totals>,
     /// Counters of targets that were resolved.
     pub resolutions: Arc<Resolutions>,
+    /// Secondary zones.
+    pub secondaries: Arc<crate::control::secondary::Board>,
+    /// What became of updates.
+    pub updates: Arc<crate::control::update::Totals>,
     /// What became of notifies.
     pub notifies: Arc<crate::control::notify::Notifies>,
     /// Counters of round-trip times.
@@ -172,7 +176,9 @@ async fn guard_host(State(hosts): State<Arc<Hosts>>, request: Request, next: Nex
 
 async fn status(State(api): State<Api>) -> Response {
     match ask(&api).await {
-        Some(status) => Json(Status { ecs: ecs(&api.registry), ..status }).into_response(),
+        Some(status) => {
+            Json(Status { ecs: ecs(&api.registry), secondaries: api.secondaries.shown(), ..status }).into_response()
+        }
         None => gone(),
     }
 }

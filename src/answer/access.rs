@@ -6,12 +6,11 @@
 //! | signed with a key that we have | as any other, signed; not rate limited |
 //! | the key or the MAC is wrong, the time, or the MAC too short | NOTAUTH with BADKEY or BADSIG, unsigned; with BADTIME or BADTRUNC, signed |
 //! | AXFR or IXFR | what `transfer` makes of it, by the `ZonePolicy` of the zone: its addresses, its key |
-//!
-//! What else is for some and not for others (NOTIFY, UPDATE) is to be asked of [`admitted`] too.
+//! | NOTIFY or UPDATE | handed to whoever changes what is served (`handed`), if it is from whom the zone hears |
 
 use super::edns::{ExtendedError, Extension};
 use super::{Arrival, Given, Head, Outcome, Transport, Worker, bare, bare_with, transfer};
-use crate::dns::tsig::{Fault, Key, Signer, Tsig};
+use crate::dns::tsig::{self, Fault, Key, Signer, Tsig};
 use crate::dns::{Class, LowerName, Query, Rcode};
 use crate::metrics::AnswerCounters;
 use crate::snapshot::{KeyId, Snapshot};
@@ -121,13 +120,44 @@ fn signed_by<'a>(
     Err(Given { length, ..given })
 }
 
-fn count(answering: &AnswerCounters, fault: Fault) {
+pub(super) fn count(answering: &AnswerCounters, fault: Fault) {
     match fault {
         Fault::Malformed => {}
         Fault::BadKey => answering.tsig_bad_key.add(1),
         Fault::BadSig => answering.tsig_bad_signature.add(1),
         Fault::BadTime => answering.tsig_bad_time.add(1),
         Fault::BadTrunc => answering.tsig_truncated.add(1),
+    }
+}
+
+/// Who signed a message that is no query, if anybody did, with the signer of its answer; else what he is told, and the TSIG
+/// that says so.
+pub(super) fn signed_message<'a>(
+    snapshot: &'a Snapshot,
+    message: &[u8],
+    now: u64,
+) -> Result<Option<(KeyId, &'a Key, Signer)>, Fault> {
+    let Some(at) = tsig::find(message) else { return Ok(None) };
+    let tsig = Tsig::read(message, at).ok_or(Fault::Malformed)?;
+    let (id, key) = snapshot.transfers.key_named(tsig.key_name()).ok_or(Fault::BadKey)?;
+    tsig.verify(message, Some(key), now, None)?;
+    Ok(Some((id, key, Signer::answering(&tsig))))
+}
+
+/// Adds to the answer in the first `length` octets of `out` the TSIG that says what is wrong with that of `message`.
+pub(super) fn sign_fault(
+    snapshot: &Snapshot,
+    message: &[u8],
+    fault: Fault,
+    now: u64,
+    out: &mut [u8],
+    length: usize,
+) -> usize {
+    let Some(tsig) = tsig::find(message).and_then(|at| Tsig::read(message, at)) else { return length };
+    match snapshot.transfers.key_named(tsig.key_name()) {
+        _ if fault == Fault::Malformed => length,
+        Some((_, key)) if fault.is_signed() => tsig.answer_signed(fault, key, now, out, length),
+        _ => tsig.answer_unsigned(fault, now, out, length, super::MIN_PAYLOAD),
     }
 }
 

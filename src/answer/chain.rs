@@ -139,6 +139,12 @@ fn link<'a>(reply: &mut Reply<'a>, current: &mut Current, followed: &Followed<'_
         }
         // A chain that leaves our zones ends there; the resolver goes on.
         Found::NotOurs => {}
+        // Behind a link of ours the resolver asks for itself.
+        Found::Void if !first => {}
+        Found::Void => {
+            reply.extended_error = Some(ExtendedError::NOT_READY);
+            reply.refuse(Rcode::SERVFAIL);
+        }
         Found::Referral { cut } => {
             if first {
                 reply.subject = (Kind::Referral, cut.ordinal());
@@ -149,6 +155,10 @@ fn link<'a>(reply: &mut Reply<'a>, current: &mut Current, followed: &Followed<'_
             reply.subject = (Kind::Nxdomain, zone.0);
             reply.authoritative();
             reply.negative(Rcode::NXDOMAIN, authority.zone(zone), u32::MAX);
+        }
+        Found::ParentSide { zone, .. } if authority.soa(zone).is_none() => {
+            reply.extended_error = Some(ExtendedError::NOT_READY);
+            reply.refuse(Rcode::SERVFAIL);
         }
         Found::ParentSide { zone, rrset, .. } => {
             reply.authoritative();

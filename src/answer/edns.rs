@@ -16,6 +16,8 @@ const DNS_COOKIE: u16 = 10;
 const KEEPALIVE: u16 = 11;
 const PADDING: u16 = 12;
 const EXTENDED_ERROR: u16 = 15;
+/// The code for what is not allowed.
+const PROHIBITED: u16 = 18;
 /// Longest node name in NSID.
 const MAX_NSID: usize = 255;
 /// Octets of an option before its data.
@@ -26,7 +28,7 @@ static ZEROES: [u8; BLOCK] = [0; BLOCK];
 
 /// An extended error: its code and at most 64 octets of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ExtendedError(u16, &'static str);
+pub struct ExtendedError(u16, &'static str);
 
 impl ExtendedError {
     /// Everything is down and is answered all the same.
@@ -35,12 +37,22 @@ impl ExtendedError {
     pub(super) const FALLBACK: ExtendedError = ExtendedError(0, "all instances down, answering with the fallback");
     /// What is down was up when this node saw it last, or the other way round.
     pub(super) const STALE: ExtendedError = ExtendedError(3, "health as last seen: this node is cut off");
+    /// The zone was not transferred yet, or too long ago.
+    pub(super) const NOT_READY: ExtendedError = ExtendedError(14, "the data of the zone are not known");
+    /// There is more to do than can be.
+    pub(super) const BUSY: ExtendedError = ExtendedError(14, "too much waits to be done");
     /// Others may ask that, not this client.
     pub(super) const PROHIBITED: ExtendedError = ExtendedError(18, "");
     /// No such type can be asked for.
     pub(super) const INVALID_TYPE: ExtendedError = ExtendedError(30, "");
     /// The name is in none of our zones.
     pub(super) const NOT_AUTHORITATIVE: ExtendedError = ExtendedError(20, "");
+
+    /// Why something was not done, in at most 64 octets.
+    #[must_use]
+    pub const fn because(text: &'static str) -> ExtendedError {
+        ExtendedError(PROHIBITED, text)
+    }
 }
 
 /// What the answer's OPT will say; nothing when the query had none.

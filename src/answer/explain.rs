@@ -244,6 +244,7 @@ fn look_up<'a>(
     let mut note = |text: String| trace.note("name", || text);
     match authority.find(name, rtype) {
         Found::NotOurs => note("in none of the zones".into()),
+        Found::Void => note("in a zone whose data are not known".into()),
         Found::Referral { cut } => note(format!("below the zone cut {}", cut.owner())),
         Found::Dname { node, .. } => note(format!("below the DNAME {}", node.owner())),
         Found::Nxdomain { zone } => note(format!("does not exist in zone {}", authority.zone(zone).origin)),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! respond ─ parse ─┬─ not a query ──────────── silence or an error          (reply)
+//!                  ├─ NOTIFY, UPDATE ───────── who says it; handed on        (handed)
 //!                  ├─ signed, or a transfer ── who asks, what he may have   (access, transfer)
 //!                  └─ chain: follow CNAME and DNAME through our zones      (chain)
 //!                        ├─ a steered name ─── decide, pick, write         (steered)
@@ -20,6 +21,7 @@ mod chain;
 mod chaos;
 mod edns;
 pub mod explain;
+mod handed;
 mod inband;
 mod limit;
 mod reply;
@@ -43,7 +45,10 @@ use crate::time::Tick;
 use access::{Entry, Signed};
 pub use ahead::look_ahead;
 use chain::Current;
-use edns::{ExtendedError, Extension};
+pub use edns::ExtendedError;
+use edns::Extension;
+pub use handed::Handed;
+use handed::Taken;
 use reply::{Lent, Reply};
 pub use transfer::{Order, Transfer};
 
@@ -59,6 +64,8 @@ pub enum Outcome {
     Answer(usize),
     /// As many messages as a [`Transfer`] makes of it. Only of what came by a stream of octets.
     Stream(Box<Order>),
+    /// It is for whoever changes what is served, and answered when that is done.
+    Handed(Box<Handed>),
 }
 
 impl Outcome {
@@ -67,7 +74,7 @@ impl Outcome {
     pub fn length(&self) -> usize {
         match self {
             Outcome::Answer(length) => *length,
-            Outcome::Stream(_) => 0,
+            Outcome::Stream(_) | Outcome::Handed(_) => 0,
         }
     }
 }
@@ -241,8 +248,18 @@ pub fn respond(
             if edns.is_some_and(|edns| edns.has_bad_subnet) {
                 worker.counters.answering.ecs_malformed.add(1);
             }
-            let extension = Extension::new(snapshot, edns.as_ref(), arrival);
-            bare(&mut worker.targets, &extension, Head::of(&parsed, query), *rcode, out)
+            let taken = match *rcode {
+                Rcode::NOTIMP => handed::take(snapshot, worker, query, edns.as_ref(), arrival, out),
+                _ => Taken::Unknown,
+            };
+            match taken {
+                Taken::Handed(handed) => return Outcome::Handed(handed),
+                Taken::Given(given) => given,
+                Taken::Unknown => {
+                    let extension = Extension::new(snapshot, edns.as_ref(), arrival);
+                    bare(&mut worker.targets, &extension, Head::of(&parsed, query), *rcode, out)
+                }
+            }
         }
         Parsed::CookieOnly { edns, .. } => {
             let extension = Extension::new(snapshot, Some(edns), arrival);

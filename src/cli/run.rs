@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
@@ -31,14 +32,21 @@ use crate::control::last_good::{self, Clock, Keeper, LastGood};
 use crate::control::latency::Gauge;
 use crate::control::renewal::{self, Look, POLL, Watch};
 use crate::control::resolution::{Found, Resolution};
-use crate::control::{self, Change, Changes, GeoNews, GeoRefusal, Notifier, State, Store, Succession, World, explain};
-use crate::dns::Name;
+use crate::control::secondary::Board;
+use crate::control::supply::Given;
+use crate::control::{
+    self, Change, Changes, GeoNews, GeoRefusal, Notifier, Secondaries, State, Store, Succession, Updates, World,
+    explain,
+};
+use crate::dns::{Name, Rcode};
 use crate::idle;
 use crate::metrics::Registry;
 use crate::probe::{self, Prober};
 use crate::problem::render;
-use crate::serve::{BindError, Encrypted, Limits, Listeners, Running, TRANSFERS, raise_descriptor_limit};
-use crate::snapshot::Published;
+use crate::serve::{
+    BindError, Delivery, Encrypted, Inbox, Limits, Listeners, Running, TRANSFERS, inbox, raise_descriptor_limit,
+};
+use crate::snapshot::{Message, Published};
 use crate::time::{self, unix_milliseconds, unix_nanoseconds};
 use crate::tls::Certificates;
 
@@ -182,12 +190,16 @@ impl Node {
         let (hangup, mut ending) = signals.map_err(|error| format!("cannot wait for signals: {error}"))?;
         let mut configuration = configuration;
         let resolution = resolve_first(&mut configuration).await;
-        let world = Arc::new(World::compile(configuration));
+        let world = World::compile(configuration);
         let (server, settings) = (world.server.clone(), world.admin.clone());
         for failed in explain::failed_tests(&world) {
             tracing::error!("{failed}");
         }
         let lock = lock(&server.state_dir)?;
+        let mut sources = Sources::start(&server.state_dir, &world);
+        let (given, _) = sources.take_given();
+        let world = Arc::new(supplied(world, &given));
+        tell_left_out(&[], &world.left_out);
         // What cannot be bound is said now, not after the first round of checks.
         let encrypted = world.tls.as_ref().map(encrypted);
         drop(bind(&server, encrypted.as_ref(), 1).map_err(|problem| problem.to_string())?);
@@ -222,6 +234,8 @@ impl Node {
             probes,
             resolutions: resolution.totals(),
             notifies: notifier.totals(),
+            secondaries: sources.secondaries.board(),
+            updates: sources.updates.totals(),
             latency: gauge.as_ref().map(Gauge::totals).unwrap_or_default(),
             certificates: encrypted.as_ref().map(|encrypted| Arc::clone(&encrypted.certificates)),
             ready: Arc::clone(&ready),
@@ -235,7 +249,10 @@ impl Node {
         let running = tokio::select! {
             round = settled.wait_for(|&settled| settled) => {
                 round.map_err(|_| "the control loop has ended".to_string())?;
-                Some(answer(&server, encrypted.as_ref(), &published, &registry)?)
+                let (inbox, deliveries) = inbox();
+                let updates = sources.updates.open(Arc::clone(&published));
+                tokio::spawn(hear(deliveries, sources.secondaries.board(), updates, Arc::clone(&published)));
+                Some(answer(&server, encrypted.as_ref(), &published, &registry, inbox)?)
             }
             () = ending.signalled() => None,
         };
@@ -257,6 +274,7 @@ impl Node {
             registry,
             geo,
             resolution,
+            sources,
             notifier,
         };
         Ok(Node { reloader, ready, hangup, ending, running, keeper, journal, gauge, lock })
@@ -276,12 +294,14 @@ impl Node {
                 _ = self.hangup.recv() => Due::Reload,
                 look = self.reloader.geo.changed() => Due::Geo(look),
                 names = self.reloader.resolution.changed() => Due::Found(names),
+                names = self.reloader.sources.changed() => Due::Zones(names),
             };
             let work = async {
                 match due {
                     Due::Reload => self.reloader.reload().await,
                     Due::Geo(look) => self.reloader.renew(look).await,
                     Due::Found(names) => self.reloader.take_found(names).await,
+                    Due::Zones(names) => self.reloader.take_zones(names).await,
                 }
             };
             tokio::select! {
@@ -314,6 +334,8 @@ enum Due {
     Geo(Look),
     /// Targets that have other addresses.
     Found(Vec<Name>),
+    /// Zones of which other data are known.
+    Zones(Vec<Name>),
 }
 
 /// Finds the addresses of targets, as far as that is possible before the first answer.
@@ -341,7 +363,49 @@ struct Reloader {
     registry: Arc<Registry>,
     geo: GeoWatch,
     resolution: Resolution,
+    sources: Sources,
     notifier: Notifier,
+}
+
+/// Where data of zones come from beside files.
+struct Sources {
+    secondaries: Secondaries,
+    updates: Updates,
+}
+
+impl Sources {
+    fn start(state_dir: &Path, world: &World) -> Sources {
+        let secondaries = Secondaries::start(state_dir, &world.supplies);
+        Sources { secondaries, updates: Updates::start(state_dir, &world.supplies) }
+    }
+
+    /// Goes by another configuration.
+    fn follow(&mut self, world: &World) {
+        self.secondaries.follow(&world.supplies);
+        self.updates.follow(&world.supplies);
+    }
+
+    /// What is known now.
+    fn given(&self) -> Given {
+        let mut given = self.secondaries.given();
+        self.updates.give(&mut given);
+        given
+    }
+
+    /// What is about to be compiled, and up to which update that goes.
+    fn take_given(&mut self) -> (Given, u64) {
+        let mut given = self.secondaries.take_given();
+        let change = self.updates.take_given(&mut given);
+        (given, change)
+    }
+
+    /// Waits until something is known of zones that is not compiled; of which ones. Given up on, it has lost nothing.
+    async fn changed(&mut self) -> Vec<Name> {
+        tokio::select! {
+            names = self.secondaries.changed() => names,
+            names = self.updates.changed() => names,
+        }
+    }
 }
 
 /// Looks after the geo files of what is served.
@@ -412,6 +476,7 @@ impl Reloader {
             certificates.replace(tls.files.clone(), Arc::clone(&tls.identity));
         }
         self.resolution.follow(&self.served.server, self.served.fleet());
+        self.sources.follow(&self.served);
         let (done, accepted) = oneshot::channel();
         let sent = self.changes.send(Change::Reload(Box::new(change), done)).await;
         if sent.is_ok() && accepted.await.is_ok() {
@@ -489,13 +554,35 @@ impl Reloader {
         }
     }
 
+    /// Goes by what is known of zones now, of which these have other data than before.
+    async fn take_zones(&mut self, names: Vec<Name>) {
+        let (served, (given, change)) = (Arc::clone(&self.served), self.sources.take_given());
+        let work = move || {
+            let mut world = served.with_zones(&given);
+            world.remember(&served);
+            Succession::new(Arc::new(world), &served)
+        };
+        let next = match in_background(work).await {
+            Ok(next) => next,
+            Err(problem) => return tracing::error!("data of zones: {problem}"),
+        };
+        tell_left_out(&self.served.left_out, &next.world().left_out);
+        self.served = Arc::clone(next.world());
+        let (done, accepted) = oneshot::channel();
+        let sent = self.changes.send(Change::Zones(Box::new(next), names, done)).await;
+        if sent.is_ok() && accepted.await.is_ok() {
+            self.sources.updates.serves(change);
+            self.notifier.serves(&self.served);
+        }
+    }
+
     /// Compiles the configuration.
     async fn load(&self) -> Result<Succession, Vec<String>> {
         let (path, served, registry) = (self.path.clone(), Arc::clone(&self.served), Arc::clone(&self.registry));
-        let found = self.resolution.found();
+        let (found, given) = (self.resolution.found(), self.sources.given());
         let work = move || {
             registry.tallies.retire();
-            let world = reloaded(&path, &found)?;
+            let world = supplied(reloaded(&path, &found)?, &given);
             for doubt in renewal::doubts(&served, &world) {
                 tracing::warn!("[geo] {}: taken, as this is a reload: {}", doubt.file, doubt.reason);
             }
@@ -653,14 +740,52 @@ fn bind(server: &Server, encrypted: Option<&Encrypted>, workers: usize) -> Resul
     }
 }
 
-/// Opens the sockets and answers from what is `published`.
+/// A configuration with what is known of zones that do not come from a file.
+fn supplied(world: World, given: &Given) -> World {
+    if world.supplies.is_empty() { world } else { world.with_zones(given) }
+}
+
+/// Says what of the data of zones is not served, each once.
+fn tell_left_out(before: &[String], now: &[String]) {
+    now.iter().filter(|what| !before.contains(what)).for_each(|what| tracing::warn!("{what}"));
+}
+
+/// Hears messages that are no queries.
+async fn hear(
+    mut deliveries: mpsc::Receiver<Delivery>,
+    secondaries: Arc<Board>,
+    updates: mpsc::Sender<Delivery>,
+    published: Published,
+) {
+    while let Some(delivery) = deliveries.recv().await {
+        let (delivery, answer) = match delivery.handed.kind {
+            Message::Notify => {
+                secondaries.notify(&delivery.handed.zone, delivery.handed.source());
+                let answer = delivery.handed.answer(&published.load(), Rcode::NOERROR, None, time::unix_seconds());
+                (delivery, answer)
+            }
+            Message::Update => match updates.try_send(delivery) {
+                Ok(()) => continue,
+                Err(TrySendError::Full(delivery) | TrySendError::Closed(delivery)) => {
+                    let answer = delivery.handed.busy(&published.load(), time::unix_seconds());
+                    (delivery, answer)
+                }
+            },
+        };
+        delivery.answer(answer);
+    }
+}
+
+/// Opens the sockets and answers from what is `published`; what is no query goes to `inbox`.
 fn answer(
     server: &Server,
     encrypted: Option<&Encrypted>,
     published: &Published,
     registry: &Arc<Registry>,
+    inbox: Inbox,
 ) -> Result<Running, String> {
     let bound = bind(server, encrypted, server.workers).map_err(|problem| problem.to_string())?;
+    let bound = bound.handing_to(inbox);
     let listeners = if server.pin_workers { bound.pinned() } else { bound };
     let shown = |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let addresses = shown(listeners.local_addresses());

@@ -86,6 +86,9 @@ fn print(status: &Shown) {
     if !status.geo.is_empty() {
         output::line(&format!("\n{}", geo(status, now)));
     }
+    if !status.secondaries.is_empty() {
+        output::line(&format!("\n{}", secondaries(status, now)));
+    }
     if status.ecs.with_subnet > 0 {
         output::line(&format!("\n{}", senders(&status.ecs)));
     }
@@ -96,6 +99,25 @@ fn print(status: &Shown) {
 
 fn gap(before: &str) -> &'static str {
     if before.is_empty() { "" } else { "; " }
+}
+
+/// Secondary zones.
+fn secondaries(status: &Shown, now: u64) -> Table {
+    let mut table = table(&["SECONDARY ZONE", "SERIAL", "CONFIRMED", "EXPIRES", "PRIMARY", ""]);
+    for zone in &status.secondaries {
+        let is_served = zone.serial.is_some();
+        let age = zone.confirmed_at.map(|at| format!("{} ago", span(now.saturating_sub(at))));
+        let left = zone.expires_at.filter(|_| is_served).map(|at| format!("in {}", span(at.saturating_sub(now))));
+        table.add_row([
+            format!("zone/{}", zone.zone),
+            zone.serial.map_or("SERVFAIL".to_owned(), |serial| serial.to_string()),
+            age.unwrap_or_else(|| "never".into()),
+            left.unwrap_or_default(),
+            zone.primary.clone().unwrap_or_default(),
+            zone.problem.clone().unwrap_or_default(),
+        ]);
+    }
+    table
 }
 
 /// Since when a region is latched out, in some family.

@@ -20,6 +20,8 @@ use crate::zone::base64;
 
 /// Octets of a secret, fewest and most.
 const SECRET: std::ops::RangeInclusive<usize> = 16..=512;
+/// Most servers that a zone is copied from.
+const MOST_PRIMARIES: usize = 16;
 /// Most servers that a zone's changes are told to.
 const MOST_NOTIFIED: usize = 64;
 
@@ -107,8 +109,10 @@ pub(super) fn policy(fields: &Fields<'_>, document: &Document, ring: &Keyring, f
     ZonePolicy {
         key: number.and_then(|number| *ring.numbers.get(number as usize)?),
         transfer_to: fields.each("transfer-to", kinds::prefix).iter().map(|(prefix, _)| *prefix).collect(),
-        notify: fields.each("notify", notified).iter().map(|(socket, _)| *socket).collect(),
+        notify: fields.each("notify", server).iter().map(|(socket, _)| *socket).collect(),
         skips_steered: fields.text("transfer-steered").as_deref() == Some("skip"),
+        primaries: fields.each("primaries", server).iter().map(|(socket, _)| *socket).collect(),
+        update_from: fields.each("update-from", kinds::prefix).iter().map(|(prefix, _)| *prefix).collect(),
     }
 }
 
@@ -118,11 +122,20 @@ pub(super) fn check_notify(value: &Value, problems: &mut Vec<Problem>) {
         let problem = Problem::error(value.span, format!("{} servers to notify", value.elements().len()));
         problems.push(problem.allowed(format!("at most {MOST_NOTIFIED}")));
     }
-    kinds::check_each(value, notified, problems);
+    kinds::check_each(value, server, problems);
+}
+
+/// Checks `primaries`.
+pub(super) fn check_primaries(value: &Value, problems: &mut Vec<Problem>) {
+    if !(1..=MOST_PRIMARIES).contains(&value.elements().len()) {
+        let problem = Problem::error(value.span, format!("{} primaries", value.elements().len()));
+        problems.push(problem.allowed(format!("1 to {MOST_PRIMARIES}")));
+    }
+    kinds::check_each(value, server, problems);
 }
 
 /// An address, with a port if it is not 53.
-fn notified(value: &Value) -> Read<SocketAddr> {
+fn server(value: &Value) -> Read<SocketAddr> {
     kinds::address(value).map(|address| SocketAddr::new(address, 53)).or_else(|_| kinds::socket(value))
 }
 

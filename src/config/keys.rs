@@ -290,19 +290,31 @@ pub(super) static ZONE: Section = section(
     "a zone",
     "A zone and its static records.",
     &[
-        key("file", Kind::Path, Required, "Zone file."),
+        key("file", Kind::Path, Required, "Zone file; a zone has this or `primaries`."),
         key(
             "include-root",
             Kind::Path,
             Words("the folder of `file`"),
             "Folder that files named by `$INCLUDE` must be in, or further below.",
         ),
-        later("primaries", Words("none"), "Primaries of a secondary zone.", ZONES_ARE_FILES),
+        key(
+            "primaries",
+            Kind::Custom { describe: "array of address or address:port", check: keyring::check_primaries },
+            Words("none"),
+            "Where a secondary zone is copied from, tried in turn; port 53 unless given. The copy is kept in `state-dir`. \
+             Where there is a `key`, both sides sign.",
+        ),
+        key(
+            "max-shrink",
+            Kind::Share { max: 10_000 },
+            Is(r#""50%""#),
+            "A copy that has lost more of its records than this is refused, and the one before it served on.",
+        ),
         key(
             "key",
             Kind::Reference("key"),
             Words("none"),
-            "What transfers of the zone must be signed with, and notifies are.",
+            "What transfers of the zone, notifies and updates must be signed with, in and out.",
         ),
         key(
             "transfer-to",
@@ -323,10 +335,21 @@ pub(super) static ZONE: Section = section(
             Is("[]"),
             "Who is told when the serial goes up, and at a start; port 53 unless given.",
         ),
-        later("update-from", Is("[]"), "Who may update `_acme-challenge`.", ZONES_ARE_FILES),
+        key(
+            "update-from",
+            Kind::Prefixes,
+            Is("[]"),
+            "Who may update the zone (RFC 2136): TXT records of names that begin with `_acme-challenge`, nothing else; where \
+             there is a `key`, only if signed with it.",
+        ),
+        key(
+            "update-expire",
+            Kind::Duration { min_ms: SECOND, max_ms: 7 * 24 * HOUR },
+            Is(r#""1h""#),
+            "How long what was updated stays, if nobody deletes it before.",
+        ),
     ],
 );
-const ZONES_ARE_FILES: &str = "zones are loaded from `file`; secondary zones and updates come later";
 
 pub(super) static KEY: Section = section(
     "[keys.NAME]",

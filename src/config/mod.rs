@@ -242,6 +242,10 @@ pub struct Zone {
     pub records: Records,
     /// Who may copy it.
     pub policy: ZonePolicy,
+    /// Of a secondary: what share of its records it may lose at once, in 1/10 000.
+    pub max_shrink: u16,
+    /// How long what is updated stays.
+    pub update_expire: Duration,
 }
 
 /// `[[tests]]`: an expectation, run by `check` and before every reload.

@@ -38,15 +38,38 @@ pub(super) fn compile(
             findings.cross.push(problem.also(first, "first defined here"));
             continue;
         }
-        // A secondary has no file; that it is not available was said.
-        if fields.own("primaries").is_none() {
-            fields.require(findings);
-        }
-        let records = read_zone(&fields, &origin, sources, findings);
+        let records = match (fields.own("primaries"), fields.own("file")) {
+            (Some(primaries), file) => {
+                let both = file.map(|file| {
+                    let problem = Problem::error(primaries.span, "a zone with `file` and `primaries`");
+                    problem
+                        .hint("remove one: its data come from the file, or from a primary")
+                        .also(file.span, "the file")
+                });
+                findings.cross.extend(both);
+                findings.cross.extend(fields.own("update-from").map(|updates| {
+                    let problem = Problem::error(updates.span, "a zone with `update-from` and `primaries`");
+                    problem.hint("send updates to the primary").also(primaries.span, "its primaries")
+                }));
+                stand_in(&origin)
+            }
+            (None, _) => {
+                fields.require(findings);
+                read_zone(&fields, &origin, sources, findings)
+            }
+        };
         let policy = keyring::policy(&fields, document, keyring, findings);
-        zones.push(Zone { origin, records, policy });
+        let max_shrink = fields.share("max-shrink").unwrap_or_default();
+        let update_expire = fields.duration("update-expire").unwrap_or_default();
+        zones.push(Zone { origin, records, policy, max_shrink, update_expire });
     }
     zones
+}
+
+/// What a secondary zone has before anything of it is known, as far as services and tests go: a SOA. It is never served.
+fn stand_in(origin: &Name) -> Records {
+    let rdata = [&[0, 0][..], &[0; 20]].concat();
+    [Record::made(origin.as_wire(), RecordType::SOA, 0, &rdata)].into_iter().collect()
 }
 
 fn read_zone(fields: &Fields<'_>, origin: &Name, sources: &mut Sources, findings: &mut Findings) -> Records {
@@ -243,6 +266,8 @@ impl<'z> Statics<'z> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::problem::SourceId;
     use crate::snapshot::ZonePolicy;
@@ -275,8 +300,16 @@ mod tests {
                     ("child.example", RecordType::NS),
                 ]),
                 policy: ZonePolicy::default(),
+                max_shrink: 0,
+                update_expire: Duration::ZERO,
             },
-            Zone { origin: name("child.example"), records: Records::default(), policy: ZonePolicy::default() },
+            Zone {
+                origin: name("child.example"),
+                records: Records::default(),
+                policy: ZonePolicy::default(),
+                max_shrink: 0,
+                update_expire: Duration::ZERO,
+            },
         ];
         let cases = [
             ("example", 0, ""),

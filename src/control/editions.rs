@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::World;
+use super::supply::is_after;
 use crate::config::Zone;
 use crate::dns::{LowerName, Name};
 use crate::snapshot::{Contents, Gate, History, Step, ZonePolicy};
@@ -113,11 +114,6 @@ fn next(history: &History, before: Contents<'_>, now: Contents<'_>) -> History {
         }
         _ => History { doubtful_to, steps: Vec::new() },
     }
-}
-
-/// Whether a serial is ahead of another (RFC 1982 §3.2): by less than half of the circle.
-fn is_after(serial: u32, other: u32) -> bool {
-    (1..0x8000_0000).contains(&serial.wrapping_sub(other))
 }
 
 /// The newest of the steps that together have so many changes at most.

@@ -5,6 +5,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::dns::Name;
+
+/// Octets of the name of a file for a zone; those of longer names end with a hash.
+const LONGEST: usize = 180;
+
 /// Replaces the file at `path`, by way of one beside it with the extension `beside`: whoever reads it, after a crash as
 /// well, sees the one before or this one.
 ///
@@ -88,6 +95,24 @@ fn replace_and(
     Ok(sync(&folder).map_or_else(Kept::Perhaps, |()| Kept::Durably))
 }
 
+/// The name of a file for that of a zone: what is no letter, digit, hyphen, underscore or dot as `%` and its number.
+pub(super) fn of_zone(origin: &Name) -> String {
+    let mut text = String::new();
+    for octet in origin.to_lower().to_plain().bytes() {
+        match octet {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => text.push(char::from(octet)),
+            b'.' if !text.is_empty() => text.push('.'),
+            _ => text.push_str(&format!("%{octet:02x}")),
+        }
+    }
+    if text.len() > LONGEST {
+        let hash = xxh3_64(origin.to_lower().as_wire());
+        text.truncate(LONGEST - 17);
+        text.push_str(&format!("-{hash:016x}"));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,5 +129,22 @@ mod tests {
         fs::create_dir(folder.path().join("file.new")).expect("in the way");
         assert!(replace_and(&path, "new", b"3", |_| panic!("nothing to sync")).is_err());
         assert_eq!(read(), "2");
+    }
+
+    #[test]
+    fn any_name_has_a_file() {
+        let name = |text: &str| Name::parse(text, None).expect("a name");
+        for (origin, expected) in [
+            (".", "%2e"),
+            ("Example.COM", "example.com"),
+            ("a/b.x", "a%2fb.x"),
+            ("_x.y-z", "_x.y-z"),
+            ("\\.\\046\\000", "%5c.%5c.%5c000"),
+        ] {
+            assert_eq!(of_zone(&name(origin)), expected, "{origin}");
+        }
+        let long = |last: char| name(&["a".repeat(60), "b".repeat(60), "c".repeat(60), last.to_string()].join("."));
+        let names = ['x', 'y'].map(|last| of_zone(&long(last)));
+        assert!(names[0] != names[1] && names.iter().all(|name| name.len() == LONGEST), "{names:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Which numbers belong to a number: the services of a layout, the layouts of a target, in two arrays however many there are.
 
 /// Number → numbers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Index {
     /// Where those of each number begin in `values`; they end where those of the next begin.
     starts: Box<[u32]>,

@@ -89,6 +89,8 @@ pub enum Kind {
     Geo,
     /// The target of a CNAME has other addresses.
     Target,
+    /// A zone that does not come from a file has changed, or is not known any more.
+    Zone,
     /// The server answers.
     Start,
     /// The server was told to end.
@@ -119,6 +121,7 @@ impl Kind {
             Kind::Verdict => "verdict",
             Kind::Reload => "reload",
             Kind::ReloadRefused => "reload-refused",
+            Kind::Zone => "zone",
             Kind::Geo => "geo",
             Kind::Target => "target",
             Kind::Start => "start",
@@ -189,6 +192,12 @@ impl Record {
             if each.is_empty() { "no address".to_string() } else { each.join(" ") }
         };
         Record { old: shown(old), new: shown(new), ..Record::new(Kind::Target, format!("target/{}", name.to_plain())) }
+    }
+
+    /// A zone that has another serial, or none.
+    pub(super) fn zone(name: &Name, [old, new]: [Option<u32>; 2]) -> Record {
+        let shown = |serial: Option<u32>| serial.map_or("not known".to_string(), |serial| format!("serial {serial}"));
+        Record { old: shown(old), new: shown(new), ..Record::new(Kind::Zone, format!("zone/{}", name.to_plain())) }
     }
 
     /// A reload that was refused.

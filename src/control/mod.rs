@@ -5,6 +5,7 @@
 //!  SIGHUP ─────── Reload ──┼─► run ─► State ─► judge what was touched ─► publish, at most 100 times a second
 //!  geo files ──── Geo ─────┤
 //!  targets ────── Found ───┤
+//!  primaries, updates Zones ┤
 //!  API, status ── Status ──┤
 //!  operator ───── Override ┤
 //!  agents ─── Push, Load ───┤
@@ -34,11 +35,14 @@ pub mod overrides;
 pub mod renewal;
 pub mod resolution;
 mod retired;
+pub mod secondary;
 mod sight;
 mod state;
 pub mod status;
 pub mod store;
 mod succession;
+pub mod supply;
+pub mod update;
 pub mod world;
 
 use std::future;
@@ -58,10 +62,12 @@ pub use notify::Notifier;
 pub use overrides::{Action, Override, ShownOverride, Wish};
 pub use renewal::GeoRefusal;
 pub use resolution::Resolution;
+pub use secondary::Secondaries;
 pub use state::{LoadReport, LoadReports, LoadsTaken, Push, Pushed, State};
 pub use status::Status;
 pub use store::Store;
 pub use succession::Succession;
+pub use update::Updates;
 pub use world::World;
 
 /// Mean time between two publishes while changes pour in.
@@ -83,6 +89,8 @@ pub enum Change {
     Geo(Box<Succession>, GeoNews, oneshot::Sender<()>),
     /// The same configuration over other addresses behind CNAMEs, those of the targets of these names; answered when it is served.
     Found(Box<Succession>, Vec<Name>, oneshot::Sender<()>),
+    /// The same configuration over other data of zones that do not come from a file, of these; answered when it is served.
+    Zones(Box<Succession>, Vec<Name>, oneshot::Sender<()>),
     /// Geo files were replaced, and none was taken.
     GeoRefused(Vec<GeoRefusal>),
     /// Somebody wants to know; changes nothing.

@@ -359,6 +359,11 @@ impl State {
                 // Whoever asked may be gone.
                 let _ = done.send(());
             }
+            Change::Zones(next, names, done) => {
+                self.take_zones(*next, &names, now);
+                // Whoever asked may be gone.
+                let _ = done.send(());
+            }
             Change::GeoRefused(refused) => self.refuse_geo(refused),
             Change::Status(reply) => {
                 let _ = reply.send(self.status(now));
@@ -648,6 +653,13 @@ impl State {
             let of = |world: &World| world.fleet().found(name).collect::<Vec<IpAddr>>();
             Record::target(name, [&of(&self.world), &of(&next.world)])
         };
+        let records = names.iter().map(record).collect();
+        self.follow(next, records, now);
+    }
+
+    /// Serves the same configuration over other data of these zones.
+    fn take_zones(&mut self, next: Succession, names: &[Name], now: Tick) {
+        let record = |name| Record::zone(name, [self.world.serial_of(name), next.world.serial_of(name)]);
         let records = names.iter().map(record).collect();
         self.follow(next, records, now);
     }

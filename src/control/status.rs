@@ -9,6 +9,7 @@ use super::latches::Latches;
 use super::loads::{Loads, Shown, Taken};
 use super::overrides::{Compiled, Override, ShownOverride};
 use super::renewal::GeoRefusal;
+use super::secondary::SecondaryStatus;
 use super::sight::Sight;
 use super::world::World;
 use crate::config::GeoFile;
@@ -62,6 +63,9 @@ pub struct Status {
     /// Who sends client subnets.
     #[serde(default)]
     pub ecs: EcsStatus,
+    /// Secondary zones, by name. Told by `admin`.
+    #[serde(default)]
+    pub secondaries: Vec<SecondaryStatus>,
     /// Reports of load that were taken in, by way.
     #[serde(default)]
     pub load_reports: LoadReportsStatus,

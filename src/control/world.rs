@@ -8,8 +8,10 @@ use std::sync::{Arc, OnceLock};
 use super::editions::{self, Edition};
 use super::index::Index;
 use super::resolution::Found;
+use super::supply::{self, Given, Supply};
 use crate::answer::whoami;
 use crate::config::{Admin, Configuration, Cookies, GeoFiles, Latency, Server, Test, Tls};
+use crate::dns::{LowerName, Name};
 use crate::fleet::{CheckId, Family, Fleet, Instance, InstanceId, Pool, PoolId, TargetId, Word};
 use crate::geo;
 use crate::health::group::{Before, Judge, Members, Others, Rule, Standing};
@@ -23,12 +25,12 @@ use crate::snapshot::{Contents, CookiePolicy, Settings, Snapshot, Transfers};
 use crate::steering::beside::Derived;
 use crate::steering::plan::{Group, Layout};
 use crate::steering::selection::{Needs, Selection};
-use crate::steering::{EcsPolicy, LayoutId, ServiceId, Standings, Steering, Table, hash};
+use crate::steering::{EcsPolicy, LayoutId, Service, ServiceId, Standings, Steering, Table, hash};
 use crate::time::Tick;
 use crate::zone::{Authority, ZoneId};
 
 /// A configuration, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct World {
     /// `[server]`.
     pub server: Server,
@@ -54,6 +56,10 @@ pub struct World {
     pub editions: Arc<[Edition]>,
     /// Who may copy which zone, and what changed in each.
     pub transfers: Arc<Transfers>,
+    /// Zones whose data do not come from a file.
+    pub supplies: Arc<[Supply]>,
+    /// What of their data is not served, in words.
+    pub left_out: Arc<[String]>,
     /// How many answers a network gets over UDP.
     pub limiter: Option<Arc<Limiter>>,
     /// What of the configuration shapes answers.
@@ -160,12 +166,9 @@ impl World {
             selectors: _,
             tests,
         } = configuration;
-        let names = services.iter().enumerate().flat_map(|(tag, service)| {
-            std::iter::once(&service.name).chain(&service.aliases).map(move |name| (name, tag as u32))
-        });
-        let whoami = server.whoami.iter().map(|name| (name, whoami::TAG));
-        let names = names.chain(whoami);
-        let editions = zones.iter().map(Edition::of).collect();
+        let names = steered_names(services.iter(), &server);
+        let supplies = zones.iter().filter_map(|zone| Supply::of(zone, &keys)).collect();
+        let editions = zones.iter().filter(|zone| zone.policy.primaries.is_empty()).map(Edition::of).collect();
         let policies = zones.iter().map(|zone| (zone.origin.clone(), zone.policy.clone())).collect();
         let authority = Authority::build(zones.into_iter().map(|zone| (zone.origin, zone.records)), names);
         let settings = Settings {
@@ -194,6 +197,8 @@ impl World {
             authority,
             editions,
             transfers,
+            supplies,
+            left_out: Arc::default(),
             settings,
         };
         parts.over(steering)
@@ -215,6 +220,15 @@ impl World {
         self.parts().over(self.steering_over(fleet, self.steering.atlas.clone()))
     }
 
+    /// The same configuration with what is known now of zones whose data do not come from a file. All else is shared.
+    #[must_use]
+    pub fn with_zones(&self, given: &Given) -> World {
+        let services = self.steering.services.iter().map(|one| &one.configured.service);
+        let names = steered_names(services, &self.server);
+        let (authority, left_out) = supply::build(&self.authority, &self.supplies, given, names);
+        World { authority: Arc::new(authority), left_out: left_out.into(), ..self.clone() }
+    }
+
     fn steering_over(&self, fleet: Fleet, atlas: geo::Atlas) -> Steering {
         let services = self.steering.services.iter().map(|one| one.configured.service.clone()).collect();
         Steering::compile(next_epoch(), fleet, self.steering.maps.clone(), atlas, services)
@@ -234,6 +248,8 @@ impl World {
             authority: Arc::clone(&self.authority),
             editions: Arc::clone(&self.editions),
             transfers: Arc::clone(&self.transfers),
+            supplies: Arc::clone(&self.supplies),
+            left_out: Arc::clone(&self.left_out),
             settings: Arc::clone(&self.settings),
         }
     }
@@ -250,6 +266,14 @@ impl World {
     pub fn remember(&mut self, before: &World) {
         let zones = editions::gates_after(before, self);
         self.transfers = Arc::new(Transfers { keys: self.transfers.keys.clone(), zones });
+    }
+
+    /// The serial of the zone with this apex; of one that is not known, or not ours, nothing.
+    #[must_use]
+    pub fn serial_of(&self, origin: &Name) -> Option<u32> {
+        let mut apex = LowerName::new();
+        apex.set(origin.as_wire())?;
+        self.authority.serial(self.authority.zone_at(&apex)?)
     }
 
     /// A zone as it is copied.
@@ -527,6 +551,8 @@ struct Parts {
     authority: Arc<Authority>,
     editions: Arc<[Edition]>,
     transfers: Arc<Transfers>,
+    supplies: Arc<[Supply]>,
+    left_out: Arc<[String]>,
     settings: Arc<Settings>,
 }
 
@@ -545,6 +571,8 @@ impl Parts {
             authority,
             editions,
             transfers,
+            supplies,
+            left_out,
             settings,
         } = self;
         let mut world = World {
@@ -560,6 +588,8 @@ impl Parts {
             authority,
             editions,
             transfers,
+            supplies,
+            left_out,
             settings,
             tallies: Arc::default(),
             services_of: services_of(&steering),
@@ -578,6 +608,17 @@ impl Parts {
         world.base = world.all_layouts().map(|layout| world.judge(layout, Health::NONE, None)).collect();
         world
     }
+}
+
+/// Names that are steered, or say who asks, with their tags.
+fn steered_names<'a>(
+    services: impl Iterator<Item = &'a Service> + Clone,
+    server: &'a Server,
+) -> impl Iterator<Item = (&'a Name, u32)> + Clone {
+    let names = (0..)
+        .zip(services)
+        .flat_map(|(tag, service)| std::iter::once(&service.name).chain(&service.aliases).map(move |name| (name, tag)));
+    names.chain(server.whoami.iter().map(|name| (name, whoami::TAG)))
 }
 
 /// A key that nobody else knows.

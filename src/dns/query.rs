@@ -52,7 +52,10 @@ impl Rcode {
     pub const NOTIMP: Rcode = Rcode(4);
     pub const REFUSED: Rcode = Rcode(5);
     pub const YXDOMAIN: Rcode = Rcode(6);
+    pub const YXRRSET: Rcode = Rcode(7);
+    pub const NXRRSET: Rcode = Rcode(8);
     pub const NOTAUTH: Rcode = Rcode(9);
+    pub const NOTZONE: Rcode = Rcode(10);
     pub const BADVERS: Rcode = Rcode(16);
     pub const BADCOOKIE: Rcode = Rcode(23);
 }
@@ -67,7 +70,10 @@ impl std::fmt::Display for Rcode {
             4 => f.write_str("NOTIMP"),
             5 => f.write_str("REFUSED"),
             6 => f.write_str("YXDOMAIN"),
+            7 => f.write_str("YXRRSET"),
+            8 => f.write_str("NXRRSET"),
             9 => f.write_str("NOTAUTH"),
+            10 => f.write_str("NOTZONE"),
             16 => f.write_str("BADVERS"),
             23 => f.write_str("BADCOOKIE"),
             other => write!(f, "RCODE{other}"),

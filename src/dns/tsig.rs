@@ -10,7 +10,11 @@
 //! ```
 //! Nothing is allocated. The time is an argument: seconds since the Unix epoch.
 
+mod stream;
+
 use ring::hmac;
+
+pub use stream::Checker;
 
 use super::name::{MAX_LABEL, MAX_NAME};
 use super::query::{HEADER, LowerName, skip_name};
@@ -97,6 +101,14 @@ impl Key {
     #[must_use]
     pub fn room(&self) -> usize {
         self.name.as_wire().len() + FIXED + self.algorithm.name().len() + DATA + self.algorithm.octets() + TIME
+    }
+
+    /// Whether it signs as another one does.
+    #[must_use]
+    pub fn is_like(&self, other: &Key) -> bool {
+        // The same octets have the same MAC.
+        let mac = |key: &Key| hmac::sign(&key.key, b"waymark");
+        self.name == other.name && self.algorithm == other.algorithm && mac(self).as_ref() == mac(other).as_ref()
     }
 
     /// Whether these are the same MAC, as far as the second goes; how long that is found out tells nothing of either.

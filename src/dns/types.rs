@@ -15,6 +15,8 @@ impl Class {
     pub const IN: Class = Class(1);
     /// Chaos, for `version.bind`.
     pub const CH: Class = Class(3);
+    /// No class: in updates, what is not there or is to go.
+    pub const NONE: Class = Class(254);
     /// Any class, in queries.
     pub const ANY: Class = Class(255);
 }

@@ -100,6 +100,12 @@ pub struct AnswerCounters {
     pub transfers_current: Counter,
     /// Queries for copies that were refused.
     pub transfers_refused: Counter,
+    /// Notifies of others that are not heard.
+    pub notifies_refused: Counter,
+    /// Updates of zones by those who may not.
+    pub updates_refused: Counter,
+    /// Notifies and updates that could not be handed on: too many wait.
+    pub handed_busy: Counter,
     /// Answers with TC.
     pub truncated: Counter,
     /// Messages left without an answer: responses.

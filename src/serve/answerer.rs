@@ -8,8 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TrySendError;
+
 use super::Respond;
-use crate::answer::{self, Moment, Order, Outcome, Transfer, Transport, Worker};
+use super::handover::{Delivery, Inbox, Way};
+use crate::answer::{self, Handed, Moment, Order, Outcome, Transfer, Transport, Worker};
 use crate::metrics::Counters;
 use crate::snapshot::{Published, Reader, Snapshot};
 use crate::time;
@@ -21,6 +24,8 @@ pub(super) struct Answerer {
     /// Serial of the snapshot that the worker adopted.
     adopted: Option<u64>,
     respond: Respond,
+    /// Where messages go that are no queries.
+    inbox: Option<Inbox>,
 }
 
 /// An [`Answerer`] with the snapshot that a batch of messages is answered from.
@@ -28,11 +33,12 @@ pub(super) struct Batch<'a> {
     snapshot: &'a Arc<Snapshot>,
     worker: &'a mut Worker,
     respond: Respond,
+    inbox: Option<&'a Inbox>,
 }
 
 impl Answerer {
-    pub(super) fn new(published: &Published, worker: Worker, respond: Respond) -> Answerer {
-        Answerer { reader: Reader::new(published.clone()), worker, adopted: None, respond }
+    pub(super) fn new(published: &Published, worker: Worker, respond: Respond, inbox: Option<Inbox>) -> Answerer {
+        Answerer { reader: Reader::new(published.clone()), worker, adopted: None, respond, inbox }
     }
 
     /// Takes the newest snapshot; to be called once per batch, and now and then by an idle thread, which would keep an
@@ -46,7 +52,7 @@ impl Answerer {
             guarded(worker, |worker| worker.adopt(snapshot));
             self.adopted = Some(snapshot.serial);
         }
-        Batch { snapshot, worker, respond: self.respond }
+        Batch { snapshot, worker, respond: self.respond, inbox: self.inbox.as_ref() }
     }
 
     pub(super) fn counters(&self) -> &Counters {
@@ -69,6 +75,23 @@ impl Batch<'_> {
             Some(stream) => stream,
             None => Outcome::Answer(0),
         }
+    }
+
+    /// Hands a message on, whose answer goes by `way`; where too many wait, that is said at once: its octets in `out`.
+    pub(super) fn hand(&self, handed: Box<Handed>, way: Way, out: &mut [u8]) -> usize {
+        let delivery = Delivery { handed, way };
+        let refused = match self.inbox {
+            None => delivery,
+            Some(inbox) => match inbox.try_send(delivery) {
+                Ok(()) => return 0,
+                Err(TrySendError::Full(delivery) | TrySendError::Closed(delivery)) => delivery,
+            },
+        };
+        self.worker.counters.answering.handed_busy.add(1);
+        let answer = refused.handed.busy(self.snapshot, self.worker.moment.wall);
+        let length = answer.len().min(out.len());
+        out[..length].copy_from_slice(&answer[..length]);
+        length
     }
 
     /// Begins the copy of a zone that [`Batch::answer`] has granted.
@@ -169,7 +192,7 @@ mod tests {
     #[test]
     fn a_panic_costs_one_answer() {
         mute_panics();
-        let mut answerer = Answerer::new(&published(), Worker::new(&Arc::default(), 1), echo);
+        let mut answerer = Answerer::new(&published(), Worker::new(&Arc::default(), 1), echo, None);
         let mut out = [0; 512];
         let mut batch = answerer.begin(Duration::ZERO);
         assert_eq!(batch.answer(b"panic, please", CLIENT, Transport::Udp, &mut out).length(), 0);
@@ -181,7 +204,7 @@ mod tests {
     fn a_batch_sees_the_newest_snapshot() {
         let published = published();
         let serial: Respond = |snapshot, _, _, _, _, _| Outcome::Answer(snapshot.serial as usize);
-        let mut answerer = Answerer::new(&published, Worker::new(&Arc::default(), 1), serial);
+        let mut answerer = Answerer::new(&published, Worker::new(&Arc::default(), 1), serial, None);
         let mut out = [0; 512];
         assert_eq!(answerer.begin(Duration::ZERO).answer(b"", CLIENT, Transport::Udp, &mut out).length(), 0);
         published.store(Arc::new(snapshot(7)));

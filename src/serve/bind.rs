@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::doh::{self, Site};
 use super::entry::{Door, Speaks};
-use super::{cores, doh3, doq, quic, socket, tcp, udp};
+use super::{Inbox, cores, doh3, doq, quic, socket, tcp, udp};
 use crate::tls::Certificates;
 
 /// Size asked for each UDP buffer; the kernel gives what `net.core.rmem_max` and `wmem_max` allow. It changes nothing in
@@ -46,6 +46,8 @@ pub struct Listeners {
     pub(super) udp: Vec<udp::Socket>,
     /// Balancers, whose connections and datagrams begin with a header.
     pub(super) proxies: Arc<[IpNet]>,
+    /// Where messages go that are no queries.
+    pub(super) inbox: Option<Inbox>,
 }
 
 /// Addresses of encrypted transports, and what their clients are shown.
@@ -75,8 +77,15 @@ impl Listeners {
         let workers = workers.max(1);
         let tcp = (0..workers).map(|_| vec![]).collect();
         let quic = (0..workers).map(|_| vec![]).collect();
-        let mut listeners =
-            Listeners { addresses: vec![], encrypted: vec![], tcp, quic, udp: vec![], proxies: Arc::default() };
+        let mut listeners = Listeners {
+            addresses: vec![],
+            encrypted: vec![],
+            tcp,
+            quic,
+            udp: vec![],
+            proxies: Arc::default(),
+            inbox: None,
+        };
         for &address in addresses {
             let (tcp, udp) = bind_address(address, workers).map_err(|error| listeners.explain(error))?;
             let bound = listeners.accept_on(&tcp, address, &Speaks::Dns)?;
@@ -178,6 +187,14 @@ impl Listeners {
         let mut bound = self.addresses.iter().chain(encrypted);
         error.covered_by = bound.find(|bound| covers(bound, &error.address)).copied();
         error
+    }
+
+    /// Has messages that are no queries (NOTIFY, UPDATE) handed to whoever reads `inbox`; without one they are answered
+    /// SERVFAIL.
+    #[must_use]
+    pub fn handing_to(mut self, inbox: Inbox) -> Listeners {
+        self.inbox = Some(inbox);
+        self
     }
 
     /// Has each UDP worker run on a core of its own and get what that core receives. What of it fails is logged.

@@ -10,7 +10,7 @@
 //! [`answer::Worker`] and counters: between receiving and sending there is no lock.
 //!
 //! `bind` opens the sockets, `socket` alone calls the kernel past the standard library, `answerer` calls `respond` and
-//! survives its panics, `connections` decides which TCP connections may stay, `cores` which worker runs where, `udp` and
+//! survives its panics, `handover` has messages that are no queries go to the control plane, `connections` decides which TCP connections may stay, `cores` which worker runs where, `udp` and
 //! `tcp` (RFC 7766) are the loops. Before its first query a connection goes through `entry`: the header of a balancer
 //! (`proxy`), the TLS handshake (RFC 7858); from then on a `stream` is the same with and without TLS. DNS over HTTPS (RFC 8484)
 //! is `doh`; DNS over QUIC (RFC 9250) is `doq` and DNS over HTTP/3 `doh3`, both over `quic`, with threads of their own where
@@ -26,6 +26,7 @@ pub mod doh;
 mod doh3;
 mod doq;
 mod entry;
+mod handover;
 pub mod proxy;
 mod pulse;
 mod quic;
@@ -51,6 +52,7 @@ use answerer::Answerer;
 use connections::Connections;
 
 pub use bind::{BindError, Encrypted, Listeners};
+pub use handover::{Delivery, Inbox, inbox};
 pub use socket::raise_descriptor_limit;
 
 /// Answers one message; what [`answer::respond`] is, and what tests put in its place.
@@ -119,13 +121,14 @@ impl Listeners {
     ) -> io::Result<Running> {
         answerer::mute_panics();
         bind::tell_small_buffers(&self.udp);
+        let inbox = self.inbox.clone();
         let (stop, _) = watch::channel(false);
         let mut running = Running { stop_udp: Arc::default(), stop_tcp: stop, threads: vec![] };
         // SplitMix64's increment: neighbouring threads get unlike seeds.
         let mut seeds = (0u64..).map(|thread| seed.wrapping_add(thread.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         let mut answerer = || {
             let worker = Worker::new(registry, seeds.next().unwrap_or(seed));
-            Answerer::new(published, worker, respond)
+            Answerer::new(published, worker, respond, inbox.clone())
         };
         let connections = Arc::new(Connections::new(limits));
         for (index, listeners) in self.tcp.into_iter().enumerate() {

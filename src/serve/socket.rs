@@ -91,6 +91,39 @@ pub(super) struct Datagram<'a> {
     pub(super) out: &'a mut [u8],
 }
 
+/// Where a datagram came from, and the address it came to: the way of an answer that is sent by itself, later.
+pub(super) struct Back {
+    name: libc::sockaddr_in6,
+    name_length: libc::socklen_t,
+    control: Control,
+    control_length: usize,
+}
+
+impl Back {
+    /// Sends an answer, from the address that was asked. It does not wait for room in the send buffer.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub(super) fn send(mut self, socket: &UdpSocket, octets: &[u8]) -> io::Result<()> {
+        let mut iovec = libc::iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
+        // SAFETY: it is a C structure of integers and pointers, for which all zeroes is a value.
+        let mut header: libc::msghdr = unsafe { mem::zeroed() };
+        header.msg_name = ptr::from_mut(&mut self.name).cast();
+        header.msg_namelen = self.name_length;
+        header.msg_iov = &raw mut iovec;
+        header.msg_iovlen = 1;
+        if self.control_length > 0 {
+            header.msg_control = ptr::from_mut(&mut self.control).cast();
+            header.msg_controllen = self.control_length as _;
+        }
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+        // SAFETY: the header points to the name, control data and octets above with the lengths they have; they live until
+        // the call returns, and the kernel only reads them.
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags as _) };
+        usize::try_from(sent).map(drop).map_err(|_| io::Error::last_os_error())
+    }
+}
+
 /// What became of a batch of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sent {
@@ -168,6 +201,14 @@ impl Batch {
             query: &self.inputs[index].octets[..(header.msg_len as usize).min(INPUT)],
             out: &mut self.outputs[self.free..][..OUTPUT],
         })
+    }
+
+    /// The way back of the datagram at `index`, which is below what was received, for an answer that comes later.
+    pub(super) fn back(&self, index: usize) -> Back {
+        let header = &self.headers[..self.received][index].msg_hdr;
+        let mut control = self.controls[index];
+        let control_length = source_control(&mut control, header.msg_controllen as usize);
+        Back { name: self.names[index], name_length: header.msg_namelen, control, control_length }
     }
 
     /// The datagrams received, each with its source.

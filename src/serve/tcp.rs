@@ -15,6 +15,8 @@
 //! one shorter than a header means that the framing is lost, so the connection is closed after what came before it is
 //! answered. As `respond` does not wait for anything, answers leave in the order of the queries.
 //!
+//! A message that is handed on (NOTIFY, UPDATE) ends the burst; what follows it waits for its answer.
+//!
 //! A copy of a zone ends the burst. It is written message after message, each flushed by itself, and between two of them
 //! the other connections of the thread have their turn; what the client does not read is not made.
 
@@ -28,7 +30,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 use super::answerer::Answerer;
@@ -36,6 +38,7 @@ use super::connections::{Connections, Seat};
 use super::desk::{Desk, MESSAGE, count, stopping};
 use super::doh;
 use super::entry::{self, Door, Refusal, Speaks};
+use super::handover::Way;
 use super::stream::{READ, Stream};
 use crate::answer::{Outcome, Transfer, Transport};
 use crate::dns::query::HEADER;
@@ -53,6 +56,8 @@ const ACCEPT_WAIT: Duration = Duration::from_millis(50);
 const EVICTION_WAIT: Duration = Duration::from_millis(1);
 /// How often an idle thread looks for a newer snapshot.
 const REFRESH: Duration = Duration::from_secs(1);
+/// Longest wait for the answer to a message that was handed on.
+const HANDED_WAIT: Duration = Duration::from_secs(30);
 /// How long stopping waits for clients to take their answers.
 const STOP_WAIT: Duration = Duration::from_millis(500);
 
@@ -247,6 +252,8 @@ enum Left {
     Messages,
     /// Whatever follows a query that is answered with the copy of a zone.
     Transfer(Box<Transfer>),
+    /// Whatever follows a message that was handed on, whose answer comes by this.
+    Handed(oneshot::Receiver<Vec<u8>>),
     /// A message that cannot be one.
     Junk,
 }
@@ -342,6 +349,7 @@ impl Connection {
                 Left::Nothing => return Ok(()),
                 Left::Messages => {}
                 Left::Transfer(transfer) => self.copy(transfer, seat).await?,
+                Left::Handed(answer) => self.await_answer(answer, seat).await?,
                 Left::Junk => return Err(End::Junk),
             }
         }
@@ -369,6 +377,13 @@ impl Connection {
             let length = match outcome {
                 Outcome::Answer(length) => length,
                 Outcome::Stream(order) => break Left::Transfer(Box::new(answers.begin(order))),
+                Outcome::Handed(handed) => {
+                    let (way, waiting) = oneshot::channel();
+                    match answers.hand(handed, Way::Stream(way), answer) {
+                        0 => break Left::Handed(waiting),
+                        busy => busy,
+                    }
+                }
             };
             if length > 0 {
                 length_field.copy_from_slice(&(length as u16).to_be_bytes());
@@ -381,6 +396,15 @@ impl Connection {
         drop(desk);
         self.take(taken);
         left
+    }
+
+    /// Waits for the answer to a message that was handed on, and sends it.
+    async fn await_answer(&mut self, answer: oneshot::Receiver<Vec<u8>>, seat: &Seat) -> Result<(), End> {
+        let answer = tokio::time::timeout(HANDED_WAIT, answer).await.map_err(|_| End::Broken)?;
+        let answer = answer.map_err(|_| End::Broken)?;
+        self.outbox = Cursor::new([&(answer.len() as u16).to_be_bytes(), &answer[..]].concat());
+        self.answers = 1;
+        self.flush(seat).await
     }
 
     /// Sends the copy of a zone, as fast as the client takes it and the others of this thread leave time.

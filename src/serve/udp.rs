@@ -19,9 +19,10 @@ use ipnet::IpNet;
 
 use super::answerer::{self, Answerer, Rate};
 use super::cores::Core;
+use super::handover::Way;
 use super::proxy;
 use super::socket::{self, BATCH, Batch, Datagram};
-use crate::answer::Transport;
+use crate::answer::{Handed, Outcome, Transport};
 use crate::metrics::Counters;
 use crate::time;
 
@@ -57,7 +58,7 @@ pub(super) fn start(
         pin(index, socket.core);
         // After pinning, so that its memory is near.
         let batch = Batch::new(socket.wildcard);
-        Loop { socket: socket.socket, batch, answerer, proxies }.run(&stopped);
+        Loop { socket: Arc::new(socket.socket), batch, answerer, proxies }.run(&stopped);
     })
 }
 
@@ -69,7 +70,8 @@ fn pin(index: usize, core: Option<Core>) {
 }
 
 struct Loop {
-    socket: UdpSocket,
+    /// Shared with answers that are sent later.
+    socket: Arc<UdpSocket>,
     batch: Batch,
     answerer: Answerer,
     /// Balancers, whose datagrams begin with a header.
@@ -99,9 +101,13 @@ impl Loop {
         let queries = self.batch.queries().filter_map(|(query, source)| proxied(proxies, query, source));
         answers.look_ahead(received, queries);
         for index in 0..received {
-            let length = match self.batch.datagram(index) {
+            let outcome = match self.batch.datagram(index) {
                 Some(datagram) => answer_one(&mut answers, proxies, datagram),
-                None => 0,
+                None => Outcome::Answer(0),
+            };
+            let length = match outcome {
+                Outcome::Handed(handed) => hand(&mut self.batch, index, handed, &answers, &self.socket),
+                outcome => outcome.length(),
             };
             if length > 0 {
                 self.batch.reply(index, length);
@@ -126,22 +132,22 @@ impl Loop {
     }
 }
 
-/// Octets of the answer to `datagram`, or 0.
-fn answer_one(answers: &mut answerer::Batch<'_>, proxies: &[IpNet], datagram: Datagram<'_>) -> usize {
+/// What comes of `datagram`.
+fn answer_one(answers: &mut answerer::Batch<'_>, proxies: &[IpNet], datagram: Datagram<'_>) -> Outcome {
     let counters = answers.counters();
     if datagram.truncated {
         counters.udp_too_long.add(1);
-        return 0;
+        return Outcome::Answer(0);
     }
     if datagram.source.port() == 0 {
         counters.udp_bad_source.add(1);
-        return 0;
+        return Outcome::Answer(0);
     }
     let Some((query, client)) = proxied(proxies, datagram.query, datagram.source.ip()) else {
         counters.udp_bad_header.add(1);
-        return 0;
+        return Outcome::Answer(0);
     };
-    answers.answer(query, client, Transport::Udp, datagram.out).length()
+    answers.answer(query, client, Transport::Udp, datagram.out)
 }
 
 /// The message of a datagram, and whose it is: a balancer says that in a header before it. `None` when it does not. The
@@ -152,6 +158,19 @@ fn proxied<'q>(proxies: &[IpNet], octets: &'q [u8], source: IpAddr) -> Option<(&
     }
     let header = proxy::parse(octets)?;
     Some((&octets[header.length..], header.client.unwrap_or(source)))
+}
+
+/// Hands the message at `index` on; octets of the answer that it cannot be, or 0.
+#[cold]
+fn hand(
+    batch: &mut Batch,
+    index: usize,
+    handed: Box<Handed>,
+    answers: &answerer::Batch<'_>,
+    socket: &Arc<UdpSocket>,
+) -> usize {
+    let way = Way::Udp(Arc::clone(socket), batch.back(index));
+    batch.datagram(index).map_or(0, |datagram| answers.hand(handed, way, datagram.out))
 }
 
 fn count(counters: &Counters, received: usize, sent: usize, failed: usize) {
@@ -177,7 +196,7 @@ mod tests {
     use super::super::Limits;
     use super::super::testing::{Server, echo, exchange, query, udp_client};
     use super::*;
-    use crate::answer::{Outcome, Worker};
+    use crate::answer::Worker;
     use crate::snapshot::Snapshot;
 
     #[test]

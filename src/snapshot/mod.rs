@@ -19,7 +19,7 @@ use crate::metrics::Tally;
 use crate::steering::{EcsPolicy, Situation, Steering, Table};
 use crate::zone::{Authority, ZoneId};
 pub use contents::Contents;
-pub use transfers::{Gate, History, KeyId, Step, Transfers, ZonePolicy};
+pub use transfers::{Gate, History, KeyId, Message, Step, Transfers, ZonePolicy};
 
 /// All that the data plane knows at one moment; never changed, only replaced.
 #[derive(Debug, Default)]

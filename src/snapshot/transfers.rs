@@ -19,6 +19,15 @@ use crate::zone::{Authority, Records, ZoneId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyId(pub u32);
 
+/// What others may say to us, beside asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// A zone has changed at a primary of it (NOTIFY, RFC 1996).
+    Notify,
+    /// A zone is to be changed (UPDATE, RFC 2136).
+    Update,
+}
+
 /// Keys, and what each zone allows.
 #[derive(Clone, Debug, Default)]
 pub struct Transfers {
@@ -40,6 +49,15 @@ impl Transfers {
     #[must_use]
     pub fn key(&self, id: KeyId) -> &Key {
         &self.keys[id.0 as usize]
+    }
+
+    /// Whether any zone takes messages of this kind from anybody.
+    #[must_use]
+    pub fn takes(&self, message: Message) -> bool {
+        self.zones.iter().any(|gate| match message {
+            Message::Notify => !gate.policy.primaries.is_empty(),
+            Message::Update => !gate.policy.update_from.is_empty(),
+        })
     }
 
     /// A zone as it is copied.
@@ -76,14 +94,33 @@ pub struct ZonePolicy {
     pub notify: Vec<SocketAddr>,
     /// Whether steered names are left out of copies.
     pub skips_steered: bool,
+    /// Where its data come from; empty = from a file.
+    pub primaries: Vec<SocketAddr>,
+    /// Who may update it.
+    pub update_from: Vec<IpNet>,
 }
 
 impl ZonePolicy {
     /// Whether `source`, who signed with `key`, may copy the zone.
     #[must_use]
     pub fn admits(&self, source: IpAddr, key: Option<KeyId>) -> bool {
-        let has_key = self.key.is_none() || self.key == key;
-        has_key && self.transfer_to.iter().any(|prefix| prefix.contains(&source))
+        self.has_key(key) && self.transfer_to.iter().any(|prefix| prefix.contains(&source))
+    }
+
+    /// Whether what `source`, who signed with `key`, says of changes at its primaries is heard.
+    #[must_use]
+    pub fn hears(&self, source: IpAddr, key: Option<KeyId>) -> bool {
+        self.has_key(key) && self.primaries.iter().any(|primary| primary.ip() == source)
+    }
+
+    /// Whether `source`, who signed with `key`, may update the zone.
+    #[must_use]
+    pub fn may_update(&self, source: IpAddr, key: Option<KeyId>) -> bool {
+        self.has_key(key) && self.update_from.iter().any(|prefix| prefix.contains(&source))
+    }
+
+    fn has_key(&self, key: Option<KeyId>) -> bool {
+        self.key.is_none() || self.key == key
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! | the node found is | answer |
 //! |---|---|
+//! | the apex of a zone whose data are not known | nothing can be said |
 //! | below or at a zone cut | referral (DS at the cut: from here) |
 //! | below a DNAME | the DNAME |
 //! | the name itself | its data |
@@ -18,7 +19,7 @@
 use super::build;
 use super::negative::Negative;
 use super::node::{Arena, Node, NodeId, Redirect, Rrset};
-use super::records::{Records, soa_serial};
+use super::records::{Record, Records, soa_serial};
 use super::table::{Table, hash};
 use crate::dns::{Full, LowerName, Name, Owner, RecordType, Section, Writer};
 
@@ -88,6 +89,8 @@ pub enum Found<'a> {
         /// Owner of the DNAME.
         node: Node<'a>,
     },
+    /// The data of its zone are not known: it was never transferred, or too long ago.
+    Void,
     /// The name does not exist in this zone.
     Nxdomain {
         /// The zone.
@@ -103,7 +106,38 @@ impl Authority {
         zones: impl IntoIterator<Item = (Name, Records)>,
         steered: impl IntoIterator<Item = (&'n Name, u32)>,
     ) -> Authority {
-        build::build(zones.into_iter().collect(), steered)
+        let zones = zones.into_iter().map(|(origin, records)| (origin, Some(records)));
+        build::build(zones.collect(), steered)
+    }
+
+    /// [`Authority::build`], with zones whose data are not known: of these nothing is said, whatever is asked.
+    #[must_use]
+    pub fn build_known<'n>(
+        zones: Vec<(Name, Option<Records>)>,
+        steered: impl IntoIterator<Item = (&'n Name, u32)>,
+    ) -> Authority {
+        build::build(zones, steered)
+    }
+
+    /// The static records of a zone, as it was built from them: what it has aside comes last. Nothing of a zone whose
+    /// data are not known.
+    #[must_use]
+    pub fn records(&self, zone: ZoneId) -> Option<Records> {
+        self.soa(zone)?;
+        let mut records = Records::default();
+        for node in self.nodes(zone) {
+            for rrset in node.rrsets() {
+                for rdata in rrset.rdatas() {
+                    let record = Record::made(node.name(), rrset.rtype, rrset.ttl(), rdata);
+                    // They had room before.
+                    let _ = records.push(record);
+                }
+            }
+        }
+        for record in self.zone(zone).aside.iter() {
+            let _ = records.push(record);
+        }
+        Some(records)
     }
 
     /// The apex of a zone.
@@ -271,6 +305,7 @@ impl Authority {
             Redirect::No => None,
             Redirect::Cut(cut) => Some(Found::Referral { cut: self.node(cut) }),
             Redirect::Dname(dname) => Some(Found::Dname { node: self.node(dname) }),
+            Redirect::Void => Some(Found::Void),
         }
     }
 }
@@ -279,7 +314,6 @@ impl Authority {
 mod tests {
     use super::*;
     use crate::problem::{SourceId, Span};
-    use crate::zone::Record;
 
     fn name(text: &str) -> Name {
         Name::parse(text, None).expect("a name")
@@ -334,6 +368,7 @@ mod tests {
             }
             Found::Referral { cut } => format!("referral {}", cut.owner()),
             Found::Dname { node } => format!("dname {}", node.owner()),
+            Found::Void => "void".into(),
             Found::Nxdomain { zone } => format!("nxdomain {}", authority.zone(zone).origin),
         }
     }
@@ -384,5 +419,45 @@ mod tests {
         lower.set(name("x.example").as_wire()).expect("a name");
         let Found::Nxdomain { zone } = authority.find(&lower, RecordType::A) else { panic!("NXDOMAIN") };
         assert_eq!(authority.zone(zone).negative_ttl, 30);
+    }
+
+    #[test]
+    fn of_a_zone_that_is_not_known_nothing_is_said() {
+        let child = records(&[("child.example", RecordType::SOA), ("child.example", RecordType::NS)]);
+        let zones = vec![(name("example"), None), (name("child.example"), Some(child))];
+        let authority = Authority::build_known(zones, [(&name("www.example"), 1), (&name("www.child.example"), 2)]);
+        for (asked, rtype, expected) in [
+            ("example", RecordType::SOA, "void"),
+            ("www.example", RecordType::A, "void"),
+            ("a.b.example", RecordType::A, "void"),
+            ("child.example", RecordType::SOA, "data child.example."),
+            ("www.child.example", RecordType::A, "nodata www.child.example. tag 2"),
+            ("x.child.example", RecordType::A, "nxdomain child.example."),
+            ("child.example", RecordType::DS, "parent example. nodata"),
+            ("example.org", RecordType::A, "not ours"),
+        ] {
+            assert_eq!(show(&authority, asked, rtype), expected, "{asked} {rtype}");
+        }
+        let mut lower = LowerName::new();
+        lower.set(name("example").as_wire()).expect("a name");
+        let zone = authority.zone_at(&lower).expect("it is ours");
+        assert!(authority.soa(zone).is_none() && authority.records(zone).is_none());
+    }
+
+    #[test]
+    fn what_was_built_is_given_back() {
+        let before = example();
+        let zones = (0..).map(ZoneId).zip(before.zones()).map(|(id, apex)| (apex.origin.clone(), before.records(id)));
+        let (www, any) = (name("www.Example"), name("*.app.example"));
+        let after = Authority::build_known(zones.collect(), [(&www, 1), (&any, 2)]);
+        let all = |authority: &Authority| -> Vec<u128> {
+            (0..)
+                .map(ZoneId)
+                .zip(authority.zones())
+                .map(|(id, _)| authority.records(id).expect("known").digest())
+                .collect()
+        };
+        assert_eq!(all(&before), all(&after));
+        assert_eq!(before.names(), after.names());
     }
 }

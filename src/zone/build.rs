@@ -18,6 +18,8 @@ const NONE: u32 = u32::MAX;
 /// A zone to be built.
 struct Source<'n> {
     origin: Name,
+    /// Its data are not known: there is its apex and nothing else.
+    is_void: bool,
     /// Given back when the zone is built.
     records: Records,
     /// Zones below it, children before their parents.
@@ -35,7 +37,7 @@ struct Sources<'n> {
 
 /// The table of names of these zones and steered names; of two zones with one apex the first counts.
 pub(super) fn build<'n>(
-    mut zones: Vec<(Name, Records)>,
+    mut zones: Vec<(Name, Option<Records>)>,
     steered: impl IntoIterator<Item = (&'n Name, u32)>,
 ) -> Authority {
     zones.sort_by_key(|(origin, _)| std::cmp::Reverse(origin.as_wire().len()));
@@ -45,7 +47,7 @@ pub(super) fn build<'n>(
     }
     sources.relate();
     for (name, tag) in steered {
-        if let Some(zone) = sources.closest(&lower(name.as_wire()), 0) {
+        if let Some(zone) = sources.closest(&lower(name.as_wire()), 0).filter(|zone| !sources.list[*zone].is_void) {
             sources.list[zone].steered.push((name, tag));
         }
     }
@@ -59,11 +61,13 @@ pub(super) fn build<'n>(
 }
 
 impl Sources<'_> {
-    fn add(&mut self, origin: Name, records: Records) {
+    fn add(&mut self, origin: Name, records: Option<Records>) {
         let lower = lower(origin.as_wire());
         if self.apex(lower.as_wire()).is_none() {
             self.apexes.insert(hash(lower.as_wire()), self.list.len() as u32);
-            self.list.push(Source { origin, records, children: Vec::new(), parent_side: None, steered: Vec::new() });
+            let (is_void, records) = (records.is_none(), records.unwrap_or_default());
+            let (children, steered) = (Vec::new(), Vec::new());
+            self.list.push(Source { origin, is_void, records, children, parent_side: None, steered });
         }
     }
 
@@ -188,7 +192,7 @@ struct Zone<'a> {
 
 impl<'a> Zone<'a> {
     fn new(sources: &'a Sources<'a>, index: usize) -> Zone<'a> {
-        let Source { origin, records, children, steered, .. } = &sources.list[index];
+        let Source { origin, is_void, records, children, steered, .. } = &sources.list[index];
         let mut zone = Zone {
             sources,
             index,
@@ -200,6 +204,10 @@ impl<'a> Zone<'a> {
         let apex = lower(origin.as_wire());
         zone.push(origin.as_wire(), hash(apex.as_wire()), NONE);
         zone.deepest = apex.labels();
+        if *is_void {
+            zone.drafts[0].redirect = Redirect::Void;
+            return zone;
+        }
         for child in children {
             let apex = sources.list[*child].origin.as_wire();
             zone.draft(&apex[1 + usize::from(apex[0])..]);

@@ -45,6 +45,8 @@ const DNAME: u8 = 2;
 const WRITTEN: u8 = 4;
 /// There is a parent side.
 const PARENT_SIDE: u8 = 8;
+/// It is the apex of a zone whose data are not known: that hides all of it.
+const VOID: u8 = 16;
 
 /// Where a node begins, in units of 4 octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,8 @@ pub(super) enum Redirect<T> {
     Cut(T),
     /// A DNAME above it.
     Dname(T),
+    /// The data of its zone are not known.
+    Void,
 }
 
 impl<T> Redirect<T> {
@@ -67,6 +71,7 @@ impl<T> Redirect<T> {
             Redirect::No => Redirect::No,
             Redirect::Cut(at) => Redirect::Cut(of(at)),
             Redirect::Dname(at) => Redirect::Dname(of(at)),
+            Redirect::Void => Redirect::Void,
         }
     }
 }
@@ -142,7 +147,7 @@ impl<'a> Node<'a> {
 
     /// Whether all types are answered from here: nothing hides it, and it has no parent side.
     pub(super) fn is_plain(self) -> bool {
-        self.head[16] & (CUT | DNAME | PARENT_SIDE) == 0
+        self.head[16] & (CUT | DNAME | VOID | PARENT_SIDE) == 0
     }
 
     /// Its name in lower case, in wire format.
@@ -162,9 +167,10 @@ impl<'a> Node<'a> {
     }
 
     pub(super) fn redirect(self) -> Redirect<NodeId> {
-        match self.head[16] & (CUT | DNAME) {
+        match self.head[16] & (CUT | DNAME | VOID) {
             0 => Redirect::No,
             CUT => Redirect::Cut(NodeId(self.number(8))),
+            VOID => Redirect::Void,
             _ => Redirect::Dname(NodeId(self.number(8))),
         }
     }
@@ -348,6 +354,7 @@ impl Arena {
             Redirect::No => (0, NONE),
             Redirect::Cut(at) => (CUT, at.0),
             Redirect::Dname(at) => (DNAME, at.0),
+            Redirect::Void => (VOID, NONE),
         };
         let is_lower = !plan.name.iter().any(u8::is_ascii_uppercase);
         for number in [plan.zone.0, plan.tag.unwrap_or(NONE), redirect, NONE] {

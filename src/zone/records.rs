@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::dns::writer::name_length;
 use crate::dns::{Name, RecordType};
-use crate::problem::Span;
+use crate::problem::{SourceId, Span};
 
 /// Most octets of a zone's owners and data.
 const MAX_OCTETS: usize = u32::MAX as usize;
@@ -27,6 +27,14 @@ pub struct Record<'a> {
     pub rdata: &'a [u8],
     /// Where in the zone file.
     pub span: Span,
+}
+
+impl<'a> Record<'a> {
+    /// A record that stands in no file.
+    #[must_use]
+    pub fn made(owner: &'a [u8], rtype: RecordType, ttl: u32, rdata: &'a [u8]) -> Record<'a> {
+        Record { owner, rtype, ttl, rdata, span: Span::new(SourceId(0), 0..0) }
+    }
 }
 
 impl Record<'_> {
@@ -200,7 +208,6 @@ impl<'a> FromIterator<Record<'a>> for Records {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problem::SourceId;
 
     #[test]
     fn keeps_records_as_they_were_given() {
