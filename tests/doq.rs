@@ -408,7 +408,7 @@ fn copies_of_zones_are_refused_to_everybody() {
     let server = encrypted.site.start();
     let whole = client::query("gslb.example.com", RecordType::AXFR, "");
     let other = client::query("example.org", RecordType::AXFR, "");
-    assert_eq!(client::tcp(server.dns, &[whole.clone()])[0].response_code, ResponseCode::NoError);
+    assert_eq!(client::tcp(server.dns, std::slice::from_ref(&whole))[0].response_code, ResponseCode::NoError);
     let config = encrypted.authority.client_of(rustls::ALL_VERSIONS, &["http/1.1"]);
     run(async {
         let connection = encrypted.quic("doq").connect(encrypted.doq).await;
