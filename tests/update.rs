@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
@@ -10,7 +11,7 @@ use hickory_proto::rr::{RData, RecordType};
 use crate::support::secondary::{Key, Secondary};
 use crate::support::server::Server;
 use crate::support::site::Site;
-use crate::support::{client, has, program, until_so};
+use crate::support::{client, has, ports, program, until_so};
 
 const ZONE: &str = "gslb.example.com";
 const SERIAL: u32 = 2_026_112_301;
@@ -162,6 +163,7 @@ fn nothing_but_challenges_may_be_changed() {
         ("update add _acme-challenge.gslb.example.com A 192.0.2.1", "REFUSED", "only TXT records"),
         ("update delete _acme-challenge.gslb.example.com A", "REFUSED", "only TXT records"),
         ("update add _acme-challenge.sub.gslb.example.com TXT x", "REFUSED", "a delegation or DNAME hides"),
+        ("update add _acme-challenge.x.wild.gslb.example.com TXT x", "REFUSED", "from a wildcard"),
         ("update add _acme-challenge.moved.gslb.example.com TXT x", "REFUSED", "the name has a CNAME"),
         ("update delete _acme-challenge.filed.gslb.example.com TXT", "REFUSED", "of the zone file cannot be deleted"),
         ("update add _acme-challenge.example.org TXT x", "NOTZONE", "a name outside the zone"),
@@ -175,6 +177,8 @@ fn nothing_but_challenges_may_be_changed() {
     let lines = [format!("update add {NAME} TXT x"), "update add www.gslb.example.com TXT x".to_owned()];
     assert_eq!(nsupdate(&server, &[], &[&lines[0], &lines[1]]), "REFUSED");
     assert_eq!((texts(&server, NAME), serial(&server)), (Vec::new(), before));
+    assert_eq!(nsupdate(&server, &[], &["update add _acme-challenge.wild.gslb.example.com TXT x"]), "");
+    assert_eq!(server.addresses("x.wild.gslb.example.com", ""), ["192.0.2.77"]);
     let filed = "_acme-challenge.filed.gslb.example.com";
     assert_eq!(nsupdate(&server, &[], &[&format!("update add {filed} TXT beside")]), "");
     assert_eq!(texts(&server, filed), ["beside", "of-the-file"]);
@@ -229,6 +233,61 @@ fn they_go_by_themselves() {
     until_so("it goes", || texts(&server, NAME).is_empty());
     assert_eq!(serial(&server), SERIAL + 2);
     assert_eq!(server.metric("waymark_updates_expired_total"), Some(1.0));
+}
+
+/// certbot proves to an authority whose a name is; that asks the server itself.
+#[test]
+fn certbot_gets_a_certificate() {
+    if !has("certbot") || !has("pebble") || !has("openssl") {
+        return;
+    }
+    let site = site("update-from = [\"127.0.0.1\"]\nkey = \"acme\"");
+    let server = site.start();
+    let run = |name: &str, arguments: &str| {
+        let mut command = Command::new(program(name).expect("it is installed"));
+        let folder = site.path("");
+        command.args(arguments.split_whitespace()).current_dir(folder).env("REQUESTS_CA_BUNDLE", site.path("cert.pem"));
+        command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "0").stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let certificate = "req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -subj /CN=localhost -addext \
+                       subjectAltName=IP:127.0.0.1";
+    assert!(run("openssl", certificate).output().expect("it runs").status.success());
+    let [port, management] = [ports::free(), ports::free()];
+    let authority = format!(
+        "{{\"pebble\": {{\"listenAddress\": \"127.0.0.1:{port}\", \"managementListenAddress\": \
+         \"127.0.0.1:{management}\", \"certificate\": \"cert.pem\", \"privateKey\": \"key.pem\"}}}}"
+    );
+    site.write("pebble.json", &authority);
+    let account = format!(
+        "dns_rfc2136_server = {}\ndns_rfc2136_port = {}\ndns_rfc2136_name = {}\ndns_rfc2136_secret = \
+         {}\ndns_rfc2136_algorithm = HMAC-SHA256\ndns_rfc2136_sign_query = true\n",
+        server.dns.ip(),
+        server.dns.port(),
+        KEY.name,
+        KEY.secret
+    );
+    site.write("account", &account);
+    fs::set_permissions(site.path("account"), fs::Permissions::from_mode(0o600)).expect("a mode");
+    let log = fs::File::create(site.path("pebble.log")).expect("a log");
+    let mut pebble = run("pebble", &format!("-config pebble.json -dnsserver {}", server.dns));
+    let mut pebble = pebble.stdout(log.try_clone().expect("a log")).stderr(log).spawn().expect("it starts");
+    until_so("pebble listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let certbot = format!(
+        "certonly --non-interactive --agree-tos -m a@example.org --no-verify-ssl --server https://127.0.0.1:{port}/dir \
+         --config-dir le --work-dir le --logs-dir le --dns-rfc2136 --dns-rfc2136-credentials account \
+         --dns-rfc2136-propagation-seconds 1 -d www.{ZONE} -d *.{ZONE}"
+    );
+    let output = run("certbot", &certbot).output().expect("it runs");
+    let _ = pebble.kill();
+    let _ = pebble.wait();
+    let told = fs::read_to_string(site.path("pebble.log")).expect("a log");
+    assert!(output.status.success(), "{}\n{told}", client::text(&output));
+    assert!(site.path(&format!("le/live/www.{ZONE}/fullchain.pem")).exists());
+    // It has taken away what it had added.
+    assert_eq!((texts(&server, NAME), texts(&server, "_acme-challenge.gslb.example.com")), (Vec::new(), Vec::new()));
+    assert!(serial(&server) > SERIAL);
 }
 
 #[test]

@@ -17,7 +17,6 @@ use arc_swap::ArcSwap;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
@@ -32,21 +31,17 @@ use crate::control::last_good::{self, Clock, Keeper, LastGood};
 use crate::control::latency::Gauge;
 use crate::control::renewal::{self, Look, POLL, Watch};
 use crate::control::resolution::{Found, Resolution};
-use crate::control::secondary::Board;
 use crate::control::supply::Given;
 use crate::control::{
-    self, Change, Changes, GeoNews, GeoRefusal, Notifier, Secondaries, State, Store, Succession, Updates, World,
-    explain,
+    self, Change, Changes, GeoNews, GeoRefusal, Notifier, Sources, State, Store, Succession, World, explain,
 };
-use crate::dns::{Name, Rcode};
+use crate::dns::Name;
 use crate::idle;
 use crate::metrics::Registry;
 use crate::probe::{self, Prober};
 use crate::problem::render;
-use crate::serve::{
-    BindError, Delivery, Encrypted, Inbox, Limits, Listeners, Running, TRANSFERS, inbox, raise_descriptor_limit,
-};
-use crate::snapshot::{Message, Published};
+use crate::serve::{BindError, Encrypted, Inbox, Limits, Listeners, Running, TRANSFERS, raise_descriptor_limit};
+use crate::snapshot::Published;
 use crate::time::{self, unix_milliseconds, unix_nanoseconds};
 use crate::tls::Certificates;
 
@@ -249,10 +244,7 @@ impl Node {
         let running = tokio::select! {
             round = settled.wait_for(|&settled| settled) => {
                 round.map_err(|_| "the control loop has ended".to_string())?;
-                let (inbox, deliveries) = inbox();
-                let updates = sources.updates.open(Arc::clone(&published));
-                tokio::spawn(hear(deliveries, sources.secondaries.board(), updates, Arc::clone(&published)));
-                Some(answer(&server, encrypted.as_ref(), &published, &registry, inbox)?)
+                Some(answer(&server, encrypted.as_ref(), &published, &registry, sources.open(&published))?)
             }
             () = ending.signalled() => None,
         };
@@ -365,47 +357,6 @@ struct Reloader {
     resolution: Resolution,
     sources: Sources,
     notifier: Notifier,
-}
-
-/// Where data of zones come from beside files.
-struct Sources {
-    secondaries: Secondaries,
-    updates: Updates,
-}
-
-impl Sources {
-    fn start(state_dir: &Path, world: &World) -> Sources {
-        let secondaries = Secondaries::start(state_dir, &world.supplies);
-        Sources { secondaries, updates: Updates::start(state_dir, &world.supplies) }
-    }
-
-    /// Goes by another configuration.
-    fn follow(&mut self, world: &World) {
-        self.secondaries.follow(&world.supplies);
-        self.updates.follow(&world.supplies);
-    }
-
-    /// What is known now.
-    fn given(&self) -> Given {
-        let mut given = self.secondaries.given();
-        self.updates.give(&mut given);
-        given
-    }
-
-    /// What is about to be compiled, and up to which update that goes.
-    fn take_given(&mut self) -> (Given, u64) {
-        let mut given = self.secondaries.take_given();
-        let change = self.updates.take_given(&mut given);
-        (given, change)
-    }
-
-    /// Waits until something is known of zones that is not compiled; of which ones. Given up on, it has lost nothing.
-    async fn changed(&mut self) -> Vec<Name> {
-        tokio::select! {
-            names = self.secondaries.changed() => names,
-            names = self.updates.changed() => names,
-        }
-    }
 }
 
 /// Looks after the geo files of what is served.
@@ -748,32 +699,6 @@ fn supplied(world: World, given: &Given) -> World {
 /// Says what of the data of zones is not served, each once.
 fn tell_left_out(before: &[String], now: &[String]) {
     now.iter().filter(|what| !before.contains(what)).for_each(|what| tracing::warn!("{what}"));
-}
-
-/// Hears messages that are no queries.
-async fn hear(
-    mut deliveries: mpsc::Receiver<Delivery>,
-    secondaries: Arc<Board>,
-    updates: mpsc::Sender<Delivery>,
-    published: Published,
-) {
-    while let Some(delivery) = deliveries.recv().await {
-        let (delivery, answer) = match delivery.handed.kind {
-            Message::Notify => {
-                secondaries.notify(&delivery.handed.zone, delivery.handed.source());
-                let answer = delivery.handed.answer(&published.load(), Rcode::NOERROR, None, time::unix_seconds());
-                (delivery, answer)
-            }
-            Message::Update => match updates.try_send(delivery) {
-                Ok(()) => continue,
-                Err(TrySendError::Full(delivery) | TrySendError::Closed(delivery)) => {
-                    let answer = delivery.handed.busy(&published.load(), time::unix_seconds());
-                    (delivery, answer)
-                }
-            },
-        };
-        delivery.answer(answer);
-    }
 }
 
 /// Opens the sockets and answers from what is `published`; what is no query goes to `inbox`.

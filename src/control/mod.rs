@@ -37,6 +37,7 @@ pub mod resolution;
 mod retired;
 pub mod secondary;
 mod sight;
+pub mod sources;
 mod state;
 pub mod status;
 pub mod store;
@@ -62,12 +63,11 @@ pub use notify::Notifier;
 pub use overrides::{Action, Override, ShownOverride, Wish};
 pub use renewal::GeoRefusal;
 pub use resolution::Resolution;
-pub use secondary::Secondaries;
+pub use sources::Sources;
 pub use state::{LoadReport, LoadReports, LoadsTaken, Push, Pushed, State};
 pub use status::Status;
 pub use store::Store;
 pub use succession::Succession;
-pub use update::Updates;
 pub use world::World;
 
 /// Mean time between two publishes while changes pour in.

@@ -84,9 +84,14 @@ impl View<'_> {
             || !self.rrset(name, RecordType::TXT).is_empty()
     }
 
-    /// Why a name can have no data of this zone.
+    /// Why a name is not to have data of this zone.
     fn hidden(&self, name: &[u8]) -> Option<Refused> {
         let mut lower = LowerName::new();
+        // A name that exists is no wildcard's any more (RFC 4592 §2.2.2), nor are those between it and the wildcard.
+        lower.set(&name[CHALLENGE.len()..]);
+        if matches!(self.authority.find(&lower, RecordType::TXT), Found::Data { wildcard: true, .. }) {
+            return Some(refused(Rcode::REFUSED, "it would take the name above it from a wildcard"));
+        }
         lower.set(name);
         let foreign = refused(Rcode::NOTZONE, "the name is one of another zone");
         match self.authority.find(&lower, RecordType::TXT) {

@@ -255,7 +255,9 @@ impl Desk {
             totals.failed.fetch_add(1, Ordering::Relaxed);
             return self.answer(delivery, Rcode::SERVFAIL, Some(ExtendedError::because("too much waits")));
         };
-        if let Err(error) = save(book.clone(), store).await {
+        if let Some(store) = store
+            && let Err(error) = save(book.clone(), store).await
+        {
             totals.failed.fetch_add(1, Ordering::Relaxed);
             let zone = delivery.handed.zone.to_plain();
             self.tell_line(&format!("zone {zone}: an update cannot be written, and is not done: {error}"));
@@ -275,8 +277,8 @@ impl Desk {
         });
     }
 
-    /// The book of the zone when that is done, and where it is kept.
-    fn look(&self, delivery: &Delivery) -> Result<(Book, Store), Refused> {
+    /// The book of the zone when that is done, and where it is kept if it is another one then.
+    fn look(&self, delivery: &Delivery) -> Result<(Book, Option<Store>), Refused> {
         let handed = &delivery.handed;
         let gone = Refused { rcode: Rcode::NOTAUTH, why: "the zone is not updated here any more" };
         let snapshot = self.published.load_full();
@@ -288,7 +290,8 @@ impl Desk {
         let view = View { authority: &snapshot.authority, zone, origin: &supply.origin, filed, book };
         let ops = message::read(&view, handed)?;
         let next = book.after(&ops, supply, time::now().plus(supply.update_expire))?;
-        Ok((next, store.clone()))
+        let is_other = next != *book;
+        Ok((next, is_other.then(|| store.clone())))
     }
 
     /// Takes away what has expired.
