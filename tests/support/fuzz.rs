@@ -38,8 +38,8 @@ const NAMES: [&str; 6] = [
 ];
 
 struct Node {
-    snapshots: Vec<Snapshot>,
-    worker: Worker,
+    /// Each with a worker of its own: they were made apart, so that versions of one mean nothing in another.
+    snapshots: Vec<(Snapshot, Worker)>,
     out: Vec<u8>,
 }
 
@@ -51,10 +51,12 @@ impl Node {
         let path = path.iter().find(|path| path.is_file()).expect("the example");
         let world = World::compile(waymark::config::load(path).configuration.expect("the example loads"));
         let down = |names: &&[&str]| names.iter().map(|name| (*name).to_string()).collect::<Vec<String>>();
-        let snapshots: Vec<Snapshot> = DOWN.iter().map(|names| world.offline(&down(names))).collect();
-        let mut worker = Worker::new(&Arc::default(), 1);
-        worker.adopt(&snapshots[0]);
-        Node { snapshots, worker, out: vec![0; 65_535] }
+        let with_worker = |names| {
+            let (snapshot, mut worker) = (world.offline(&down(names)), Worker::new(&Arc::default(), 1));
+            worker.adopt(&snapshot);
+            (snapshot, worker)
+        };
+        Node { snapshots: DOWN.iter().map(with_worker).collect(), out: vec![0; 65_535] }
     }
 
     /// The answer, of which what holds always was looked at.
@@ -64,9 +66,9 @@ impl Node {
             1 => Transport::Tcp,
             _ => Transport::Tls,
         };
-        let snapshot = &self.snapshots[usize::from(choice >> 1) % DOWN.len()];
+        let (snapshot, worker) = &mut self.snapshots[usize::from(choice >> 1) % DOWN.len()];
         let source = IpAddr::from([127, 0, 0, choice]);
-        let length = respond(snapshot, &mut self.worker, query, source, transport, &mut self.out).length();
+        let length = respond(snapshot, worker, query, source, transport, &mut self.out).length();
         let answer = &self.out[..length];
         if query.len() < 12 || query[2] & 0x80 != 0 {
             assert!(answer.is_empty());
