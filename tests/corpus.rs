@@ -37,6 +37,16 @@ fn requests_of_dns_over_https() {
     run("doh", fuzz::doh);
 }
 
+#[test]
+fn copies_of_zones() {
+    run("transfer", fuzz::transfer);
+}
+
+#[test]
+fn signed_messages() {
+    run("tsig", fuzz::tsig);
+}
+
 /// What a fuzzer does at length and with more wit.
 #[test]
 fn random_options_of_edns() {

@@ -13,12 +13,14 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use waymark::answer::{Transport, Worker, respond};
 use waymark::control::World;
-use waymark::dns::Name;
+use waymark::control::secondary::assemble;
+use waymark::dns::tsig::{self, Algorithm, Checker, Fault, Key, Signer, Tsig};
+use waymark::dns::{Name, RecordType};
 use waymark::problem::Sources;
 use waymark::serve::doh::request::{self, Asked, Refusal};
 use waymark::serve::proxy;
 use waymark::snapshot::Snapshot;
-use waymark::zone::{self, Files};
+use waymark::zone::{self, Files, Record, Records};
 
 use super::message::{ANY, Answer, Ask, Edns, IN};
 use super::name;
@@ -242,5 +244,57 @@ pub fn zone_file(octets: &[u8]) {
         let (again, _) = zone::parse(&mut sources, file, &origin, &half);
         assert_eq!(again.len(), records.len());
         assert_eq!(again.digest(), records.digest());
+    }
+}
+
+/// Any octets as the messages of a copy of `z.`, each behind its length: no panic, and what is taken is a zone: its SOA first and
+/// once, its NS, nothing outside. The first octet says whether serial 4 of it is there already.
+pub fn transfer(octets: &[u8]) {
+    let Some((&choice, messages)) = octets.split_first() else { return };
+    let origin = Name::parse("z.", None).expect("a name");
+    let soa = [&[0, 0][..], &4u32.to_be_bytes(), &[0; 16]].concat();
+    let records = [(RecordType::SOA, &soa[..]), (RecordType::NS, &[0][..]), (RecordType::A, &[192, 0, 2, 1][..])];
+    let known: Records =
+        records.iter().map(|(rtype, rdata)| Record::made(origin.as_wire(), *rtype, 60, rdata)).collect();
+    let known = Arc::new(known);
+    let Ok(Some(zone)) = assemble(&origin, (choice & 1 == 1).then_some(&known), messages) else { return };
+    let at_apex = |rtype| zone.iter().filter(|one| one.rtype == rtype && one.name() == origin).count();
+    assert_eq!(zone.iter().next().map(|first| first.rtype), Some(RecordType::SOA));
+    assert!(zone.iter().filter(|one| one.rtype == RecordType::SOA).count() == 1 && at_apex(RecordType::NS) > 0);
+    assert!(zone.iter().all(|one| one.name().is_at_or_below(&origin) && !one.rtype.is_meta()));
+    assert!(choice & 1 == 0 || zone.digest() != known.digest());
+}
+
+/// Any octets as a message that may be signed: no panic, and nobody without the key has signed it. What we sign ourselves is
+/// good, and is not with any octet changed.
+pub fn tsig(octets: &[u8]) {
+    const NOW: u64 = 1_800_000_000;
+    let name = Name::parse("key.", None).expect("a name");
+    let key = Key::new(&name, Algorithm::Sha256, &[7; 32]);
+    let asked = Signer::asking();
+    for asked in [None, Some(&asked)] {
+        if let Some(tsig) = tsig::find(octets).and_then(|at| Tsig::read(octets, at)) {
+            assert_ne!(tsig.verify(octets, Some(&key), NOW, asked), Ok(()));
+            assert_eq!(tsig.verify(octets, None, NOW, asked), Err(Fault::BadKey));
+            let mut out = [octets, &[0; 512]].concat();
+            let length = tsig.answer_unsigned(Fault::BadSig, NOW, &mut out, 12, 512);
+            assert!((12..=512).contains(&length));
+        }
+    }
+    let mut checker = Checker::new(&key, &asked);
+    assert!(checker.check(octets, NOW).is_err());
+    // A message as long as any, with its header and counts as they come.
+    if octets.len() < 12 || octets.len() > 60_000 {
+        return;
+    }
+    let (mut signed, mut signer) = ([octets, &vec![0; key.room()]].concat(), Signer::asking());
+    let length = signer.sign(&key, NOW, &mut signed, octets.len());
+    signed.truncate(length);
+    let Some(tsig) = tsig::find(&signed).and_then(|at| Tsig::read(&signed, at)) else { return };
+    assert_eq!(tsig.verify(&signed, Some(&key), NOW, None), Ok(()));
+    let at = usize::from(octets[0]) % (octets.len() - 2) + 2;
+    signed[at] ^= 1;
+    if let Some(tsig) = tsig::find(&signed).and_then(|at| Tsig::read(&signed, at)) {
+        assert_ne!(tsig.verify(&signed, Some(&key), NOW, None), Ok(()), "octet {at}");
     }
 }

@@ -32,6 +32,7 @@ use crate::zone::Records;
 use assembly::serial_of;
 use store::{Kept, Store};
 use task::Task;
+pub use transfer::assemble;
 
 /// Zones that are copied at once.
 const MOST_AT_ONCE: usize = 10;

@@ -31,6 +31,8 @@ const COPY_PATIENCE: Duration = Duration::from_secs(600);
 const MOST_OCTETS: u64 = 1 << 30;
 /// Longest message over UDP that is read.
 const UDP_ROOM: usize = 4096;
+/// A copy may lose all records but those it must have, in 1/10 000.
+const ANY_SHRINK: u16 = 10_000;
 /// The section of answers.
 const ANSWER: usize = 1;
 
@@ -64,7 +66,7 @@ struct Asked {
 fn ask(supply: &Supply, rtype: RecordType, soa: Option<&[u8]>) -> (Vec<u8>, Asked) {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let id = RandomState::new().hash_one(COUNT.fetch_add(1, Ordering::Relaxed)) as u16;
-    let question = [supply.origin.as_wire(), &rtype.0.to_be_bytes(), &Class::IN.0.to_be_bytes()].concat();
+    let question = question(&supply.origin, rtype);
     let mut message = vec![0; HEADER];
     message[..2].copy_from_slice(&id.to_be_bytes());
     message[5] = 1;
@@ -211,50 +213,104 @@ async fn copy_as(
     known: Option<&Arc<Records>>,
 ) -> Result<Copied, Option<Failed>> {
     let soa = known.and_then(|known| known.iter().find(|record| record.rtype == RecordType::SOA));
-    let (message, mut asked) = ask(supply, rtype, soa.map(|soa| soa.rdata));
+    let (message, asked) = ask(supply, rtype, soa.map(|soa| soa.rdata));
     let mut stream = connect(primary).await?;
     send(&mut stream, &message).await?;
-    let mut assembly = Assembly::new(&supply.origin, known);
-    let (mut octets, mut answer, mut is_first) = (0, Vec::new(), true);
-    let refuse = |refusal: Refusal| match refusal {
+    let (mut copying, mut answer) = (Copying::new(asked, &supply.origin, known), Vec::new());
+    loop {
+        receive(&mut stream, &mut answer).await?;
+        if copying.take(&answer)? {
+            return copying.assembly.finish(served.map(|served| &**served), supply.max_shrink).map_err(refuse);
+        }
+    }
+}
+
+/// What is wrong with a copy; `None` when all of it is to be asked for.
+fn refuse(refusal: Refusal) -> Option<Failed> {
+    match refusal {
         Refusal::Mismatch => None,
         Refusal::Wrong(what) => Some(Failed::refuses(format!("its copy is not taken: {what}"))),
         Refusal::Shrunk(lost, before) => Some(Failed::refuses(format!(
             "its copy is not taken: it has lost {lost} of {before} records, more than `max-shrink` allows"
         ))),
-    };
-    loop {
-        receive(&mut stream, &mut answer).await?;
-        octets += answer.len() as u64;
-        if octets > MOST_OCTETS {
+    }
+}
+
+/// A copy while its messages come.
+struct Copying<'a> {
+    asked: Asked,
+    assembly: Assembly<'a>,
+    /// Whether what changed was asked for.
+    in_steps: bool,
+    octets: u64,
+    is_first: bool,
+}
+
+impl<'a> Copying<'a> {
+    fn new(asked: Asked, origin: &'a Name, known: Option<&'a Arc<Records>>) -> Copying<'a> {
+        let (assembly, in_steps) = (Assembly::new(origin, known), known.is_some());
+        Copying { asked, assembly, in_steps, octets: 0, is_first: true }
+    }
+
+    /// Takes the next message; whether it is the last one. `Err(None)` when all of the zone is to be asked for.
+    fn take(&mut self, message: &[u8]) -> Result<bool, Option<Failed>> {
+        self.octets += message.len() as u64;
+        if self.octets > MOST_OCTETS {
             return Err(Some(Failed::refuses(format!("its copy has more than {MOST_OCTETS} octets"))));
         }
-        let received = match asked.read(&answer, is_first) {
+        let is_first = std::mem::replace(&mut self.is_first, false);
+        let mut received = match self.asked.read(message, is_first) {
             // Some know no IXFR.
-            Err(_)
-                if is_first && known.is_some() && answer.get(3).is_some_and(|flags| matches!(flags & 0xf, 1 | 4)) =>
-            {
+            Err(_) if is_first && self.in_steps && message.get(3).is_some_and(|flags| matches!(flags & 0xf, 1 | 4)) => {
                 return Err(None);
             }
             received => received?,
         };
-        let mut received = received;
         let form = |_| Some(Failed::refuses("its copy is not taken: a record without form"));
         let records = received.left(ANSWER);
         while let Some(record) = received.next(ANSWER).map_err(form)? {
-            assembly.take(&record).map_err(refuse)?;
+            self.assembly.take(&record).map_err(refuse)?;
         }
         // A message with one SOA and no more may be all there is (RFC 1995 §4); it is looked at without waiting for more.
-        let says_nothing = is_first && known.is_some() && records == 1;
-        let is_signed = asked.checker.as_ref().is_none_or(Checker::is_signed);
-        if assembly.is_done() && !is_signed {
+        let says_nothing = is_first && self.in_steps && records == 1;
+        let is_signed = self.asked.checker.as_ref().is_none_or(Checker::is_signed);
+        if self.assembly.is_done() && !is_signed {
             return Err(Some(Failed::refuses("its copy is not taken: the end is not signed")));
         }
-        if assembly.is_done() || says_nothing {
-            return assembly.finish(served.map(|served| &**served), supply.max_shrink).map_err(refuse);
-        }
-        is_first = false;
+        Ok(self.assembly.is_done() || says_nothing)
     }
+}
+
+/// What a primary's answer makes of a zone of which we have `known`, if anything new: `octets` are its messages, each behind
+/// its length, with id 0 and not signed.
+///
+/// # Errors
+/// Why it is not taken.
+pub fn assemble(origin: &Name, known: Option<&Arc<Records>>, mut octets: &[u8]) -> Result<Option<Records>, String> {
+    let question = question(origin, if known.is_some() { RecordType::IXFR } else { RecordType::AXFR });
+    let mut copying = Copying::new(Asked { id: 0, question, checker: None }, origin, known);
+    let why = |failed| match failed {
+        None => "all of it is to be asked for".to_string(),
+        Some(Failed::Primary(why) | Failed::Refused(why)) => why,
+    };
+    while let Some((length, rest)) = octets.split_first_chunk() {
+        let whole = rest.split_at_checked(u16::from_be_bytes(*length).into());
+        let (message, behind) = whole.ok_or("a message that is cut off")?;
+        octets = behind;
+        if copying.take(message).map_err(why)? {
+            break;
+        }
+    }
+    let copied =
+        copying.assembly.finish(known.map(|known| &**known), ANY_SHRINK).map_err(|refusal| why(refuse(refusal)))?;
+    Ok(match copied {
+        Copied::Nothing => None,
+        Copied::Zone(records) => Some(records),
+    })
+}
+
+fn question(origin: &Name, rtype: RecordType) -> Vec<u8> {
+    [origin.as_wire(), &rtype.0.to_be_bytes(), &Class::IN.0.to_be_bytes()].concat()
 }
 
 async fn connect(primary: SocketAddr) -> Result<TcpStream, Failed> {

@@ -1,0 +1,8 @@
+//! Any octets as the messages of a copy of a zone; what must hold is in `tests/support/fuzz.rs`.
+#![no_main]
+
+mod support;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|octets: &[u8]| support::fuzz::transfer(octets));
