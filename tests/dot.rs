@@ -112,6 +112,22 @@ fn every_pipelined_query_is_answered() {
     thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(ask))));
 }
 
+/// RFC 9103 has them over TLS 1.3 alone, which is not offered.
+#[test]
+fn copies_of_zones_are_for_tcp() {
+    let secured = Secured::new();
+    let zone = "file = \"gslb.example.com.zone\"";
+    secured.site.edit(zone, &format!("{zone}\ntransfer-to = [\"127.0.0.0/8\"]"));
+    let server = secured.site.start();
+    let whole = client::query("gslb.example.com", RecordType::AXFR, "");
+    let in_clear = client::tcp(server.dns, std::slice::from_ref(&whole));
+    assert!(in_clear[0].response_code == ResponseCode::NoError && in_clear[0].answers.len() > 2);
+    let mut secure = Secure::connect(secured.dot, &secured.authority.client()).expect("a handshake");
+    secure.send(std::slice::from_ref(&whole)).expect("sent");
+    let answer = Message::from_vec(&secure.receive().expect("an answer")).expect("a message");
+    assert_eq!((answer.response_code, answer.answers.len()), (ResponseCode::Refused, 0));
+}
+
 /// RFC 7858 §3.1, with the name of IANA's registry; and none, as old clients have it.
 #[test]
 fn the_protocol_is_agreed_on() {

@@ -191,7 +191,7 @@ pub(super) fn refusal(
     bare_with(&mut worker.targets, &extension, head, why, room, out)
 }
 
-/// Whether a query came by a stream of octets, which takes any number of messages.
+/// Whether copies of zones are given over a transport: over TLS they would have to be over 1.3 alone (RFC 9103).
 pub(super) fn is_stream(transport: Transport) -> bool {
-    matches!(transport, Transport::Tcp | Transport::Tls)
+    transport == Transport::Tcp
 }

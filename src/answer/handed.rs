@@ -125,9 +125,9 @@ pub(super) fn take(
     Taken::Handed(Box::new(Handed { kind, zone, message, question_end, flags, edns, arrival, signed }))
 }
 
-/// Whether such messages are heard over a transport: where an answer may come later.
+/// Whether such messages are heard over a transport.
 fn is_heard(transport: Transport) -> bool {
-    transport == Transport::Udp || access::is_stream(transport)
+    matches!(transport, Transport::Udp | Transport::Tcp)
 }
 
 fn is_admitted(
