@@ -1,7 +1,5 @@
 //! `[cookies]`: DNS cookies, and the secrets that nodes behind one address share.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,17 +33,7 @@ pub(super) fn compile(document: &Document, sources: &Sources, findings: &mut Fin
 
 /// The secrets of a file. What is wrong with it is said without what stands there.
 fn read(path: &Path, span: Span, findings: &mut Findings) -> Option<Secrets> {
-    let text = match files::read_text(path) {
-        Ok(text) => text,
-        Err(error) => {
-            findings.local.push(files::unreadable(span, path, &error));
-            return None;
-        }
-    };
-    if fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0) {
-        let problem = Problem::warning(span, format!("{}: anybody on this machine may read it", path.display()));
-        findings.local.push(problem.hint(format!("chmod o= {}", path.display())));
-    }
+    let text = files::read_secret(path, span, findings)?;
     let lines = (1..).zip(text.lines()).map(|(number, line)| (number, line.split('#').next().unwrap_or("").trim()));
     let mut secrets = Vec::new();
     for (number, line) in lines.filter(|(_, line)| !line.is_empty()) {

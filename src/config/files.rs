@@ -2,8 +2,9 @@
 //! name defined twice (SPEC 1.1).
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -137,6 +138,28 @@ pub(super) fn unreadable(span: Span, path: &Path, error: &io::Error) -> Problem 
 /// Reads a text file.
 pub(super) fn read_text(path: &Path) -> io::Result<String> {
     text(read_octets(path)?)
+}
+
+/// Reads a text file that nobody else should be able to read.
+pub(super) fn read_secret(path: &Path, span: Span, findings: &mut Findings) -> Option<String> {
+    match read_text(path) {
+        Ok(text) => {
+            tell_open(path, span, findings);
+            Some(text)
+        }
+        Err(error) => {
+            findings.local.push(unreadable(span, path, &error));
+            None
+        }
+    }
+}
+
+/// Warns of a secret that anybody may read.
+pub(super) fn tell_open(path: &Path, span: Span, findings: &mut Findings) {
+    if fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0) {
+        let problem = Problem::warning(span, format!("{}: anybody on this machine may read it", path.display()));
+        findings.local.push(problem.hint(format!("chmod o= {}", path.display())));
+    }
 }
 
 /// Octets as text.

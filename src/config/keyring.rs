@@ -1,9 +1,7 @@
 //! `[keys.NAME]`: secrets that messages are signed with (TSIG); and what a zone says about who may copy it.
 
 use std::collections::HashMap;
-use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::fields::{Fields, Index};
@@ -72,17 +70,7 @@ fn key(name: &Name, fields: &Fields<'_>, sources: &Sources, findings: &mut Findi
 
 /// The secret of a file. What is wrong with it is said without what stands there.
 fn read(path: &Path, span: Span, findings: &mut Findings) -> Option<Vec<u8>> {
-    let text = match files::read_text(path) {
-        Ok(text) => text,
-        Err(error) => {
-            findings.local.push(files::unreadable(span, path, &error));
-            return None;
-        }
-    };
-    if fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0) {
-        let problem = Problem::warning(span, format!("{}: anybody on this machine may read it", path.display()));
-        findings.local.push(problem.hint(format!("chmod o= {}", path.display())));
-    }
+    let text = files::read_secret(path, span, findings)?;
     let wrong = |what: String| {
         let problem = Problem::error(span, format!("{}: {what}", path.display()));
         let allowed = format!("base64 of {} to {} octets", SECRET.start(), SECRET.end());
@@ -141,6 +129,9 @@ fn server(value: &Value) -> Read<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::problem::SourceId;
 

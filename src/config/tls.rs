@@ -1,7 +1,6 @@
 //! `[tls]`: encrypted transports, each only where it is listed, and the certificate that all of them show.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,7 +34,7 @@ pub(super) fn compile(document: &Document, server: &Server, sources: &Sources, f
     let (certificate, key) = (path(&fields, CERTIFICATE, sources), path(&fields, KEY, sources));
     let chain = certificate.as_ref().and_then(|(path, span)| file(path, *span, findings, certificates));
     let key_read = key.as_ref().and_then(|(path, span)| file(path, *span, findings, private_key));
-    key.iter().for_each(|(path, span)| tell_open(path, *span, findings));
+    key.iter().for_each(|(path, span)| files::tell_open(path, *span, findings));
     let ((certificate, at), (key, key_at)) = (certificate?, key?);
     let identity = Identity::new(chain?, key_read?)
         .map_err(|wrong| findings.cross.push(Problem::error(key_at, wrong).also(at, "the certificate")))
@@ -69,14 +68,6 @@ fn file<T>(
     };
     let problem = |wrong| Problem::error(span, format!("{}: {wrong}", quoted(&path.display().to_string())));
     parse(&octets).map_err(|wrong| findings.local.push(problem(wrong).allowed("a file in PEM format"))).ok()
-}
-
-/// A key that anybody may read.
-fn tell_open(path: &Path, span: Span, findings: &mut Findings) {
-    if std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0) {
-        let problem = Problem::warning(span, format!("{}: anybody on this machine may read it", path.display()));
-        findings.local.push(problem.hint(format!("chmod o= {}", path.display())));
-    }
 }
 
 fn tell_expired(identity: &Identity, path: &Path, span: Span, findings: &mut Findings) {

@@ -17,6 +17,7 @@
 //! | `encrypted`, `h2`, `quic` | the example over encrypted transports; HTTP over TLS by hand; QUIC by `quinn` and `h3` |
 //! | `secondary` | NSD and Knot, which copy a zone and are told of changes |
 //! | `primary` | NSD, Knot and one that lies, which a zone is copied from |
+//! | `peer` | what both of these have in common |
 //! | `tls` | certificates of an authority of its own, and clients that believe it |
 //! | `ports` | ports that nobody else takes |
 //! | `node`, `query` | answering inside this process, and queries octet by octet |
@@ -34,6 +35,7 @@ pub(crate) mod h2;
 pub(crate) mod mmdb;
 pub(crate) mod net;
 pub(crate) mod node;
+pub(crate) mod peer;
 pub(crate) mod ports;
 pub(crate) mod primary;
 pub(crate) mod query;

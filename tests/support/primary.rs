@@ -1,11 +1,9 @@
 //! NSD and Knot as primaries, which a server copies a zone from; and one that does whatever it is told, right or not.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -14,18 +12,14 @@ use std::time::Duration;
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::{A, NS, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use tempfile::TempDir;
 use waymark::dns::tsig::{self, Signer, Tsig};
 
-use super::secondary::Key;
-use super::{client, ports, program, say, until};
+use super::peer::{self, Key, Part, Peer};
+use super::{client, ports};
 
-/// A primary that is not ours; ended by its process id when it is dropped.
+/// A primary that is not ours.
 pub(crate) struct Primary {
-    name: &'static str,
-    zone: &'static str,
-    child: Child,
-    folder: TempDir,
+    peer: Peer,
     pub(crate) address: SocketAddr,
 }
 
@@ -39,51 +33,29 @@ impl Primary {
         timers: &str,
     ) -> Primary {
         let (folder, port) = (tempfile::tempdir().expect("a folder"), ports::free());
+        let part = Part { zone, port, other: secondary, key };
         let text = match name {
-            "nsd" => nsd(zone, folder.path(), port, secondary, key),
-            _ => knot(zone, folder.path(), port, secondary, key),
+            "nsd" => peer::nsd(part, folder.path(), |secondary, key| {
+                format!(
+                    "  store-ixfr: yes\n  create-ixfr: yes\n  notify: {secondary} {key}\n  provide-xfr: 127.0.0.1 {key}\n"
+                )
+            }),
+            _ => peer::knot(
+                part,
+                folder.path(),
+                "transfer",
+                "    zonefile-load: difference\n    zonefile-sync: -1\n    journal-content: changes\n    notify: other\n",
+            ),
         };
-        fs::write(folder.path().join("zone"), zone_text(1, &["192.0.2.1"], timers)).expect("written");
-        let configuration = folder.path().join("conf");
-        fs::write(&configuration, text).expect("written");
-        let log = File::create(folder.path().join("log")).expect("a log");
-        let mut command = Command::new(program(name).expect("it is installed"));
-        command.args(if name == "nsd" { &["-d", "-c"][..] } else { &["-c"] }).arg(configuration).stdin(Stdio::null());
-        let child = command.stdout(log.try_clone().expect("a log")).stderr(log).spawn().expect("it starts");
-        let primary = Primary { name, zone, child, folder, address: (Ipv4Addr::LOCALHOST, port).into() };
-        primary.wait_serial(1);
-        primary
+        fs::write(Peer::zone_file(folder.path()), zone_text(1, &["192.0.2.1"], timers)).expect("written");
+        let peer = Peer::start(name, folder, port, &text);
+        peer.wait_serial(zone, 1);
+        Primary { address: peer.address, peer }
     }
 
     /// Serves another version of the zone, in which `static` has these addresses.
     pub(crate) fn change(&self, serial: u32, addresses: &[&str], timers: &str) {
-        fs::write(self.folder.path().join("zone"), zone_text(serial, addresses, timers)).expect("written");
-        let sent = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status();
-        assert!(sent.expect("a program").success());
-    }
-
-    #[track_caller]
-    fn wait_serial(&self, serial: u32) {
-        until(&format!("{} has serial {serial}", self.name), || {
-            let answer = client::try_udp(self.address, &client::query(self.zone, RecordType::SOA, ""))?;
-            let is = |data: &RData| matches!(data, RData::SOA(soa) if soa.serial == serial);
-            answer.answers.iter().any(|record| is(&record.data)).then_some(())
-        });
-    }
-
-    pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
-}
-
-impl Drop for Primary {
-    fn drop(&mut self) {
-        let id = self.child.id().to_string();
-        let _ = Command::new("kill").args(["-TERM", &id]).status();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            say(&format!("---- log of {} ----\n{}", self.name, self.log()));
-        }
+        self.peer.serve(&zone_text(serial, addresses, timers));
     }
 }
 
@@ -97,47 +69,6 @@ fn zone_text(serial: u32, addresses: &[&str], timers: &str) -> String {
         let _ = writeln!(zone, "host-{host} A 192.0.2.{host}");
     }
     zone + "mail MX 10 static\ntext TXT \"a \\\"b\\\"\"\nwww A 192.0.2.99\nodd TYPE65400 \\# 2 0001\n"
-}
-
-fn at(address: SocketAddr) -> String {
-    address.to_string().replace(':', "@")
-}
-
-fn nsd(zone: &str, folder: &Path, port: u16, secondary: SocketAddr, key: Option<Key>) -> String {
-    let folder = folder.display();
-    let (keys, name) = match key {
-        None => (String::new(), "NOKEY"),
-        Some(Key { name, algorithm, secret }) => {
-            (format!("key:\n  name: \"{name}\"\n  algorithm: {algorithm}\n  secret: \"{secret}\"\n"), name)
-        }
-    };
-    format!(
-        "server:\n  server-count: 1\n  ip-address: 127.0.0.1@{port}\n  username: \"\"\n  zonesdir: \"{folder}\"\n  database: \
-         \"\"\n  pidfile: \"{folder}/nsd.pid\"\n  xfrdfile: \"{folder}/xfrd.state\"\n  zonelistfile: \
-         \"{folder}/zone.list\"\n  xfrdir: \"{folder}\"\n  xfrd-reload-timeout: 0\nremote-control:\n  control-enable: \
-         no\n{keys}zone:\n  name: {zone}\n  zonefile: zone\n  store-ixfr: yes\n  create-ixfr: yes\n  notify: {to} {name}\n  \
-         provide-xfr: 127.0.0.1 {name}\n",
-        to = at(secondary)
-    )
-}
-
-fn knot(zone: &str, folder: &Path, port: u16, secondary: SocketAddr, key: Option<Key>) -> String {
-    let folder = folder.display();
-    let (keys, name) = match key {
-        None => (String::new(), String::new()),
-        Some(Key { name, algorithm, secret }) => (
-            format!("key:\n  - id: {name}\n    algorithm: {algorithm}\n    secret: \"{secret}\"\n"),
-            format!("    key: {name}\n"),
-        ),
-    };
-    format!(
-        "server:\n  rundir: \"{folder}\"\n  listen: 127.0.0.1@{port}\n  udp-workers: 1\n  tcp-workers: 1\n  \
-         background-workers: 1\nlog:\n  - target: stderr\n    any: info\ndatabase:\n  storage: \"{folder}\"\n{keys}remote:\n  - \
-         id: secondary\n    address: {to}\n{name}acl:\n  - id: copies\n    address: 127.0.0.1\n    action: \
-         transfer\n{name}zone:\n  - domain: {zone}\n    storage: \"{folder}\"\n    file: zone\n    zonefile-load: \
-         difference\n    zonefile-sync: -1\n    journal-content: changes\n    notify: secondary\n    acl: copies\n",
-        to = at(secondary)
-    )
 }
 
 /// What a [`Liar`] does when it is asked for a copy.
