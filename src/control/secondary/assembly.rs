@@ -19,8 +19,6 @@ use crate::zone::{ReceivedRecord, Record, Records, soa_serial};
 
 /// Most records of a copy, those of all its steps counted.
 const MOST_RECORDS: usize = 10_000_000;
-/// Types of questions and of what belongs to one message (RFC 6895 §3.1).
-const META_TYPES: std::ops::RangeInclusive<u16> = 128..=255;
 
 /// What a primary has sent.
 #[derive(Debug)]
@@ -111,7 +109,7 @@ impl<'a> Assembly<'a> {
         if self.count > MOST_RECORDS {
             return Err(Refusal::Wrong("more records than are taken"));
         }
-        if record.class != Class::IN || META_TYPES.contains(&record.rtype.0) || record.rtype == RecordType::OPT {
+        if record.class != Class::IN || record.rtype.is_meta() {
             return Err(Refusal::Wrong("a record that is none of a zone"));
         }
         if !wire_is_at_or_below(&record.owner, self.origin.as_wire()) {
@@ -309,6 +307,7 @@ mod tests {
             (&["z SOA 7", "z NS 1", "a.z SOA 7", "z SOA 7"], "a SOA below the apex"),
             (&["z SOA 7", "z NS 1", "z SOA 7", "a.z A 1"], "records behind the end"),
             (&["z SOA 7", "z NS 1", "a.z ANY 1", "z SOA 7"], "a record that is none of a zone"),
+            (&["z SOA 7", "z NS 1", "a.z TYPE0 1", "z SOA 7"], "a record that is none of a zone"),
             (&["z SOA 7", "a.z A 1", "z SOA 7"], "it has no NS at its apex"),
             (&["z SOA 7", "z SOA 7"], "it has no NS at its apex"),
         ] {
