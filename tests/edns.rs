@@ -9,6 +9,7 @@ use hickory_proto::rr::RecordType;
 
 use waymark::answer::Transport;
 
+use crate::support::net::Net;
 use crate::support::node::Node;
 use crate::support::query::{Ask, NSID};
 use crate::support::server::Server;
@@ -416,4 +417,29 @@ fn dig_is_content() {
     assert!(text.contains("TCP-KEEPALIVE: 10.0 secs") || text.contains("TCP KEEPALIVE: 10.0 secs"), "{text}");
     let answer = client::udp(server.dns, &client::query("static.gslb.example.com", RecordType::A, ""));
     assert_eq!(answer.answers.len(), 2);
+}
+
+/// What is configured to be longer than the interface takes is sent truncated, not in fragments (RFC 9715 §3.1); over TCP
+/// it comes whole.
+#[test]
+fn longer_than_the_link_takes() {
+    let Some(net) = Net::new() else { return };
+    net.run("ip link set lo mtu 1400");
+    let site = Site::unchecked();
+    site.edit("[server]", "[server]\nmax-udp-payload = 4096");
+    let zone = fs::read_to_string(site.path("gslb.example.com.zone")).expect("a zone");
+    let long = format!(" {:a<250}", "").repeat(8);
+    site.write("gslb.example.com.zone", &format!("{zone}\nlong IN TXT{long}\n"));
+    let (udp, tcp) = net.enter(|| {
+        let server = site.start();
+        let mut ask = Ask::new("long.gslb.example.com", 16).option(NSID, Vec::new());
+        ask.edns.as_mut().expect("EDNS").payload = 4096;
+        let query = Message::from_vec(&ask.encode()).expect("a query");
+        let answers = (client::udp(server.dns, &query), client::tcp(server.dns, &[query]).remove(0));
+        assert_eq!(server.metric("waymark_udp_dropped_total{reason=\"send_failed\"}"), Some(0.0));
+        assert_eq!(server.metric("waymark_truncated_answers_total"), Some(1.0));
+        answers
+    });
+    assert!(udp.metadata.truncation && udp.answers.is_empty() && udp.edns.is_some(), "{udp}");
+    assert!(!tcp.metadata.truncation && tcp.answers.len() == 1, "{tcp}");
 }

@@ -22,6 +22,8 @@ const PROHIBITED: u16 = 18;
 const MAX_NSID: usize = 255;
 /// Octets of an option before its data.
 const OPTION: usize = 4;
+/// Octets of the longest client subnet option.
+const SUBNET: usize = OPTION + 4 + 16;
 /// Padded answers have a multiple of so many octets (RFC 8467 §4.1).
 const BLOCK: usize = 468;
 static ZEROES: [u8; BLOCK] = [0; BLOCK];
@@ -131,9 +133,13 @@ impl<'a> Extension<'a> {
         scope: u8,
         error: Option<ExtendedError>,
     ) -> Result<(), Full> {
-        writer.opt(self.settings.max_udp_payload, rcode, edns.dnssec_ok)?;
-        if let Some(subnet) = subnet(self.settings, edns) {
-            write_subnet(writer, subnet, scope)?;
+        let payload = self.settings.max_udp_payload;
+        match subnet(self.settings, edns) {
+            None => writer.opt(payload, rcode, edns.dnssec_ok, &[])?,
+            Some(subnet) => {
+                let mut room = [0; SUBNET];
+                writer.opt(payload, rcode, edns.dnssec_ok, encode_subnet(subnet, scope, &mut room))?;
+            }
         }
         if let Some((cookie, _)) = &self.cookie {
             writer.option(DNS_COOKIE, [cookie, &[]])?;
@@ -169,13 +175,15 @@ fn nsid(settings: &Settings) -> &[u8] {
     &node[..node.len().min(MAX_NSID)]
 }
 
-fn write_subnet(writer: &mut Writer<'_>, subnet: &ClientSubnet, scope: u8) -> Result<(), Full> {
-    let [high, low] = subnet.family.to_be_bytes();
-    let scope = if subnet.source == 0 { 0 } else { scope };
-    let head = [high, low, subnet.source, scope];
-    let octets = usize::from(subnet.source).div_ceil(8);
+/// The client subnet option for these clients.
+fn encode_subnet<'r>(subnet: &ClientSubnet, scope: u8, room: &'r mut [u8; SUBNET]) -> &'r [u8] {
+    let ([high, low], source) = (subnet.family.to_be_bytes(), subnet.source);
+    let scope = if source == 0 { 0 } else { scope };
+    let octets = source.div_ceil(8).min(16);
+    room[..8].copy_from_slice(&[0, CLIENT_SUBNET as u8, 0, 4 + octets, high, low, source, scope]);
     match subnet.address {
-        IpAddr::V4(address) => writer.option(CLIENT_SUBNET, [&head, &address.octets()[..octets]]),
-        IpAddr::V6(address) => writer.option(CLIENT_SUBNET, [&head, &address.octets()[..octets]]),
+        IpAddr::V4(address) => room[8..12].copy_from_slice(&address.octets()),
+        IpAddr::V6(address) => room[8..].copy_from_slice(&address.octets()),
     }
+    &room[..8 + usize::from(octets)]
 }

@@ -295,6 +295,25 @@ pub fn parse(message: &[u8], qname: &mut LowerName) -> Parsed {
     Parsed::Query(Query { id, flags, question_end, qtype, qclass, edns, tsig_at })
 }
 
+/// The address of the client subnet that a query most likely has, in an OPT right behind its question: for looking ahead, so
+/// that nothing is checked.
+#[must_use]
+pub fn likely_subnet(message: &[u8]) -> Option<IpAddr> {
+    let (fixed, options) = skip_name(message.get(HEADER..)?)?.get(4..)?.split_first_chunk::<{ 1 + FIXED }>()?;
+    if fixed[..3] != [0, 0, RecordType::OPT.0 as u8] {
+        return None;
+    }
+    let mut rest = options;
+    loop {
+        let (&[code_high, code_low, high, low], behind) = rest.split_first_chunk()?;
+        let (data, behind) = behind.split_at_checked(usize::from(u16::from_be_bytes([high, low])))?;
+        if u16::from_be_bytes([code_high, code_low]) == OPTION_CLIENT_SUBNET {
+            return client_subnet(data).map(|subnet| subnet.address);
+        }
+        rest = behind;
+    }
+}
+
 /// The OPT of a message that is refused whatever it asks, as far as it can be read: its answer has one too (RFC 6891
 /// §6.1.1).
 #[cold]
@@ -360,7 +379,7 @@ fn additional(behind: &[u8], authority: u32, additional: u32, edns: &mut Option<
 }
 
 /// What follows a name that may be compressed.
-pub(super) fn skip_name(message: &[u8]) -> Option<&[u8]> {
+fn skip_name(message: &[u8]) -> Option<&[u8]> {
     let mut rest = message;
     loop {
         rest = match *rest.first()? {
@@ -370,6 +389,35 @@ pub(super) fn skip_name(message: &[u8]) -> Option<&[u8]> {
             _ => return None,
         };
     }
+}
+
+/// Where the last record of a message is.
+pub(super) struct Last {
+    /// Where the question ends.
+    pub(super) question_end: usize,
+    /// Where the record begins; the end of the message where there is none.
+    pub(super) at: usize,
+    /// Its type; 0 where there is none.
+    pub(super) rtype: RecordType,
+}
+
+/// The last record of a message, whatever it says. `None` when it is cut short.
+pub(super) fn last_record(message: &[u8]) -> Option<Last> {
+    let (header, behind_header) = message.split_first_chunk::<HEADER>()?;
+    let count = |index: usize| u32::from(u16::from_be_bytes([header[4 + 2 * index], header[5 + 2 * index]]));
+    let mut rest = behind_header;
+    for _ in 0..count(0) {
+        rest = skip_name(rest)?.get(4..)?;
+    }
+    let question_end = message.len() - rest.len();
+    let (mut at, mut rtype) = (message.len(), RecordType(0));
+    for _ in 0..count(1) + count(2) + count(3) {
+        at = message.len() - rest.len();
+        let (fixed, data) = skip_name(rest)?.split_first_chunk::<FIXED>()?;
+        rtype = RecordType(u16::from_be_bytes([fixed[0], fixed[1]]));
+        rest = data.get(usize::from(u16::from_be_bytes([fixed[8], fixed[9]]))..)?;
+    }
+    Some(Last { question_end, at, rtype })
 }
 
 /// Reads an OPT record: type, class, TTL and length, and its data. `None` when it is malformed. An unserved version
@@ -456,6 +504,26 @@ mod tests {
             Parsed::Silence => None,
             Parsed::Refuse { rcode, .. } => Some(rcode),
             Parsed::CookieOnly { .. } | Parsed::Query(_) => Some(Rcode::NOERROR),
+        }
+    }
+
+    #[test]
+    fn a_subnet_is_found_without_looking_closely() {
+        let subnet = [0, 8, 0, 7, 0, 1, 24, 0, 203, 0, 113];
+        let behind_cookie = [&[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8][..], &subnet].concat();
+        let found = Some(IpAddr::from([203, 0, 113, 0]));
+        let other_first = [&[0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0][..], &opt_record(&subnet)].concat();
+        for (message, expected) in [
+            (message(1, &opt_record(&subnet)), found),
+            (message(1, &opt_record(&behind_cookie)), found),
+            (message(1, &opt_record(&[0, 10, 0, 0])), None),
+            (message(0, &[]), None),
+            (message(2, &other_first), None),
+        ] {
+            assert_eq!(likely_subnet(&message), expected, "{message:?}");
+            for length in 0..message.len() {
+                let _ = likely_subnet(&message[..length]);
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use ring::hmac;
 pub use stream::Checker;
 
 use super::name::{MAX_LABEL, MAX_NAME};
-use super::query::{HEADER, LowerName, skip_name};
+use super::query::{HEADER, LowerName, last_record};
 use super::types::{Class, RecordType};
 use super::{Name, Rcode};
 
@@ -281,19 +281,7 @@ impl<'m> Tsig<'m> {
 /// knows it.
 #[must_use]
 pub fn find(message: &[u8]) -> Option<usize> {
-    let count = |at: usize| Some(u32::from(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?])));
-    let mut rest = message.get(HEADER..)?;
-    for _ in 0..count(4)? {
-        rest = skip_name(rest)?.get(4..)?;
-    }
-    let (mut last, mut rtype) = (rest, 0);
-    for _ in 0..count(6)? + count(8)? + count(10)? {
-        last = rest;
-        let (fixed, data) = skip_name(rest)?.split_first_chunk::<FIXED>()?;
-        rtype = u16::from_be_bytes([fixed[0], fixed[1]]);
-        rest = data.get(usize::from(u16::from_be_bytes([fixed[8], fixed[9]]))..)?;
-    }
-    (rtype == RecordType::TSIG.0).then_some(message.len() - last.len())
+    last_record(message).filter(|last| last.rtype == RecordType::TSIG).map(|last| last.at)
 }
 
 /// A MAC, for the one that follows it.

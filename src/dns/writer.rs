@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use super::name::MAX_LABEL;
-use super::query::{HEADER, Rcode};
+use super::query::{FLAG_TC, HEADER, Last, Rcode, last_record};
 use super::types::{Class, RecordType};
 
 /// How many label positions are remembered; further names are written out in full.
@@ -284,17 +284,22 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes an OPT record without options.
+    /// Writes an OPT record with `options`, which are encoded already; [`Writer::option`] adds others.
     ///
     /// # Errors
-    /// [`Full`] when it does not fit.
-    pub fn opt(&mut self, payload: u16, rcode: Rcode, dnssec_ok: bool) -> Result<(), Full> {
+    /// [`Full`] when it does not fit; the message is then to be rewound.
+    #[inline]
+    pub fn opt(&mut self, payload: u16, rcode: Rcode, dnssec_ok: bool, options: &[u8]) -> Result<(), Full> {
         let [payload_high, payload_low] = payload.to_be_bytes();
         let [_, rtype] = RecordType::OPT.0.to_be_bytes();
         let dnssec_ok = if dnssec_ok { 0x80 } else { 0 };
         let extended = (rcode.0 >> 4) as u8;
-        self.put(&[0, 0, rtype, payload_high, payload_low, extended, 0, dnssec_ok, 0, 0, 0])?;
+        let [high, low] = (options.len() as u16).to_be_bytes();
+        self.put(&[0, 0, rtype, payload_high, payload_low, extended, 0, dnssec_ok, 0, high, low])?;
         self.rdata_at = self.length;
+        if !options.is_empty() {
+            self.put(options)?;
+        }
         self.add(Section::Additional, 1);
         Ok(())
     }
@@ -509,6 +514,23 @@ pub fn name_length(wire: &[u8]) -> Option<usize> {
     }
 }
 
+/// Cuts an answer that is too long for its way (RFC 9715 §3.1) down to its question and its OPT, and marks it as
+/// truncated; its octets then. `None` when it is signed, or no answer.
+#[must_use]
+pub fn cut(answer: &mut [u8]) -> Option<usize> {
+    let Last { question_end, at, rtype } = last_record(answer)?;
+    if rtype == RecordType::TSIG {
+        return None;
+    }
+    // Whoever writes an OPT writes it last.
+    let (opt, end) = if rtype == RecordType::OPT { (at, answer.len()) } else { (0, 0) };
+    answer.copy_within(opt..end, question_end);
+    let [truncated, _] = FLAG_TC.to_be_bytes();
+    answer[2] |= truncated;
+    answer[6..HEADER].copy_from_slice(&[0, 0, 0, 0, 0, u8::from(end > 0)]);
+    Some(question_end + end - opt)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -574,6 +596,44 @@ mod tests {
         let srv = [&[0, 1, 0, 2, 0, 80][..], &wire("a.example.com")].concat();
         writer.record(Section::Answer, Owner::Question, RecordType::SRV, 5, &srv).expect("fits");
         assert_eq!(writer.length(), HEADER + 17 + 12 + srv.len());
+    }
+
+    #[test]
+    fn cut_to_question_and_opt() {
+        for (has_opt, end) in [(true, 33 + OPT + 5), (false, 33)] {
+            let mut buffer = [0u8; 512];
+            let mut targets = Targets::default();
+            let mut writer = Writer::new(&mut buffer, &mut targets, 512, 0x8400, &query("www.example.com"));
+            writer.record(Section::Answer, Owner::Question, RecordType::TXT, 5, &[7; 200]).expect("fits");
+            writer
+                .record(Section::Authority, Owner::Name(&wire("example.com")), RecordType::NS, 5, &wire("ns"))
+                .expect("fits");
+            if has_opt {
+                writer.opt(1232, Rcode::NOERROR, true, &[0, 3, 0, 1, 9]).expect("fits");
+            }
+            let length = writer.length();
+            assert_eq!(cut(&mut buffer[..length]), Some(end));
+            let message = Message::from_vec(&buffer[..end]).expect("hickory reads it");
+            assert!(message.metadata.truncation && message.metadata.authoritative && message.queries.len() == 1);
+            assert!(message.answers.is_empty() && message.authorities.is_empty() && message.additionals.is_empty());
+            assert_eq!(message.edns.map(|edns| edns.max_payload()), has_opt.then_some(1232));
+            // There is no more to cut.
+            assert_eq!(cut(&mut buffer[..end]), Some(end));
+        }
+    }
+
+    #[test]
+    fn what_is_signed_or_no_answer_is_not_cut() {
+        let mut buffer = [0u8; 512];
+        let mut targets = Targets::default();
+        let mut writer = Writer::new(&mut buffer, &mut targets, 512, 0x8400, &query("www.example.com"));
+        writer.record(Section::Additional, Owner::Name(&[0]), RecordType::TSIG, 0, &[0; 16]).expect("fits");
+        let length = writer.length();
+        for length in 0..=length {
+            let whole = buffer;
+            assert_eq!(cut(&mut buffer[..length]), None, "{length}");
+            assert_eq!(buffer, whole);
+        }
     }
 
     #[test]

@@ -374,7 +374,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 fn bind_udp(address: SocketAddr) -> io::Result<udp::Socket> {
     let socket = new_socket(&address, Type::DGRAM, Protocol::UDP)?;
     socket.set_reuse_port(true)?;
-    socket::ignore_path_mtu(socket.as_fd(), &address)?;
+    socket::forbid_fragments(socket.as_fd(), &address)?;
     let wildcard = address.ip().is_unspecified();
     if wildcard {
         socket::tell_destination(socket.as_fd(), &address)?;

@@ -21,8 +21,9 @@ use super::answerer::{self, Answerer, Rate};
 use super::cores::Core;
 use super::handover::Way;
 use super::proxy;
-use super::socket::{self, BATCH, Batch, Datagram};
+use super::socket::{self, BATCH, Batch, Datagram, Sent};
 use crate::answer::{Handed, Outcome, Transport};
+use crate::dns;
 use crate::metrics::Counters;
 use crate::time;
 
@@ -113,8 +114,8 @@ impl Loop {
                 self.batch.reply(index, length);
             }
         }
-        let sent = self.batch.send(&self.socket);
-        count(answers.counters(), received, sent.sent, sent.failed);
+        let sent = self.batch.send(&self.socket, dns::writer::cut);
+        count(answers.counters(), received, sent);
     }
 
     fn receive_failed(&mut self, error: &io::Error) {
@@ -152,6 +153,7 @@ fn answer_one(answers: &mut answerer::Batch<'_>, proxies: &[IpNet], datagram: Da
 
 /// The message of a datagram, and whose it is: a balancer says that in a header before it. `None` when it does not. The
 /// answer goes to the balancer either way, without one.
+#[inline]
 fn proxied<'q>(proxies: &[IpNet], octets: &'q [u8], source: IpAddr) -> Option<(&'q [u8], IpAddr)> {
     if !proxies.iter().any(|prefix| prefix.contains(&source)) {
         return Some((octets, source));
@@ -173,11 +175,14 @@ fn hand(
     batch.datagram(index).map_or(0, |datagram| answers.hand(handed, way, datagram.out))
 }
 
-fn count(counters: &Counters, received: usize, sent: usize, failed: usize) {
+fn count(counters: &Counters, received: usize, sent: Sent) {
     counters.udp_received.add(received as u64);
-    counters.udp_sent.add(sent as u64);
-    if failed > 0 {
-        counters.udp_send_failed.add(failed as u64);
+    counters.udp_sent.add(sent.sent as u64);
+    if sent.shortened > 0 {
+        counters.answering.truncated.add(sent.shortened as u64);
+    }
+    if sent.failed > 0 {
+        counters.udp_send_failed.add(sent.failed as u64);
     }
 }
 

@@ -15,7 +15,7 @@ use waymark::answer::{Transport, Worker, respond};
 use waymark::control::World;
 use waymark::control::secondary::assemble;
 use waymark::dns::tsig::{self, Algorithm, Checker, Fault, Key, Signer, Tsig};
-use waymark::dns::{Name, RecordType};
+use waymark::dns::{LowerName, Name, Parsed, RecordType, query};
 use waymark::problem::Sources;
 use waymark::serve::doh::request::{self, Asked, Refusal};
 use waymark::serve::proxy;
@@ -96,6 +96,11 @@ pub fn packet(octets: &[u8]) {
     NODE.with_borrow_mut(|node| {
         node.answer(choice, query);
     });
+    // What is found without looking closely is what it says, if it is good.
+    let likely = query::likely_subnet(query);
+    if let (Parsed::Query(asked), Some(likely)) = (query::parse(query, &mut LowerName::new()), likely) {
+        assert_eq!(asked.edns.and_then(|edns| edns.client_subnet).map(|subnet| subnet.address), Some(likely));
+    }
 }
 
 /// A good query with any options: the same holds, the answer is a message with one OPT, of version 0, or none where none
@@ -290,7 +295,9 @@ pub fn tsig(octets: &[u8]) {
     let (mut signed, mut signer) = ([octets, &vec![0; key.room()]].concat(), Signer::asking());
     let length = signer.sign(&key, NOW, &mut signed, octets.len());
     signed.truncate(length);
-    let Some(tsig) = tsig::find(&signed).and_then(|at| Tsig::read(&signed, at)) else { return };
+    // What stands behind the last record would become part of the name of the key.
+    let found = tsig::find(&signed).filter(|&at| at == octets.len());
+    let Some(tsig) = found.and_then(|at| Tsig::read(&signed, at)) else { return };
     assert_eq!(tsig.verify(&signed, Some(&key), NOW, None), Ok(()));
     let at = usize::from(octets[0]) % (octets.len() - 2) + 2;
     signed[at] ^= 1;
