@@ -1,10 +1,11 @@
 //! Looking ahead: before the first query of a batch is answered, the memory that answering will read is asked for, for
-//! all of them at once. Among many names none of it is in a cache, and what one access finds says where the next goes:
-//! one by one, the queries would wait for each of a dozen.
+//! all of them at once. Among many names none of it is in a cache, nor is a large table of clients' places, and what one access
+//! finds says where the next goes: one by one, the queries would wait for each of a dozen.
 //!
 //! ```text
 //! name ─► slot ─► node ─┬─ static: its records follow it
 //!                       └─ tag ─► service ─► standings ─► selection ─► roster, counter, turn
+//! client ─► index ─► runs
 //! ```
 //! Each arrow is a pass over the batch. Nothing is decided here; a wrong guess costs its query the time it would have
 //! taken anyway.
@@ -19,14 +20,14 @@ use crate::dns::{Parsed, RecordType, query};
 use crate::fleet::Family;
 use crate::prefetch;
 use crate::snapshot::Snapshot;
-use crate::steering::{Likely, ServiceId};
+use crate::steering::{Likely, ServiceId, Steering};
 use crate::zone::Place;
 
 /// Queries in one look; of a longer batch only so many.
 const MOST: usize = 32;
 /// With fewer queries there is too little to wait for at once.
 const FEWEST: usize = 4;
-/// With fewer names everything is in the caches anyway.
+/// With fewer names all that they lead to is in the caches anyway.
 const MANY_NAMES: usize = 10_000;
 
 /// A query, as far as is needed here.
@@ -46,7 +47,15 @@ pub fn look_ahead<'m>(
     messages: impl Iterator<Item = (&'m [u8], IpAddr)>,
 ) {
     let Snapshot { authority, steering, standings, settings, .. } = snapshot;
-    if waiting < FEWEST || authority.names() < MANY_NAMES {
+    if waiting < FEWEST {
+        return;
+    }
+    if authority.names() < MANY_NAMES {
+        if !steering.large.is_empty() {
+            let clients: SmallVec<[IpAddr; MOST]> =
+                messages.take(MOST).filter_map(|(message, _)| query::likely_subnet(message)).collect();
+            look_up(steering, &clients);
+        }
         return;
     }
     let asked: SmallVec<[Asked; MOST]> = messages
@@ -63,6 +72,8 @@ pub fn look_ahead<'m>(
             Some(Asked { place: authority.place(name), family, subnet, source })
         })
         .collect();
+    let clients: SmallVec<[IpAddr; MOST]> = asked.iter().filter_map(|asked| Some(asked.subnet?.address)).collect();
+    look_up(steering, &clients);
     let nodes: SmallVec<[_; MOST]> = asked.iter().map(|asked| authority.likely_node(asked.place)).collect();
     let steered: SmallVec<[(ServiceId, Family, &Asked); MOST]> = asked
         .iter()
@@ -96,5 +107,13 @@ pub fn look_ahead<'m>(
             prefetch::first_line(counter);
         }
         worker.local.prefetch(likely);
+    }
+}
+
+/// Asks for where clients are in the tables of orders, of which no cache holds much.
+fn look_up(steering: &Steering, clients: &[IpAddr]) {
+    for orders in &steering.large {
+        clients.iter().for_each(|&client| orders.table.prefetch_index(client));
+        clients.iter().for_each(|&client| orders.table.prefetch_runs(client));
     }
 }

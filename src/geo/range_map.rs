@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::prefetch;
+
 /// Spaces with fewer runs are searched without an index.
 const INDEX_FROM_RUNS: usize = 512;
 /// Addresses that share the top bits get an index of their own from this number of runs.
@@ -85,6 +87,23 @@ impl<V: Copy + Eq> RangeMap<V> {
         match address {
             IpAddr::V4(address) => self.v4.lookup(address.into()),
             IpAddr::V6(address) => self.v6.lookup(address.into()),
+        }
+    }
+
+    /// Asks the processor for what says where the runs around an address are: the first of two steps that are to be taken
+    /// well before a lookup, for many addresses one after the other.
+    pub fn prefetch_index(&self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => self.v4.prefetch_index(address.into()),
+            IpAddr::V6(address) => self.v6.prefetch_index(address.into()),
+        }
+    }
+
+    /// Asks the processor for the runs around an address: the second step.
+    pub fn prefetch_runs(&self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => self.v4.prefetch_runs(address.into()),
+            IpAddr::V6(address) => self.v6.prefetch_runs(address.into()),
         }
     }
 
@@ -198,10 +217,28 @@ impl<A: Bits, V: Copy + Eq> Runs<A, V> {
         (self.values[run], self.scope(address, run))
     }
 
+    fn prefetch_index(&self, address: A) {
+        if let Some(index) = &self.index {
+            prefetch::first_line(&index.buckets[address.slice(0, index.top_bits)]);
+        }
+    }
+
+    fn prefetch_runs(&self, address: A) {
+        let (low, _) = self.bounds(address);
+        prefetch::first_line(&self.starts[low]);
+        prefetch::first_line(&self.values[low]);
+    }
+
+    /// First and last run that may hold the address.
+    #[inline]
+    fn bounds(&self, address: A) -> (usize, usize) {
+        self.index.as_ref().map_or((0, self.starts.len() - 1), |index| index.bounds(address))
+    }
+
     /// Number of the run that holds the address: the last that does not start after it.
     #[inline]
     fn find(&self, address: A) -> usize {
-        let (low, high) = self.index.as_ref().map_or((0, self.starts.len() - 1), |index| index.bounds(address));
+        let (low, high) = self.bounds(address);
         low + self.starts[low + 1..=high].partition_point(|&start| start <= address)
     }
 
@@ -540,6 +577,10 @@ mod tests {
             );
             let indexed = indexed(&bare);
             for address in probes(&list) {
+                for map in [&indexed, &plain] {
+                    map.prefetch_index(address);
+                    map.prefetch_runs(address);
+                }
                 prop_assert_eq!(indexed.lookup(address), plain.lookup(address), "{}", address);
             }
         }

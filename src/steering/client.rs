@@ -20,7 +20,7 @@ pub struct EcsPolicy {
     /// Most bits of an IPv6 prefix looked at.
     pub ipv6: u8,
     /// Packet sources whose ECS may name addresses that are not global unicast.
-    pub trusted: Vec<IpNet>,
+    trusted: Networks,
     special: Special,
 }
 
@@ -64,7 +64,13 @@ impl EcsPolicy {
     /// See the fields.
     #[must_use]
     pub fn new(enabled: bool, ipv4: u8, ipv6: u8, trusted: Vec<IpNet>) -> EcsPolicy {
-        EcsPolicy { enabled, ipv4, ipv6, trusted, special: Special::new() }
+        EcsPolicy { enabled, ipv4, ipv6, trusted: Networks::new(&trusted), special: Special::new() }
+    }
+
+    /// The same, with every packet source trusted.
+    #[must_use]
+    pub fn trusting_all(&self) -> EcsPolicy {
+        EcsPolicy { trusted: Networks { v4: vec![(0, 0)], v6: vec![(0, 0)] }, ..self.clone() }
     }
 
     /// The client of a query from `source` with `subnet`; `follow` is the service's own `ecs` switch.
@@ -78,7 +84,7 @@ impl EcsPolicy {
 
     fn of_subnet(&self, source: IpAddr, subnet: &ClientSubnet) -> Client {
         let (address, bits, wrapped) = unwrap(subnet.address, subnet.source, false);
-        let trusted = self.trusted.iter().any(|net| net.contains(&source.to_canonical()));
+        let trusted = self.trusted.hold(source);
         let unwrapped = apart_from_unwrapped(address);
         let mut apart = unwrapped;
         if !trusted {
@@ -288,6 +294,34 @@ const SPECIAL_V6: &[([u16; 3], u8)] =
 /// Ranges of IPv6 that [`unwrap`] takes IPv4 addresses from, where a prefix has at least 8 bits of these.
 const UNWRAPPED: &[([u16; 6], u8)] =
     &[([0, 0, 0, 0, 0, 0xffff], 96), ([0x64, 0xff9b, 0, 0, 0, 0], 96), ([0x2002, 0, 0, 0, 0, 0], 16)];
+
+/// A few networks, of each its first address and its mask.
+#[derive(Clone, Debug)]
+struct Networks {
+    v4: Vec<(u32, u32)>,
+    v6: Vec<(u128, u128)>,
+}
+
+impl Networks {
+    fn new(nets: &[IpNet]) -> Networks {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for net in nets {
+            match net {
+                IpNet::V4(net) => v4.push((net.network().to_bits(), net.netmask().to_bits())),
+                IpNet::V6(net) => v6.push((net.network().to_bits(), net.netmask().to_bits())),
+            }
+        }
+        Networks { v4, v6 }
+    }
+
+    /// Whether an address is in one of them; IPv4 inside IPv6 is unwrapped.
+    fn hold(&self, address: IpAddr) -> bool {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => self.v4.iter().any(|&(first, mask)| v4.to_bits() & mask == first),
+            IpAddr::V6(v6) => self.v6.iter().any(|&(first, mask)| v6.to_bits() & mask == first),
+        }
+    }
+}
 
 /// Which special-purpose block an address is in.
 #[derive(Clone, Debug)]

@@ -29,6 +29,11 @@ use crate::fleet::{Family, Fleet, InstanceId, PoolId, RegionId};
 use crate::geo::{Atlas, PlaceId, RangeMap};
 use crate::metrics::Labels;
 
+/// Runs of a table of orders of which a core's caches hold little, beside what the kernel reads for each packet.
+const LARGE: usize = 4096;
+/// Most tables that are looked into ahead for every client, whatever it asks for.
+const MOST_LARGE: usize = 2;
+
 /// Index into [`Steering::layouts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LayoutId(pub u32);
@@ -48,6 +53,9 @@ pub struct Steering {
     pub services: Vec<Steered>,
     /// By [`LayoutId`].
     pub layouts: Vec<Layout>,
+    /// Tables of orders too large for the caches of a core, each once; none where they are too many to look into each of
+    /// them ahead.
+    pub large: Vec<Arc<Orders>>,
     /// Service and region of each counter of answers, in the order of [`Steered::slot`].
     pub labels: Labels,
     room: Room,
@@ -260,7 +268,8 @@ impl Steering {
         let may_be_cname = may_be_cname(&services, &fleet);
         services.iter_mut().zip(may_be_cname).for_each(|(steered, may)| steered.may_be_cname = may);
         let labels = labels(&services, &layouts, &fleet);
-        Steering { epoch, fleet, maps, atlas, services, layouts, labels, room }
+        let large = large(&services);
+        Steering { epoch, fleet, maps, atlas, services, layouts, large, labels, room }
     }
 
     /// How many services are configured; those behind them are derived from these.
@@ -309,6 +318,20 @@ impl Steering {
         let evaluated = evaluate(&self.fleet, map, configured, &present, client, trace);
         trace_left_out(&self.fleet, &present, &evaluated, trace);
     }
+}
+
+/// [`Steering::large`].
+fn large(services: &[Steered]) -> Vec<Arc<Orders>> {
+    let mut large: Vec<Arc<Orders>> = Vec::new();
+    for Steered { orders, .. } in services {
+        if orders.table.runs() >= LARGE && !large.iter().any(|known| Arc::ptr_eq(known, orders)) {
+            if large.len() == MOST_LARGE {
+                return Vec::new();
+            }
+            large.push(Arc::clone(orders));
+        }
+    }
+    large
 }
 
 /// Says which regions of the pool are in no place of the order, and why.

@@ -30,6 +30,8 @@ use crate::time::Tick;
 const CHUNK: usize = 256;
 /// Rosters of more entries keep their hashes together, class by class.
 const CLASSES_FROM: usize = 16;
+/// Hashes of a class that are scored together: a bit for each in 32.
+pub(super) const LANES: usize = 32;
 /// One part of a draw, of 2^32.
 const WHOLE: u64 = 1 << 32;
 
@@ -355,8 +357,8 @@ pub struct Part {
 pub struct Class {
     /// Their weight.
     pub weight: u32,
-    /// Their hashes, in configured order.
-    pub hashes: Box<[u32]>,
+    /// Their hashes, in configured order; the last block is filled up with the last of them.
+    pub blocks: Box<[[u32; LANES]]>,
     /// Index of each in [`Roster::entries`].
     pub entries: Box<[u32]>,
 }
@@ -538,9 +540,11 @@ fn classes(entries: &[Entry]) -> Box<[Class]> {
     let mut order: Vec<u32> = (0..entries.len() as u32).collect();
     let weight = |at: u32| entries[at as usize].weight;
     order.sort_by_key(|&at| std::cmp::Reverse(weight(at)));
+    let hash = |at: u32| entries[at as usize].hash;
+    let block = |same: &[u32]| std::array::from_fn(|lane| hash(same[lane.min(same.len() - 1)]));
     let class = |same: &[u32]| Class {
         weight: weight(same[0]),
-        hashes: same.iter().map(|&at| entries[at as usize].hash).collect(),
+        blocks: same.chunks(LANES).map(block).collect(),
         entries: same.into(),
     };
     order.chunk_by(|&a, &b| weight(a) == weight(b)).map(class).collect()

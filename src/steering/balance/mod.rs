@@ -54,6 +54,7 @@ pub fn pick<T: Trace>(
     let Chosen { roster, most, scope } = choose(steering, steered, choice, client, local, trace);
     match local.chosen.first().map(|&at| &roster.entries[at as usize]) {
         Some(Entry { instance, address: None, .. }) if !choice.no_cname => emit(*instance, None),
+        Some(Entry { instance, address, .. }) if most == 1 && address.is_some() => emit(*instance, *address),
         _ => hand_out(roster, &local.chosen, most, choice.no_cname, &mut |instance, one| emit(instance, Some(one))),
     }
     scope

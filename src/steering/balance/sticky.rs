@@ -8,10 +8,7 @@ use multiversion::multiversion;
 
 use super::super::hash;
 use super::super::local::Local;
-use super::super::selection::{Class, Roster};
-
-/// Hashes scored together.
-const LANES: usize = 64;
+use super::super::selection::{Class, LANES, Roster};
 
 /// Chooses the `count` best for the client of that key.
 pub(super) fn rank(key: u64, roster: &Roster, count: usize, local: &mut Local) {
@@ -85,17 +82,19 @@ fn best_of_many(key: u64, roster: &Roster) -> u32 {
 /// The highest score of a class and the index of the first that has it.
 #[multiversion(targets("x86_64+avx2", "x86_64+avx512f+avx512dq+avx512vl"))]
 fn highest(key: u64, class: &Class) -> (u32, usize) {
-    let mut best = (0, 0);
-    for (number, hashes) in class.hashes.chunks(LANES).enumerate() {
-        let highest = hashes.iter().map(|&hash| hash::score(key, hash)).fold(0, u32::max);
-        if highest > best.0 {
-            best = (highest, number * LANES);
+    let mut best = (0, [0; LANES], 0);
+    for (number, block) in class.blocks.iter().enumerate() {
+        let scores = block.map(|hash| hash::score(key, hash));
+        let highest = scores.iter().copied().fold(0, u32::max);
+        if highest > best.0 || number == 0 {
+            best = (highest, scores, number);
         }
     }
-    // Of a chunk only its beginning is known.
-    let (score, from) = best;
-    let first = class.hashes[from..].iter().position(|&hash| hash::score(key, hash) == score);
-    (score, from + first.unwrap_or(0))
+    // Which of its block is found without a branch for each: a bit for each that has the score.
+    let (highest, scores, number) = best;
+    let has = |(lane, &score): (usize, &u32)| u32::from(score == highest) << lane;
+    let having = scores.iter().enumerate().map(has).fold(0, |all, one| all | one);
+    (highest, number * LANES + having.trailing_zeros() as usize)
 }
 
 #[cfg(test)]
