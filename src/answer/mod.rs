@@ -233,63 +233,29 @@ pub fn respond(
 ) -> Outcome {
     let arrival = Arrival { source, transport, moment: worker.moment };
     let parsed = query::parse(query, worker.name.begin());
-    let mut signed = None;
-    let mut given = match &parsed {
-        Parsed::Silence => {
-            let reason = &worker.counters.answering;
-            if query.len() < HEADER {
-                reason.silent_short.add(1)
-            } else {
-                reason.silent_responses.add(1)
-            }
-            return Outcome::Answer(0);
-        }
-        Parsed::Refuse { rcode, edns, .. } => {
-            if edns.is_some_and(|edns| edns.has_bad_subnet) {
-                worker.counters.answering.ecs_malformed.add(1);
-            }
-            let taken = match *rcode {
-                Rcode::NOTIMP => handed::take(snapshot, worker, query, edns.as_ref(), arrival, out),
-                _ => Taken::Unknown,
-            };
-            match taken {
-                Taken::Handed(handed) => return Outcome::Handed(handed),
-                Taken::Given(given) => given,
-                Taken::Unknown => {
-                    let extension = Extension::new(snapshot, edns.as_ref(), arrival);
-                    bare(&mut worker.targets, &extension, Head::of(&parsed, query), *rcode, out)
-                }
-            }
-        }
-        Parsed::CookieOnly { edns, .. } => {
-            let extension = Extension::new(snapshot, Some(edns), arrival);
-            count_cookie(&worker.counters, extension.proof());
-            let rcode = cookie_rcode(extension.proof(), transport);
-            bare(&mut worker.targets, &extension, Head::of(&parsed, query), rcode, out)
-        }
-        Parsed::Query(asked) => 'given: {
+    let given = match &parsed {
+        Parsed::Query(asked) => {
             worker.counters.answering.query(transport as usize, asked.qtype.0);
             if let Some(subnet) = asked.edns.as_ref().and_then(|edns| edns.client_subnet.as_ref()) {
                 count_subnet(&worker.counters, subnet, source);
             }
-            if access::concerns(asked) {
-                match access::enter(snapshot, worker, asked, query, arrival, out) {
-                    Entry::Open(who) => signed = who,
-                    Entry::Unknown(given) => break 'given given,
-                    Entry::Known(outcome, rcode) => {
-                        worker.counters.answering.answer(transport as usize, rcode.0);
-                        return outcome;
-                    }
-                }
+            match access::concerns(asked) {
+                false => Ok(answer(snapshot, worker, asked, query, arrival, 0, out)),
+                true => answer_guarded(snapshot, worker, asked, query, arrival, out),
             }
-            let room = signed.as_ref().map_or(0, Signed::room);
-            answer(snapshot, worker, asked, query, arrival, room, out)
+        }
+        Parsed::Silence => Err(ignore(worker, query)),
+        Parsed::Refuse { rcode, edns, .. } => {
+            refuse(snapshot, worker, (*rcode, edns.as_ref()), Head::of(&parsed, query), query, arrival, out)
+        }
+        Parsed::CookieOnly { edns, .. } => {
+            Ok(answer_cookie(snapshot, worker, edns, Head::of(&parsed, query), arrival, out))
         }
     };
-    if let Some(signed) = signed {
-        worker.counters.answering.answer(transport as usize, given.rcode.0);
-        return Outcome::Answer(signed.sign(worker.moment.wall, out, given.length));
-    }
+    let mut given = match given {
+        Ok(given) => given,
+        Err(outcome) => return outcome,
+    };
     if let (Transport::Udp, Some(limiter)) = (transport, &snapshot.limiter) {
         given = limit::apply(snapshot, limiter, worker, given, limit::Asked { query, parsed: &parsed, arrival }, out);
     }
@@ -297,6 +263,88 @@ pub fn respond(
         worker.counters.answering.answer(transport as usize, given.rcode.0);
     }
     Outcome::Answer(given.length)
+}
+
+/// Counts a message to which nothing is said.
+#[cold]
+fn ignore(worker: &Worker, message: &[u8]) -> Outcome {
+    let reason = &worker.counters.answering;
+    if message.len() < HEADER {
+        reason.silent_short.add(1)
+    } else {
+        reason.silent_responses.add(1)
+    }
+    Outcome::Answer(0)
+}
+
+/// Answers a message that parsing refuses with that code; `Err` is what comes of one that is no query.
+#[cold]
+fn refuse(
+    snapshot: &Snapshot,
+    worker: &mut Worker,
+    (rcode, edns): (Rcode, Option<&Edns>),
+    head: Head<'_>,
+    message: &[u8],
+    arrival: Arrival,
+    out: &mut [u8],
+) -> Result<Given, Outcome> {
+    if edns.is_some_and(|edns| edns.has_bad_subnet) {
+        worker.counters.answering.ecs_malformed.add(1);
+    }
+    let taken = match rcode {
+        Rcode::NOTIMP => handed::take(snapshot, worker, message, edns, arrival, out),
+        _ => Taken::Unknown,
+    };
+    match taken {
+        Taken::Handed(handed) => Err(Outcome::Handed(handed)),
+        Taken::Given(given) => Ok(given),
+        Taken::Unknown => {
+            let extension = Extension::new(snapshot, edns, arrival);
+            Ok(bare(&mut worker.targets, &extension, head, rcode, out))
+        }
+    }
+}
+
+/// Answers a message with a cookie and no question.
+#[cold]
+fn answer_cookie(
+    snapshot: &Snapshot,
+    worker: &mut Worker,
+    edns: &Edns,
+    head: Head<'_>,
+    arrival: Arrival,
+    out: &mut [u8],
+) -> Given {
+    let extension = Extension::new(snapshot, Some(edns), arrival);
+    count_cookie(&worker.counters, extension.proof());
+    let rcode = cookie_rcode(extension.proof(), arrival.transport);
+    bare(&mut worker.targets, &extension, head, rcode, out)
+}
+
+/// Answers a query that is signed, or not for everybody; `Err` is what comes of one that is answered to somebody we know.
+#[cold]
+fn answer_guarded(
+    snapshot: &Snapshot,
+    worker: &mut Worker,
+    asked: &Query,
+    query: &[u8],
+    arrival: Arrival,
+    out: &mut [u8],
+) -> Result<Given, Outcome> {
+    let transport = arrival.transport as usize;
+    let signed = match access::enter(snapshot, worker, asked, query, arrival, out) {
+        Entry::Open(signed) => signed,
+        Entry::Unknown(given) => return Ok(given),
+        Entry::Known(outcome, rcode) => {
+            worker.counters.answering.answer(transport, rcode.0);
+            return Err(outcome);
+        }
+    };
+    let room = signed.as_ref().map_or(0, Signed::room);
+    let given = answer(snapshot, worker, asked, query, arrival, room, out);
+    let Some(signed) = signed else { return Ok(given) };
+    worker.counters.answering.answer(transport, given.rcode.0);
+    Err(Outcome::Answer(signed.sign(worker.moment.wall, out, given.length)))
 }
 
 /// What a query is told that has a cookie and nothing else (RFC 7873 §5.4); `None` = cookies are off.
@@ -376,7 +424,8 @@ fn limit_of(snapshot: &Snapshot, query: &Query, transport: Transport) -> usize {
     }
 }
 
-/// Answers a query; `room` octets are kept free for its signature.
+/// Answers a query; `room` octets are kept free for its signature. Inlined where the many queries go that nobody signed.
+#[inline(always)]
 fn answer(
     snapshot: &Snapshot,
     worker: &mut Worker,

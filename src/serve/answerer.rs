@@ -68,6 +68,7 @@ impl Batch<'_> {
     }
 
     /// What comes of a message; nothing is said after a panic.
+    #[inline]
     pub(super) fn answer(&mut self, query: &[u8], client: IpAddr, transport: Transport, out: &mut [u8]) -> Outcome {
         let (snapshot, respond, room) = (&**self.snapshot, self.respond, out.len());
         match guarded(self.worker, |worker| respond(snapshot, worker, query, client, transport, out)) {

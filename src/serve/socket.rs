@@ -195,6 +195,7 @@ impl Batch {
 
     /// The datagram at `index`, which is below what was received. `None` when it has no source. Its `out` is good until
     /// the next is asked for.
+    #[inline]
     pub(super) fn datagram(&mut self, index: usize) -> Option<Datagram<'_>> {
         let header = &self.headers[..self.received][index];
         let source = source(&self.names[index], header.msg_hdr.msg_namelen)?;
@@ -296,6 +297,7 @@ impl Batch {
 }
 
 /// The address that the kernel wrote `length` octets of into `name`.
+#[inline]
 fn source(name: &libc::sockaddr_in6, length: libc::socklen_t) -> Option<SocketAddr> {
     match libc::c_int::from(name.sin6_family) {
         libc::AF_INET if length as usize >= mem::size_of::<libc::sockaddr_in>() => {

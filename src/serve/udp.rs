@@ -102,13 +102,11 @@ impl Loop {
         let queries = self.batch.queries().filter_map(|(query, source)| proxied(proxies, query, source));
         answers.look_ahead(received, queries);
         for index in 0..received {
-            let outcome = match self.batch.datagram(index) {
-                Some(datagram) => answer_one(&mut answers, proxies, datagram),
-                None => Outcome::Answer(0),
-            };
-            let length = match outcome {
+            let Some(datagram) = self.batch.datagram(index) else { continue };
+            let length = match answer_one(&mut answers, proxies, datagram) {
+                Outcome::Answer(length) => length,
                 Outcome::Handed(handed) => hand(&mut self.batch, index, handed, &answers, &self.socket),
-                outcome => outcome.length(),
+                Outcome::Stream(_) => 0,
             };
             if length > 0 {
                 self.batch.reply(index, length);
@@ -134,6 +132,7 @@ impl Loop {
 }
 
 /// What comes of `datagram`.
+#[inline]
 fn answer_one(answers: &mut answerer::Batch<'_>, proxies: &[IpNet], datagram: Datagram<'_>) -> Outcome {
     let counters = answers.counters();
     if datagram.truncated {

@@ -82,18 +82,19 @@ fn best_of_many(key: u64, roster: &Roster) -> u32 {
 /// The highest score of a class and the index of the first that has it.
 #[multiversion(targets("x86_64+avx2", "x86_64+avx512f+avx512dq+avx512vl"))]
 fn highest(key: u64, class: &Class) -> (u32, usize) {
-    let mut best = (0, [0; LANES], 0);
+    let score = |hash| hash::score(key, hash);
+    let mut best = (0, &class.blocks[0], 0);
     for (number, block) in class.blocks.iter().enumerate() {
-        let scores = block.map(|hash| hash::score(key, hash));
-        let highest = scores.iter().copied().fold(0, u32::max);
-        if highest > best.0 || number == 0 {
-            best = (highest, scores, number);
+        let highest = block.iter().map(|&hash| score(hash)).fold(0, u32::max);
+        if highest > best.0 {
+            best = (highest, block, number);
         }
     }
-    // Which of its block is found without a branch for each: a bit for each that has the score.
-    let (highest, scores, number) = best;
-    let has = |(lane, &score): (usize, &u32)| u32::from(score == highest) << lane;
-    let having = scores.iter().enumerate().map(has).fold(0, |all, one| all | one);
+    // Which of its block is found without a branch for each: a bit for each that has the score. Scoring a block again is
+    // less than keeping its scores.
+    let (highest, block, number) = best;
+    let has = |(lane, &hash): (usize, &u32)| u32::from(score(hash) == highest) << lane;
+    let having = block.iter().enumerate().map(has).fold(0, |all, one| all | one);
     (highest, number * LANES + having.trailing_zeros() as usize)
 }
 
