@@ -132,8 +132,9 @@ fn a_zone_expires() {
     // Kept by an earlier process, confirmed so long ago that an hour is over.
     let server = site.start();
     wait_serial(&server, 1);
-    drop((server, liar));
     let kept = site.path("state/zones/gslb.example.com.zone");
+    until_so("it is kept", || kept.exists());
+    drop((server, liar));
     let text = fs::read_to_string(&kept).expect("kept");
     let (head, rest) = text.split_once('\n').expect("lines");
     let at = head.rsplit_once(' ').expect("words").0;

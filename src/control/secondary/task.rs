@@ -173,26 +173,24 @@ impl Task {
         Ok(())
     }
 
-    /// Serves a copy, which is written down first.
+    /// Serves a copy, and keeps it: to write a large one down takes as long as to compile it.
     async fn take(&mut self, records: Records, primary: SocketAddr) {
         let records = Arc::new(records);
-        let (store, kept) = (self.store.clone(), Arc::clone(&records));
-        let saved = tokio::task::spawn_blocking(move || store.save(&kept, unix_seconds())).await;
-        let problem = match saved {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(error) => Some(error.to_string()),
-        };
-        let zone = self.supply.origin.to_plain();
-        if let Some(problem) = problem {
-            tracing::error!("zone {zone}: its copy is served, but cannot be kept over a restart: {problem}");
-        }
         self.board.totals.copied.fetch_add(1, Ordering::Relaxed);
-        self.served = Some(records);
+        self.served = Some(Arc::clone(&records));
         self.publish();
+        let zone = self.supply.origin.to_plain();
         let serial = serial_served(self.served.as_ref()).unwrap_or_default();
         tracing::info!("zone {zone}: serial {serial} copied from {primary}");
         self.note_heard(primary);
+        let store = self.store.clone();
+        let saved = tokio::task::spawn_blocking(move || store.save(&records, unix_seconds())).await;
+        let problem = match saved {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::error!("zone {zone}: its copy is served, but cannot be kept over a restart: {problem}");
     }
 
     fn confirm(&mut self, primary: SocketAddr) {

@@ -47,7 +47,8 @@ fn one_by_one(entries: usize, count: usize, weight: impl Fn(usize) -> u32, local
     left.iter_mut().enumerate().for_each(|(at, each)| *each = (u64::from(weight(at)), at as u32));
     let mut sum: u64 = left.iter().map(|(weight, _)| weight).sum();
     for _ in 0..count {
-        let mut draw = local.random.below(sum);
+        // The last that is left is drawn in any case.
+        let mut draw = if left.len() > 1 { local.random.below(sum) } else { 0 };
         let hit = left.iter().position(|&(weight, _)| {
             let is_hit = draw < weight;
             draw = draw.saturating_sub(weight);
