@@ -156,7 +156,7 @@ pub(super) static SERVER: Section = section(
             "max-udp-payload",
             Kind::Integer { min: 512, max: 4096 },
             Is("1232"),
-            "Largest answer over UDP, in octets.",
+            "Largest answer over UDP, in octets: at most what every path to a resolver takes, as none is fragmented.",
         ),
         key(
             "startup-grace",
