@@ -28,8 +28,10 @@ use crate::time::Tick;
 
 /// Standings in one chunk of a [`Table`]: what a change of health copies, beside one pointer for each chunk.
 const CHUNK: usize = 256;
-/// Rosters of more entries keep their hashes together, class by class.
+/// Rosters of more entries keep their hashes together, class by class, if a class has at least [`CLASS_FROM`] on average.
 const CLASSES_FROM: usize = 16;
+/// With fewer entries of a weight, to score them in a block costs more than one by one.
+const CLASS_FROM: usize = 8;
 /// Hashes of a class that are scored together: a bit for each in 32.
 pub(super) const LANES: usize = 32;
 /// One part of a draw, of 2^32.
@@ -405,7 +407,7 @@ impl Roster {
         let entries: Arc<[Entry]> = entries.collect();
         let cycle: SmallVec<[u16; 12]> =
             if needs.rotates { round_robin::cycle(&weights).unwrap_or_default().into() } else { SmallVec::new() };
-        let classes = if entries.len() > CLASSES_FROM { classes(&entries) } else { Box::default() };
+        let classes = classes(&entries);
         let parts = parts(candidates, needs);
         let is_plain = cycle.is_empty() && classes.is_empty() && further.is_empty() && parts.is_empty();
         let extra = || Arc::new(Extra { cycle, classes, addresses: further.into(), parts });
@@ -458,7 +460,7 @@ impl Roster {
         self.extra.as_ref().map_or(&[], |extra| &extra.cycle)
     }
 
-    /// The entries by weight; empty where there are few.
+    /// The entries by weight; empty where there are few, or few of a weight.
     #[must_use]
     pub fn classes(&self) -> &[Class] {
         self.extra.as_ref().map_or(&[], |extra| &extra.classes)
@@ -535,11 +537,18 @@ fn aliases(weights: &[u32]) -> Vec<(u32, u32)> {
     table
 }
 
-/// Entries class by class, the heaviest first.
+/// Entries class by class, the heaviest first; nothing where classes do not pay.
 fn classes(entries: &[Entry]) -> Box<[Class]> {
+    if entries.len() <= CLASSES_FROM {
+        return Box::default();
+    }
     let mut order: Vec<u32> = (0..entries.len() as u32).collect();
     let weight = |at: u32| entries[at as usize].weight;
     order.sort_by_key(|&at| std::cmp::Reverse(weight(at)));
+    let classes = order.chunk_by(|&a, &b| weight(a) == weight(b));
+    if entries.len() < CLASS_FROM * classes.clone().count() {
+        return Box::default();
+    }
     let hash = |at: u32| entries[at as usize].hash;
     let block = |same: &[u32]| std::array::from_fn(|lane| hash(same[lane.min(same.len() - 1)]));
     let class = |same: &[u32]| Class {
@@ -547,7 +556,7 @@ fn classes(entries: &[Entry]) -> Box<[Class]> {
         blocks: same.chunks(LANES).map(block).collect(),
         entries: same.into(),
     };
-    order.chunk_by(|&a, &b| weight(a) == weight(b)).map(class).collect()
+    classes.map(class).collect()
 }
 
 #[cfg(test)]
