@@ -79,5 +79,6 @@ fn a_check_that_is_mended_in_time_took_nothing_out() {
     for instance in ALL {
         assert_eq!(server.health(instance).0, "up");
     }
-    assert_eq!(server.logged(&["up -> down"]), Vec::<String>::new());
+    // For nothing but that; a busy machine may time out a probe or two.
+    assert_eq!(server.logged(&["up -> down", "expected 204"]), Vec::<String>::new());
 }
