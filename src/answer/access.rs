@@ -192,6 +192,6 @@ pub(super) fn refusal(
 }
 
 /// Whether copies of zones are given over a transport: over TLS they would have to be over 1.3 alone (RFC 9103).
-pub(super) fn is_stream(transport: Transport) -> bool {
+pub(super) fn gives_copies(transport: Transport) -> bool {
     transport == Transport::Tcp
 }

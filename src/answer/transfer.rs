@@ -12,7 +12,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::access::{Signed, admitted, is_stream, refusal};
+use super::access::{Signed, admitted, gives_copies, refusal};
 use super::edns::{ExtendedError, Extension};
 use super::{Arrival, Given, MAX_MESSAGE, Worker, echoed, limit_of, objection};
 use crate::dns::query::{FLAG_AA, FLAG_TC};
@@ -70,7 +70,7 @@ pub(super) fn begin(snapshot: &Snapshot, worker: &mut Worker, asked: Asked<'_>, 
     }
     let zone = match admitted(snapshot, worker.name.lower(), arrival, signed.map(|signed| signed.id)) {
         Err(why) => return refused(worker, why, out),
-        Ok(_) if is_whole && !is_stream(arrival.transport) => {
+        Ok(_) if is_whole && !gives_copies(arrival.transport) => {
             return refused(worker, (Rcode::REFUSED, Some(ExtendedError::PROHIBITED)), out);
         }
         Ok(zone) => zone,
@@ -83,7 +83,7 @@ pub(super) fn begin(snapshot: &Snapshot, worker: &mut Worker, asked: Asked<'_>, 
         };
         // RFC 1982 §3.2: what is not behind ours is as new, or newer.
         let is_current = theirs.wrapping_sub(ours) < 0x8000_0000;
-        if is_current || !is_stream(arrival.transport) {
+        if is_current || !gives_copies(arrival.transport) {
             worker.counters.answering.transfers_current.add(1);
             return Begun::Given(soa_alone(snapshot, worker, zone, asked, out));
         }

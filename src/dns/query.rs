@@ -305,9 +305,8 @@ pub fn likely_subnet(message: &[u8]) -> Option<IpAddr> {
     }
     let mut rest = options;
     loop {
-        let (&[code_high, code_low, high, low], behind) = rest.split_first_chunk()?;
-        let (data, behind) = behind.split_at_checked(usize::from(u16::from_be_bytes([high, low])))?;
-        if u16::from_be_bytes([code_high, code_low]) == OPTION_CLIENT_SUBNET {
+        let (code, data, behind) = option(rest)?;
+        if code == OPTION_CLIENT_SUBNET {
             return client_subnet(data).map(|subnet| subnet.address);
         }
         rest = behind;
@@ -428,10 +427,9 @@ fn opt(fixed: &[u8; FIXED], options: &[u8], edns: &mut Edns) -> Option<()> {
     edns.dnssec_ok = fixed[6] & 0x80 != 0;
     let mut rest = if edns.version == 0 { options } else { &[] };
     while !rest.is_empty() {
-        let (&[code_high, code_low, high, low], behind) = rest.split_first_chunk()?;
-        let (data, behind) = behind.split_at_checked(usize::from(u16::from_be_bytes([high, low])))?;
+        let (code, data, behind) = option(rest)?;
         rest = behind;
-        match u16::from_be_bytes([code_high, code_low]) {
+        match code {
             OPTION_NSID => edns.nsid = true,
             OPTION_CLIENT_SUBNET => match client_subnet(data).filter(|_| edns.client_subnet.is_none()) {
                 None => {
@@ -450,6 +448,14 @@ fn opt(fixed: &[u8; FIXED], options: &[u8], edns: &mut Edns) -> Option<()> {
         }
     }
     Some(())
+}
+
+/// The first of the options of an OPT: its code and data, and what follows it.
+#[inline]
+fn option(options: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let (&[code_high, code_low, high, low], behind) = options.split_first_chunk()?;
+    let (data, behind) = behind.split_at_checked(usize::from(u16::from_be_bytes([high, low])))?;
+    Some((u16::from_be_bytes([code_high, code_low]), data, behind))
 }
 
 /// RFC 7871 §6: FAMILY, SOURCE, SCOPE (0 in a query), as many octets as SOURCE needs, no bit set past it. Family 0 is
