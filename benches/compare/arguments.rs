@@ -40,6 +40,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "PATH")]
     pub(crate) other: Option<PathBuf>,
 
+    /// Have Waymark configured with all that steers beside the data of its peers: data bases of cities and autonomous
+    /// systems, a map of every selector with splits, tiers and fences, measured round-trip times, services of all kinds
+    #[arg(long)]
+    pub(crate) full: bool,
+
     /// Queries per second [default: as many as the server answers]
     #[arg(long, value_parser = positive)]
     pub(crate) rate: Option<f64>,

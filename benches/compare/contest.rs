@@ -1,13 +1,17 @@
 //! The servers' turns: all are started and their answers looked at; then, kind by kind, each is measured in each round.
 
+use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
 use tempfile::TempDir;
 
 use crate::arguments::Arguments;
+use crate::full;
 use crate::kind::Kind;
 use crate::peer::Peer;
 use crate::running::{self, Running};
@@ -15,6 +19,9 @@ use crate::support::load::{self, Report};
 
 /// Answers that are looked at before anything is measured.
 const LOOKED_AT: usize = 300;
+
+/// How long round-trip times need at most until answers go by them.
+const UNTIL_PUBLISHED: Duration = Duration::from_secs(2);
 
 /// What one server did with one kind of answer.
 pub(crate) struct Entry {
@@ -74,8 +81,12 @@ impl Contest<'_> {
 
     fn start_one(&self, peer: Peer, program: &Path) -> Result<Running, String> {
         let (port, folder) = (running::free_port()?, running::folder(self.scratch.path(), peer.name())?);
-        peer.write(&folder, port, running::free_port()?)?;
-        self.spawn(peer.command(program, &folder), port, &folder, Kind::Static)
+        peer.write(&folder, port, running::free_port()?, self.arguments.full)?;
+        let running = self.spawn(peer.command(program, &folder), port, &folder, Kind::Static)?;
+        if peer.is_waymark() && (self.arguments.full || self.arguments.kinds().contains(&Kind::Latency)) {
+            tell_samples(program, &folder)?;
+        }
+        Ok(running)
     }
 
     fn start_echo(&self, kind: Kind, pad: usize) -> Result<Running, String> {
@@ -178,6 +189,18 @@ fn addresses(answer: &[u8], count: u16) -> Result<Vec<IpAddr>, String> {
         return Err(format!("{code} with {} addresses where NoError with {count} is expected", addresses.len()));
     }
     Ok(addresses)
+}
+
+/// Tells the server in `folder` round-trip times, and waits until answers go by them.
+fn tell_samples(program: &Path, folder: &Path) -> Result<(), String> {
+    let file = folder.join("samples.csv");
+    let output = fs::write(&file, full::samples()).and_then(|()| Peer::import(program, folder, &file).output());
+    let output = output.map_err(|error| format!("cannot import round-trip times: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("importing round-trip times failed: {}", String::from_utf8_lossy(&output.stderr)));
+    }
+    thread::sleep(UNTIL_PUBLISHED);
+    Ok(())
 }
 
 /// A line of progress.

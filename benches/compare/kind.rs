@@ -20,11 +20,16 @@ pub(crate) enum Kind {
     GeoWeighted,
     /// One of 30 addresses, always the same one for a client; random /24 clients
     Sticky,
+    /// One address of the nearest region by distance; random /24 clients
+    Nearest,
+    /// One address of the best region by round-trip times, measured for 100 000 prefixes; random /24 clients
+    Latency,
 }
 
 impl Kind {
     /// In the order of the table.
-    pub(crate) const ALL: [Kind; 5] = [Kind::Static, Kind::Geo, Kind::Weighted, Kind::GeoWeighted, Kind::Sticky];
+    pub(crate) const ALL: [Kind; 7] =
+        [Kind::Static, Kind::Geo, Kind::Weighted, Kind::GeoWeighted, Kind::Sticky, Kind::Nearest, Kind::Latency];
 
     /// As it is called on the command line and in the table.
     pub(crate) fn name(self) -> &'static str {
@@ -34,6 +39,8 @@ impl Kind {
             Kind::Weighted => "weighted",
             Kind::GeoWeighted => "geo-weighted",
             Kind::Sticky => "sticky",
+            Kind::Nearest => "nearest",
+            Kind::Latency => "latency",
         }
     }
 

@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo bench --bench compare                                             # everything that is installed: minutes
 //! cargo bench --bench compare -- --kinds geo --peers echo,waymark,gdnsd
+//! cargo bench --bench compare -- --full                                   # with all of steering configured
 //! cargo bench --bench compare -- --other ../before/target/release/waymark # before and after, in one run
 //! cargo bench --bench compare -- agree                                    # who is steered where, beside gdnsd
 //! cargo bench --bench compare -- differential                             # what is answered, beside NSD and Knot
@@ -26,6 +27,7 @@ use support::world::Size;
 
 mod arguments;
 mod contest;
+mod full;
 mod kind;
 mod peer;
 mod running;

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use clap::ValueEnum;
 
+use crate::full;
 use crate::kind::{HOSTS, Kind};
 use crate::support::networks;
 
@@ -51,7 +52,7 @@ impl Peer {
     pub(crate) fn knows(self, kind: Kind) -> bool {
         match self {
             Peer::Echo | Peer::Waymark | Peer::Other => true,
-            Peer::Gdnsd => kind != Kind::Sticky,
+            Peer::Gdnsd => !matches!(kind, Kind::Sticky | Kind::Nearest | Kind::Latency),
             Peer::Knot | Peer::Pdns => matches!(kind, Kind::Static | Kind::Geo | Kind::Weighted),
             Peer::Nsd => kind == Kind::Static,
         }
@@ -95,24 +96,54 @@ impl Peer {
         command
     }
 
-    /// Writes its configuration and the data into `folder`. `admin` is a second port for those that need one.
-    pub(crate) fn write(self, folder: &Path, port: u16, admin: u16) -> Result<(), String> {
+    /// Writes its configuration and the data into `folder`. `admin` is a second port for those that need one; Waymark has
+    /// all of steering configured where `is_full`.
+    pub(crate) fn write(self, folder: &Path, port: u16, admin: u16, is_full: bool) -> Result<(), String> {
         let directory = folder.display().to_string();
-        for (name, text) in self.files() {
-            let text = text.replace("@DIR@", &directory).replace("@ADMIN@", &admin.to_string());
-            write(&folder.join(name), text.replace("@PORT@", &port.to_string()).as_bytes())?;
+        let networks = networks::networks();
+        let is_full = is_full && self.is_waymark();
+        let [server, geo, world, rest] = match is_full {
+            true => [full::SERVER, full::GEO, &full::world(&networks), full::REST],
+            false => [""; 4],
+        };
+        for (name, mut text) in self.files() {
+            let numbers = [("@PORT@", port.to_string()), ("@ADMIN@", admin.to_string())];
+            let numbers = numbers.iter().map(|(key, value)| (*key, value.as_str()));
+            let keys =
+                [("@DIR@", &*directory), ("@SERVER@", server), ("@GEO@", geo), ("@WORLD@", world), ("@REST@", rest)];
+            for (key, value) in numbers.chain(keys) {
+                text = text.replace(key, value);
+            }
+            write(&folder.join(name), text.as_bytes())?;
         }
         if matches!(self, Peer::Gdnsd | Peer::Knot | Peer::Pdns) {
-            write(&folder.join("geo.mmdb"), &networks::mmdb(&networks::networks()))?;
+            write(&folder.join("geo.mmdb"), &networks::mmdb(&networks))?;
+        }
+        if is_full {
+            for (name, octets) in full::files(&networks) {
+                write(&folder.join(name), &octets)?;
+            }
         }
         Ok(())
+    }
+
+    /// Whether it is this program, of whatever build.
+    pub(crate) fn is_waymark(self) -> bool {
+        matches!(self, Peer::Waymark | Peer::Other)
+    }
+
+    /// The command that has the server in `folder` take in the samples of a file. Only for Waymark.
+    pub(crate) fn import(program: &Path, folder: &Path, samples: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.args(["latency", "import", "--control"]).arg(folder.join("state/control")).arg(samples);
+        command
     }
 
     fn files(self) -> Files {
         match self {
             Peer::Echo => vec![],
             Peer::Waymark | Peer::Other => vec![
-                ("waymark.toml", include_str!("peers/waymark.toml").to_owned() + &sticky_instances()),
+                ("waymark.toml", include_str!("peers/waymark.toml").to_owned() + &sticky_instances() + "@REST@"),
                 ("networks.toml", networks::toml(&networks::networks())),
                 ("zone", zone()),
             ],

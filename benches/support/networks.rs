@@ -20,10 +20,21 @@ const PLACES: [(&str, &str, f64, f64); 6] = [
     ("AF", "ZA", -26.2, 28.0),
 ];
 
+/// Bits of a network of one city.
+const CITY_BITS: u8 = 20;
+/// Cities in all, by their numbers from 1 on.
+pub(crate) const CITIES: usize = 5000;
+/// Bits of a network of one autonomous system.
+const SYSTEM_BITS: u8 = 18;
+/// Autonomous systems in all.
+pub(crate) const SYSTEMS: usize = 5000;
+/// The number of the first of them.
+pub(crate) const FIRST_SYSTEM: u32 = 64_500;
+
 /// A network and what is said of it.
 pub(crate) struct Network {
-    prefix: IpNet,
-    continent: &'static str,
+    pub(crate) prefix: IpNet,
+    pub(crate) continent: &'static str,
     country: &'static str,
     latitude: f64,
     longitude: f64,
@@ -61,6 +72,40 @@ pub(crate) fn mmdb(networks: &[Network]) -> Vec<u8> {
     let mut writer = mmdb::Writer::new([("127.0.0.0/8", place(&network(0, 127 << 24)))]);
     writer.networks.extend(networks.iter().filter(|network| !is_loopback(network)).map(|one| (one.prefix, place(one))));
     writer.write()
+}
+
+/// A file that says in which city each part of the networks is, and in which subdivision.
+pub(crate) fn cities(networks: &[Network]) -> Vec<u8> {
+    let value = |network: &Network, part: usize| {
+        let mut entries = vec![("city", map([("geoname_id", Value::U32((scattered(part) % CITIES + 1) as u32))]))];
+        let subdivision = [("DE", "BE"), ("US", "CA")].into_iter().find(|(country, _)| *country == network.country);
+        if let Some((_, code)) = subdivision {
+            entries.push(("country", map([("iso_code", text(network.country))])));
+            entries.push(("subdivisions", Value::Array(vec![map([("iso_code", text(code))])])));
+        }
+        Value::Map(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    };
+    parts(networks, CITY_BITS, value)
+}
+
+/// A file that says of which autonomous system each part of the networks is.
+pub(crate) fn systems(networks: &[Network]) -> Vec<u8> {
+    parts(networks, SYSTEM_BITS, |_, part| {
+        map([("autonomous_system_number", Value::U32(FIRST_SYSTEM + (scattered(part) % SYSTEMS) as u32))])
+    })
+}
+
+/// A MaxMind DB file of the networks in parts of so many bits, by their number.
+fn parts(networks: &[Network], bits: u8, value: impl Fn(&Network, usize) -> Value) -> Vec<u8> {
+    let parts = |network: &IpNet| network.subnets(bits).expect("more bits than the network has");
+    let parts = networks.iter().flat_map(|network| parts(&network.prefix).map(move |part| (network, part)));
+    let networks = parts.enumerate().map(|(at, (network, part))| (part, value(network, at)));
+    mmdb::Writer { networks: networks.collect(), ..mmdb::Writer::new([]) }.write()
+}
+
+/// A number that looks random, so that neighbours have little in common.
+fn scattered(number: usize) -> usize {
+    number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40
 }
 
 fn is_loopback(network: &Network) -> bool {

@@ -1,5 +1,5 @@
 //! Looking ahead: before the first query of a batch is answered, the memory that answering will read is asked for, for
-//! all of them at once. Among many names none of it is in a cache, nor is a large table of clients' places, and what one access
+//! all of them at once. Among many names none of it is in a cache, nor is a large table of clients, and what one access
 //! finds says where the next goes: one by one, the queries would wait for each of a dozen.
 //!
 //! ```text
@@ -8,7 +8,8 @@
 //! client ─► index ─► runs
 //! ```
 //! Each arrow is a pass over the batch. Nothing is decided here; a wrong guess costs its query the time it would have
-//! taken anyway.
+//! taken anyway. Which tables of clients a batch will read, nobody knows before its names are looked up: it is taken to
+//! read those that the batch before it read.
 
 use std::net::IpAddr;
 
@@ -20,7 +21,7 @@ use crate::dns::{Parsed, RecordType, query};
 use crate::fleet::Family;
 use crate::prefetch;
 use crate::snapshot::Snapshot;
-use crate::steering::{Likely, ServiceId, Steering};
+use crate::steering::{Likely, Read, ServiceId};
 use crate::zone::Place;
 
 /// Queries in one look; of a longer batch only so many.
@@ -47,14 +48,15 @@ pub fn look_ahead<'m>(
     messages: impl Iterator<Item = (&'m [u8], IpAddr)>,
 ) {
     let Snapshot { authority, steering, standings, settings, .. } = snapshot;
+    let read = std::mem::take(&mut worker.local.read);
     if waiting < FEWEST {
         return;
     }
     if authority.names() < MANY_NAMES {
-        if !steering.large.is_empty() {
-            let clients: SmallVec<[IpAddr; MOST]> =
-                messages.take(MOST).filter_map(|(message, _)| query::likely_subnet(message)).collect();
-            look_up(steering, &clients);
+        if read.is_any() {
+            let mut clients: SmallVec<[IpAddr; MOST]> = SmallVec::new();
+            messages.take(MOST).for_each(|(message, _)| clients.extend(query::likely_subnet(message)));
+            look_up(snapshot, read, &clients);
         }
         return;
     }
@@ -73,7 +75,7 @@ pub fn look_ahead<'m>(
         })
         .collect();
     let clients: SmallVec<[IpAddr; MOST]> = asked.iter().filter_map(|asked| Some(asked.subnet?.address)).collect();
-    look_up(steering, &clients);
+    look_up(snapshot, read, &clients);
     let nodes: SmallVec<[_; MOST]> = asked.iter().map(|asked| authority.likely_node(asked.place)).collect();
     let steered: SmallVec<[(ServiceId, Family, &Asked); MOST]> = asked
         .iter()
@@ -110,10 +112,18 @@ pub fn look_ahead<'m>(
     }
 }
 
-/// Asks for where clients are in the tables of orders, of which no cache holds much.
-fn look_up(steering: &Steering, clients: &[IpAddr]) {
-    for orders in &steering.large {
-        clients.iter().for_each(|&client| orders.table.prefetch_index(client));
-        clients.iter().for_each(|&client| orders.table.prefetch_runs(client));
+/// Asks for where clients are in the tables that `read` names.
+fn look_up(snapshot: &Snapshot, read: Read, clients: &[IpAddr]) {
+    let Snapshot { steering, latency, .. } = snapshot;
+    let tables = || read.tables().filter_map(|number| Some(&steering.large.get(number)?.table));
+    let (homes, measured) = (&steering.homes.table, &latency.measured);
+    tables().for_each(|table| clients.iter().for_each(|&client| table.prefetch_index(client)));
+    if read.has_latency() {
+        clients.iter().for_each(|&client| homes.prefetch_index(client));
+        clients.iter().for_each(|&client| measured.prefetch_index(client));
+        clients.iter().for_each(|&client| homes.prefetch_runs(client));
+        clients.iter().for_each(|&client| measured.prefetch_runs(client));
+        clients.iter().for_each(|&client| steering.homes.prefetch_ways(latency, client));
     }
+    tables().for_each(|table| clients.iter().for_each(|&client| table.prefetch_runs(client)));
 }

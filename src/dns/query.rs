@@ -297,8 +297,21 @@ pub fn parse(message: &[u8], qname: &mut LowerName) -> Parsed {
 
 /// The address of the client subnet that a query most likely has, in an OPT right behind its question: for looking ahead, so
 /// that nothing is checked.
+#[inline]
 #[must_use]
 pub fn likely_subnet(message: &[u8]) -> Option<IpAddr> {
+    // As nearly all resolvers send it: a /24, the last of the message.
+    const V4: [u8; 8] = [0, 8, 0, 7, 0, 1, 24, 0];
+    if let Some((rest, [a, b, c])) = message.split_last_chunk()
+        && rest.ends_with(&V4)
+    {
+        return Some(Ipv4Addr::new(*a, *b, *c, 0).into());
+    }
+    written_subnet(message)
+}
+
+/// The same of any other form.
+fn written_subnet(message: &[u8]) -> Option<IpAddr> {
     let (fixed, options) = skip_name(message.get(HEADER..)?)?.get(4..)?.split_first_chunk::<{ 1 + FIXED }>()?;
     if fixed[..3] != [0, 0, RecordType::OPT.0 as u8] {
         return None;
@@ -518,10 +531,16 @@ mod tests {
         let subnet = [0, 8, 0, 7, 0, 1, 24, 0, 203, 0, 113];
         let behind_cookie = [&[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8][..], &subnet].concat();
         let found = Some(IpAddr::from([203, 0, 113, 0]));
-        let other_first = [&[0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0][..], &opt_record(&subnet)].concat();
+        let before_cookie = [&subnet[..], &[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]].concat();
+        let short = [0, 8, 0, 6, 0, 1, 16, 0, 203, 1];
+        let ipv6 = [0, 8, 0, 8, 0, 2, 32, 0, 0x20, 0x01, 0x0d, 0xb8];
+        let other_first = [&[0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0][..], &opt_record(&before_cookie)].concat();
         for (message, expected) in [
             (message(1, &opt_record(&subnet)), found),
             (message(1, &opt_record(&behind_cookie)), found),
+            (message(1, &opt_record(&before_cookie)), found),
+            (message(1, &opt_record(&short)), Some(IpAddr::from([203, 1, 0, 0]))),
+            (message(1, &opt_record(&ipv6)), Some("2001:db8::".parse().expect("an address"))),
             (message(1, &opt_record(&[0, 10, 0, 0])), None),
             (message(0, &[]), None),
             (message(2, &other_first), None),

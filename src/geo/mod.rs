@@ -22,6 +22,7 @@ pub use database::{Database, Described, Field};
 pub use distance::distance_km;
 pub use extent::{Extent, Known, doubt};
 pub use place::{Code, Coordinates, PARTS, Place};
+pub(crate) use places::NumberMap;
 pub use places::PlaceId;
 pub use range_map::RangeMap;
 

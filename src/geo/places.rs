@@ -76,12 +76,12 @@ fn hash(place: &Place) -> u64 {
     hasher.finish()
 }
 
-/// A table of numbers that come from files the operator trusts, looked up millions of times in one load.
-pub(super) type NumberMap<V> = HashMap<u64, V, BuildHasherDefault<NumberHasher>>;
+/// A table of numbers that come from whom the operator trusts, looked up millions of times in one load, or for each answer.
+pub(crate) type NumberMap<V> = HashMap<u64, V, BuildHasherDefault<NumberHasher>>;
 
 /// Multiplies and folds; `u64` only.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct NumberHasher(u64);
+pub(crate) struct NumberHasher(u64);
 
 impl Hasher for NumberHasher {
     fn write(&mut self, octets: &[u8]) {

@@ -4,7 +4,7 @@
 //!  table     address ─► row of its prefix, and the widest prefix around it that has that row = ECS scope
 //!  row       eu us ap                    by number of the region; a row may have none
 //! ```
-//! Systems and countries have rows as well, found by a search among their numbers.
+//! Systems and countries have rows as well, found by their numbers.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::cell::Rtt;
 use crate::fleet::{Fleet, RegionId};
-use crate::geo::{Code, RangeMap};
+use crate::geo::{Code, NumberMap, RangeMap};
 
 /// The way from some clients to a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Measured {
     /// Whether nothing is measured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.has_prefixes && self.systems.keys.is_empty() && self.countries.keys.is_empty()
+        !self.has_prefixes && self.systems.0.is_empty() && self.countries.0.is_empty()
     }
 
     /// What is published for the prefix around an address, empty where there is none; and the length of the widest prefix
@@ -68,6 +68,16 @@ impl Measured {
     pub fn of_prefix(&self, address: IpAddr) -> (&[Entry], u8) {
         let (row, scope) = self.table.lookup(address);
         (row.checked_sub(1).map_or(&[], |row| &*self.prefixes[row as usize]), scope)
+    }
+
+    /// Asks the processor for what [`Measured::of_prefix`] reads first; another step asks for what it reads then.
+    pub fn prefetch_index(&self, address: IpAddr) {
+        self.table.prefetch_index(address);
+    }
+
+    /// The second step.
+    pub fn prefetch_runs(&self, address: IpAddr) {
+        self.table.prefetch_runs(address);
     }
 
     /// What is published for an autonomous system.
@@ -85,7 +95,7 @@ impl Measured {
     /// Octets that it takes, beside what it shares with the table before it.
     #[must_use]
     pub fn octets(&self) -> usize {
-        let of_rows = |rows: &Rows| size_of_val(&rows.keys[..]) + size_of_val(&rows.rows[..]);
+        let of_rows = |rows: &Rows| rows.0.capacity() * size_of::<(u64, Arc<[Entry]>)>();
         size_of_val(&self.prefixes[..]) + of_rows(&self.systems) + of_rows(&self.countries)
     }
 }
@@ -101,26 +111,19 @@ pub fn find(row: &[Entry], region: u16) -> Option<&Entry> {
     row.binary_search_by_key(&region, |entry| entry.region).ok().map(|at| &row[at])
 }
 
-/// Rows of systems or of countries, found by a number.
+/// Rows of systems or of countries, found by a number; one that did not change is shared with the table before.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rows {
-    /// Ascending.
-    keys: Vec<u32>,
-    /// The same number; one that did not change is shared with the table before.
-    rows: Vec<Arc<[Entry]>>,
-}
+pub(super) struct Rows(NumberMap<Arc<[Entry]>>);
 
 impl Rows {
-    /// Those of which something is published, in any order.
+    /// Those of which something is published.
     pub(super) fn keyed(rows: impl Iterator<Item = (u32, Arc<[Entry]>)>) -> Rows {
-        let mut sorted: Vec<(u32, Arc<[Entry]>)> = rows.filter(|(_, row)| !row.is_empty()).collect();
-        sorted.sort_unstable_by_key(|(key, _)| *key);
-        let (keys, rows) = sorted.into_iter().unzip();
-        Rows { keys, rows }
+        Rows(rows.filter(|(_, row)| !row.is_empty()).map(|(key, row)| (key.into(), row)).collect())
     }
 
+    #[inline]
     fn find(&self, key: u32) -> &[Entry] {
-        self.keys.binary_search(&key).map_or(&[], |at| &self.rows[at])
+        self.0.get(&key.into()).map_or(&[], |row| row)
     }
 }
 

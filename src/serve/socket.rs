@@ -195,7 +195,7 @@ impl Batch {
 
     /// The datagram at `index`, which is below what was received. `None` when it has no source. Its `out` is good until
     /// the next is asked for.
-    #[inline]
+    #[inline(always)]
     pub(super) fn datagram(&mut self, index: usize) -> Option<Datagram<'_>> {
         let header = &self.headers[..self.received][index];
         let source = source(&self.names[index], header.msg_hdr.msg_namelen)?;

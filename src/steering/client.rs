@@ -75,6 +75,7 @@ impl EcsPolicy {
 
     /// The client of a query from `source` with `subnet`; `follow` is the service's own `ecs` switch.
     #[must_use]
+    #[inline]
     pub fn client(&self, source: IpAddr, subnet: Option<&ClientSubnet>, follow: bool) -> Client {
         match subnet.filter(|subnet| self.enabled && follow && subnet.source > 0) {
             None => resolver(source, Origin::Resolver),

@@ -10,6 +10,7 @@
 //!  for this client      [ eu-west  sa-east ]  us-east  ap-south        equals by the client's key
 //! ```
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::fence;
@@ -18,8 +19,9 @@ use super::order::{By, Ranking};
 use super::service::Map;
 use super::trace::Trace;
 use crate::fleet::{Fleet, RegionId};
-use crate::geo::{Atlas, Place, PlaceId};
+use crate::geo::{Atlas, Code, Place, RangeMap};
 use crate::latency::{Entry, Rtt, View, find};
+use crate::prefetch;
 
 /// Clients explore by this number: another than any region's.
 pub(super) const EXPLORER: u32 = 0x6578_706c;
@@ -58,10 +60,64 @@ fn sink(room: &mut [(f64, u32)]) {
     }
 }
 
+/// Whose every address is, as far as measuring tells clients apart: less than a place says, so that it is found sooner and
+/// holds for wider prefixes.
+#[derive(Debug)]
+pub struct Homes {
+    /// Index into `homes`.
+    pub table: RangeMap<u32>,
+    homes: Vec<Home>,
+}
+
+/// Autonomous system and country.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Home {
+    as_number: Option<u32>,
+    country: Option<Code>,
+}
+
+/// Nobody's.
+impl Default for Homes {
+    fn default() -> Homes {
+        Homes { table: RangeMap::uniform(0), homes: vec![Home::default()] }
+    }
+}
+
+impl Homes {
+    /// What an atlas says of that.
+    pub(super) fn of(atlas: &Atlas) -> Homes {
+        let mut homes = Vec::new();
+        let mut numbers: HashMap<Home, u32> = HashMap::new();
+        let mut number = |place: &Place| {
+            let home = Home { as_number: place.as_number, country: place.country };
+            *numbers.entry(home).or_insert_with(|| {
+                homes.push(home);
+                homes.len() as u32 - 1
+            })
+        };
+        let of_places: Vec<u32> = atlas.places().iter().map(&mut number).collect();
+        Homes { table: atlas.map().map(|place| of_places[place.0 as usize]), homes }
+    }
+
+    /// Asks the processor for what is measured around an address; for many addresses one after the other, which then wait
+    /// for memory together.
+    pub fn prefetch_ways(&self, view: &View, address: IpAddr) {
+        let mut ways = Ways::new(view, self, address);
+        let around = ways.around();
+        around.iter().chain([&ways.own]).for_each(|row| prefetch::lines(row, 1));
+    }
+
+    #[inline]
+    fn lookup(&self, address: IpAddr) -> (Home, u8) {
+        let (home, scope) = self.table.lookup(address);
+        (self.homes[home as usize], scope)
+    }
+}
+
 /// What is measured of the ways from one client.
 pub(super) struct Ways<'a> {
     view: &'a View,
-    atlas: &'a Atlas,
+    homes: &'a Homes,
     address: IpAddr,
     own: &'a [Entry],
     /// Those of its system and its country, once they are needed.
@@ -71,9 +127,9 @@ pub(super) struct Ways<'a> {
 }
 
 impl<'a> Ways<'a> {
-    pub(super) fn new(view: &'a View, atlas: &'a Atlas, address: IpAddr) -> Ways<'a> {
+    pub(super) fn new(view: &'a View, homes: &'a Homes, address: IpAddr) -> Ways<'a> {
         let (own, scope) = view.measured.of_prefix(address);
-        Ways { view, atlas, address, own, around: None, scope }
+        Ways { view, homes, address, own, around: None, scope }
     }
 
     /// The way to a region: by the client's prefix, else its system, else its country.
@@ -91,15 +147,15 @@ impl<'a> Ways<'a> {
         if let Some(around) = self.around {
             return around;
         }
-        let (place, scope) = self.atlas.lookup(self.address);
+        let (home, scope) = self.homes.lookup(self.address);
         self.scope = self.scope.max(scope);
-        *self.around.insert(self.of_place(place))
+        *self.around.insert(self.of_home(home))
     }
 
-    fn of_place(&self, place: PlaceId) -> [&'a [Entry]; 2] {
-        let (place, measured) = (self.atlas.place(place), &self.view.measured);
-        let system = place.as_number.map_or(&[][..], |number| measured.of_system(number));
-        [system, place.country.map_or(&[][..], |code| measured.of_country(code))]
+    fn of_home(&self, home: Home) -> [&'a [Entry]; 2] {
+        let measured = &self.view.measured;
+        let system = home.as_number.map_or(&[][..], |number| measured.of_system(number));
+        [system, home.country.map_or(&[][..], |code| measured.of_country(code))]
     }
 
     /// Sorts groups by the way to their region, those without behind in the order they are in; `room` is for the ranks.
@@ -147,13 +203,12 @@ impl<'a> Ways<'a> {
     /// Whose measurement decides about a region, and what it says, in words.
     pub(super) fn tell(&self, region: RegionId) -> String {
         let Some(number) = self.view.number(region) else { return "not measured".into() };
-        let (place, _) = self.atlas.lookup(self.address);
-        let [system, country] = self.of_place(place);
-        let place = self.atlas.place(place);
+        let (home, _) = self.homes.lookup(self.address);
+        let [system, country] = self.of_home(home);
         let (_, length) = self.view.measured.of_prefix(self.address);
         let prefix = format!("{}/{length}", super::client::mask(self.address, length));
-        let system_name = place.as_number.map_or(String::new(), |number| format!("AS {number}"));
-        let country_name = place.country.map_or(String::new(), |code| format!("country {code}"));
+        let system_name = home.as_number.map_or(String::new(), |number| format!("AS {number}"));
+        let country_name = home.country.map_or(String::new(), |code| format!("country {code}"));
         let rows = [(self.own, prefix), (system, system_name), (country, country_name)];
         let known = rows.into_iter().find_map(|(row, whose)| Some((find(row, number)?, whose)));
         known.map_or("not measured".into(), |(entry, whose)| {
@@ -167,7 +222,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::geo::{Code, Data, Network};
+    use crate::geo::{Data, Network};
     use crate::latency::{Book, ENOUGH, Measured, Policy, Sample};
     use crate::steering::fence::names;
     use crate::steering::testing::{map, world};
@@ -178,11 +233,11 @@ mod tests {
         Place { country: Code::parse("DE"), as_number: Some(64500), ..Place::default() }
     }
 
-    fn atlas() -> Atlas {
+    fn homes() -> Homes {
         let network = |prefix: &str, place| Network { prefix: prefix.parse().expect("a prefix"), place };
         let france = Place { country: Code::parse("FR"), ..Place::default() };
         let networks = vec![network("10.0.0.0/8", germany()), network("11.0.0.0/8", france)];
-        Atlas::compile(&Data { networks, ..Data::default() })
+        Homes::of(&Atlas::compile(&Data { networks, ..Data::default() }))
     }
 
     /// By client, region of the test world, milliseconds.
@@ -200,7 +255,7 @@ mod tests {
 
     #[test]
     fn groups_are_sorted_by_what_is_measured() {
-        let (fleet, atlas) = (world(), atlas());
+        let (fleet, homes) = (world(), homes());
         let view = view(
             &fleet,
             &[("10.0.0.0/24", 2, 80.0), ("10.0.0.0/24", 1, 31.0), ("10.0.0.0/24", 0, 35.0), ("10.9.0.0/24", 3, 200.0)],
@@ -221,7 +276,7 @@ mod tests {
         ] {
             let mut groups = groups.to_vec();
             let address = address.parse().expect("an address");
-            let mut ways = Ways::new(&view, &atlas, address);
+            let mut ways = Ways::new(&view, &homes, address);
             let region = |group| RegionId(group as u16);
             assert_eq!(ways.sort(&mut groups, tolerance, region, &mut Vec::new()), equals, "{address}");
             assert_eq!((&groups[..], ways.scope), (sorted, scope), "{address} {tolerance}");
@@ -238,7 +293,7 @@ mod tests {
         let measured = |region: usize| !region.is_multiple_of(5);
         let samples: Vec<(&str, usize, f64)> =
             (0..60).filter(|&region| measured(region)).map(|region| ("10.0.0.0/24", region, ms(region))).collect();
-        let (view, atlas) = (view(&fleet, &samples), atlas());
+        let (view, homes) = (view(&fleet, &samples), homes());
         for count in 0..60 {
             let mut groups: Vec<u32> = (0..count).map(|at| at * 17 % 60).collect();
             let mut expected = groups.clone();
@@ -246,7 +301,7 @@ mod tests {
             expected.sort_by(|a, b| time(*a).total_cmp(&time(*b)));
             let best = expected.first().map_or(0.0, |&first| time(first));
             let near = expected.iter().filter(|&&group| time(group).is_finite() && time(group) <= best + 3.0).count();
-            let mut ways = Ways::new(&view, &atlas, "10.0.0.7".parse().expect("an address"));
+            let mut ways = Ways::new(&view, &homes, "10.0.0.7".parse().expect("an address"));
             let equals = ways.sort(&mut groups, 30, |group| RegionId(group as u16), &mut Vec::new());
             assert_eq!((groups, equals), (expected, near), "{count}");
         }
@@ -254,7 +309,7 @@ mod tests {
 
     #[test]
     fn it_says_whose_measurement_decides() {
-        let (fleet, atlas) = (world(), atlas());
+        let (fleet, homes) = (world(), homes());
         let view = view(&fleet, &[("10.0.0.0/24", 2, 80.0), ("10.1.0.0/24", 1, 31.0)]);
         for (address, region, said) in [
             ("10.0.0.7", 2, "80 ms by 10.0.0.0/24, 3 samples"),
@@ -262,7 +317,7 @@ mod tests {
             ("10.0.0.7", 0, "not measured"),
             ("11.0.0.7", 2, "not measured"),
         ] {
-            let ways = Ways::new(&view, &atlas, address.parse().expect("an address"));
+            let ways = Ways::new(&view, &homes, address.parse().expect("an address"));
             assert_eq!(ways.tell(RegionId(region)), said, "{address} {region}");
         }
     }

@@ -30,11 +30,65 @@ impl Random {
     }
 }
 
+/// A large table of clients that answers read: that of a number, or those of the measured ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead(u64);
+
+impl Ahead {
+    /// What is measured of clients, and whose system and country they are.
+    pub(super) const LATENCY: Ahead = Ahead(1 << 63);
+
+    /// A table of orders by its number, if there is room for it.
+    pub(super) fn of_table(number: usize) -> Option<Ahead> {
+        (number < 63).then(|| Ahead(1 << number))
+    }
+}
+
+/// Which large tables the answers of a batch have read: those of the next batch most likely read the same.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Read(u64);
+
+impl Read {
+    /// Most tables of orders that are looked into ahead for every client, whatever it asks for.
+    const MOST: usize = 4;
+
+    /// Notes a table, if it is large.
+    #[inline]
+    pub(super) fn note(&mut self, table: Option<Ahead>) {
+        self.0 |= table.map_or(0, |table| table.0);
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn is_any(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Whether what is measured was.
+    #[must_use]
+    pub fn has_latency(self) -> bool {
+        self.0 & Ahead::LATENCY.0 != 0
+    }
+
+    /// Numbers of tables of orders, ascending; of more than a few the first.
+    pub fn tables(self) -> impl Iterator<Item = usize> {
+        let mut left = self.0 & !Ahead::LATENCY.0;
+        let next = move || {
+            let number = left.trailing_zeros();
+            left &= left.checked_sub(1)?;
+            Some(number as usize)
+        };
+        std::iter::from_fn(next).take(Read::MOST)
+    }
+}
+
 /// Random state, rotations and scratch space of one thread.
 #[derive(Debug)]
 pub struct Local {
     /// Draws.
     pub random: Random,
+    /// What answers have read since it was last taken.
+    pub read: Read,
     /// Groups in the order of this query, where it is not ready made.
     pub(super) order: Vec<u32>,
     /// Shares that belong to `order`.
@@ -67,6 +121,7 @@ impl Local {
     pub fn new(seed: u64) -> Local {
         Local {
             random: Random::new(seed),
+            read: Read::default(),
             order: Vec::new(),
             shares: Vec::new(),
             ranked: Vec::new(),

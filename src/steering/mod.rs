@@ -33,7 +33,8 @@ pub mod walk;
 mod weighted;
 
 pub use client::{Client, EcsPolicy};
-pub use local::Local;
+pub use latency::Homes;
+pub use local::{Local, Read};
 pub use nearest::biased_km;
 pub use plan::{LayoutId, Likely, Steered, Steering};
 pub use selection::{Standings, Table};

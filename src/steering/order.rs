@@ -61,6 +61,12 @@ impl Order {
     pub fn goes_by_key(&self) -> bool {
         self.runs.iter().any(|run| matches!(run.by, By::Weights | By::Shares(_)))
     }
+
+    /// Whether what is measured decides about a part of it.
+    #[must_use]
+    pub fn goes_by_latency(&self) -> bool {
+        self.runs.iter().any(|run| matches!(run.by, By::Latency { .. }))
+    }
 }
 
 /// Regions, most wanted first, while a policy puts them in order.

@@ -19,6 +19,8 @@ use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use super::beside::Derived;
+use super::latency::Homes;
+use super::local::Ahead;
 use super::order::{Order, Ranking};
 use super::selector::Whereabouts;
 use super::service::{Balance, Manner, Map, MapId, Service, ServiceId, Steer, WhenAllDown};
@@ -29,11 +31,8 @@ use crate::fleet::{Family, Fleet, InstanceId, PoolId, RegionId};
 use crate::geo::{Atlas, PlaceId, RangeMap};
 use crate::metrics::Labels;
 
-/// Runs of a table of orders of which a core's caches hold little, beside what the kernel reads for each packet. Below it
-/// looking ahead costs more than it gains: with 14 000 runs a lookup took 3 % of an answer, with 900 000 it gained 7 %.
-const LARGE: usize = 1 << 16;
-/// Most tables that are looked into ahead for every client, whatever it asks for.
-const MOST_LARGE: usize = 2;
+/// Runs of a table of which a core's nearest caches hold little, beside what the kernel reads for each packet.
+const LARGE: usize = 1 << 12;
 
 /// Index into [`Steering::layouts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,8 +53,9 @@ pub struct Steering {
     pub services: Vec<Steered>,
     /// By [`LayoutId`].
     pub layouts: Vec<Layout>,
-    /// Tables of orders too large for the caches of a core, each once; none where they are too many to look into each of
-    /// them ahead.
+    /// Whose addresses are, where some service goes by what is measured.
+    pub homes: Homes,
+    /// Tables of orders too large for the nearest caches of a core, by [`Orders::large`].
     pub large: Vec<Arc<Orders>>,
     /// Service and region of each counter of answers, in the order of [`Steered::slot`].
     pub labels: Labels,
@@ -206,6 +206,8 @@ pub struct Orders {
     pub table: RangeMap<u32>,
     /// Distinct orders.
     pub orders: Vec<Order>,
+    /// Its number among those that are worth looking into ahead.
+    pub large: Option<Ahead>,
 }
 
 impl Orders {
@@ -237,6 +239,7 @@ impl Steering {
             layout_ids: HashMap::new(),
             orders: HashMap::new(),
             networks: HashMap::new(),
+            large: Vec::new(),
             room: Room::default(),
         };
         let mut compiled: Vec<Steered> = Vec::with_capacity(services.len());
@@ -251,7 +254,7 @@ impl Steering {
             compiled.push(steered);
         }
         let mut services = compiled;
-        let Compiler { layouts, mut room, .. } = compiler;
+        let Compiler { layouts, mut room, large, .. } = compiler;
         let mut slot: u32 = 0;
         for steered in &mut services {
             let groups = &layouts[steered.layout.0 as usize].groups;
@@ -269,8 +272,9 @@ impl Steering {
         let may_be_cname = may_be_cname(&services, &fleet);
         services.iter_mut().zip(may_be_cname).for_each(|(steered, may)| steered.may_be_cname = may);
         let labels = labels(&services, &layouts, &fleet);
-        let large = large(&services);
-        Steering { epoch, fleet, maps, atlas, services, layouts, large, labels, room }
+        let by_latency = |steered: &Steered| steered.orders.orders.iter().any(Order::goes_by_latency);
+        let homes = if services.iter().any(by_latency) { Homes::of(&atlas) } else { Homes::default() };
+        Steering { epoch, fleet, maps, atlas, services, layouts, homes, large, labels, room }
     }
 
     /// How many services are configured; those behind them are derived from these.
@@ -319,20 +323,6 @@ impl Steering {
         let evaluated = evaluate(&self.fleet, map, configured, &present, client, trace);
         trace_left_out(&self.fleet, &present, &evaluated, trace);
     }
-}
-
-/// [`Steering::large`].
-fn large(services: &[Steered]) -> Vec<Arc<Orders>> {
-    let mut large: Vec<Arc<Orders>> = Vec::new();
-    for Steered { orders, .. } in services {
-        if orders.table.runs() >= LARGE && !large.iter().any(|known| Arc::ptr_eq(known, orders)) {
-            if large.len() == MOST_LARGE {
-                return Vec::new();
-            }
-            large.push(Arc::clone(orders));
-        }
-    }
-    large
 }
 
 /// Says which regions of the pool are in no place of the order, and why.
@@ -402,6 +392,7 @@ struct Compiler<'a> {
     layout_ids: HashMap<LayoutKey, LayoutId>,
     orders: HashMap<String, Arc<Orders>>,
     networks: HashMap<MapId, Arc<Networks>>,
+    large: Vec<Arc<Orders>>,
     room: Room,
 }
 
@@ -540,7 +531,12 @@ impl Compiler<'_> {
         if let Some(orders) = self.orders.get(&key) {
             return Arc::clone(orders);
         }
-        let orders = Arc::new(self.compile_orders(service, layout, &present));
+        let mut orders = self.compile_orders(service, layout, &present);
+        orders.large = if orders.table.runs() < LARGE { None } else { Ahead::of_table(self.large.len()) };
+        let orders = Arc::new(orders);
+        if orders.large.is_some() {
+            self.large.push(Arc::clone(&orders));
+        }
         self.orders.insert(key, Arc::clone(&orders));
         orders
     }
@@ -559,7 +555,7 @@ impl Compiler<'_> {
             let client = Whereabouts { place: self.atlas.place(PlaceId(0)), networks: &[] };
             let evaluated = evaluate(fleet, map, service, present, client, &mut Silent);
             let order = self.order(service, layout, evaluated);
-            return Orders { table: RangeMap::uniform(collected.id(order)), orders: collected.orders };
+            return Orders { table: RangeMap::uniform(collected.id(order)), orders: collected.orders, large: None };
         }
         let networks = self.networks_of(service.map);
         let atlas = self.atlas;
@@ -573,7 +569,7 @@ impl Compiler<'_> {
             }
             *slot
         });
-        Orders { table, orders: collected.orders }
+        Orders { table, orders: collected.orders, large: None }
     }
 
     /// Regions become groups of the layout.

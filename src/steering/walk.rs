@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::client::{Client, mask};
 use super::hash;
 use super::latency::{EXPLORER, Ways};
-use super::local::Local;
+use super::local::{Ahead, Local};
 use super::order::{self, By, Order, Run};
 use super::plan::{Group, Steered, Steering};
 use super::selection::{Roster, Selection, Standings, Table};
@@ -231,6 +231,7 @@ impl<'a> Walk<'a, '_> {
             trace.note("region", || "no instance has an address of this family: NODATA".into());
             return Step::answer(Outcome::Nodata);
         }
+        local.read.note(steered.orders.large);
         let (order, scope) = steered.orders.table.lookup(self.client.address);
         // Resolvers give an answer of scope 0 to clients of both families.
         let least = u8::from(steered.orders.orders.len() > 1);
@@ -263,7 +264,7 @@ impl<'a> Walk<'a, '_> {
     /// The groups in the order for this very query, in `local.order`.
     fn sequence<T: Trace>(&mut self, id: ServiceId, order: &Order, local: &mut Local, trace: &mut T) {
         let steered = self.steering.service(id);
-        let Local { order: sequence, shares: room, ranked, random, .. } = local;
+        let Local { order: sequence, shares: room, ranked, random, read, .. } = local;
         sequence.clear();
         sequence.extend_from_slice(&order.groups);
         let groups = &self.steering.layout(steered.layout).groups;
@@ -281,6 +282,7 @@ impl<'a> Walk<'a, '_> {
                 }
                 By::Weights => order::by_key(stretch, key(), ranked, |_, group| (hash(group), weight(group))),
                 By::Latency { tolerance } => {
+                    read.note(Some(Ahead::LATENCY));
                     let equals = self.sort_by_latency(steered, stretch, *tolerance, ranked);
                     if equals > 1 {
                         let equals = &mut stretch[..equals];
@@ -313,7 +315,7 @@ impl<'a> Walk<'a, '_> {
     ) -> usize {
         let Some(view) = self.latency.filter(|view| !view.measured.is_empty() || view.explorers > 0) else { return 0 };
         let groups = &self.steering.layout(steered.layout).groups;
-        let mut ways = Ways::new(view, &self.steering.atlas, self.client.address);
+        let mut ways = Ways::new(view, &self.steering.homes, self.client.address);
         let equals = ways.sort(run, tolerance, |group| groups[group as usize].regions[0], room);
         // As with places: what is measured is that of one family.
         self.scope = self.scope.max(ways.scope).max(u8::from(!view.measured.is_empty()));
@@ -327,7 +329,7 @@ impl<'a> Walk<'a, '_> {
         let Some(view) = self.latency else { return };
         trace.note("latency", || {
             let groups = &self.steering.layout(steered.layout).groups;
-            let ways = Ways::new(view, &self.steering.atlas, self.client.address);
+            let ways = Ways::new(view, &self.steering.homes, self.client.address);
             let told = |&group: &u32| {
                 format!("{} ({})", self.name(steered, group as usize), ways.tell(groups[group as usize].regions[0]))
             };
@@ -362,7 +364,7 @@ impl<'a> Walk<'a, '_> {
             return None;
         }
         let groups = &self.steering.layout(steered.layout).groups;
-        let mut ways = Ways::new(view, &self.steering.atlas, self.client.address);
+        let mut ways = Ways::new(view, &self.steering.homes, self.client.address);
         let stretch = &sequence[run.from as usize..run.to as usize];
         let equals = ways.equals(stretch, tolerance, |group| groups[group as usize].regions[0]);
         let beyond = (run.from as usize + equals).max(at + 1);
@@ -375,6 +377,7 @@ impl<'a> Walk<'a, '_> {
         Some(second)
     }
 
+    #[inline(always)]
     fn passes<T: Trace>(
         &self,
         steered: &'a Steered,

@@ -197,6 +197,7 @@ impl Authority {
 
     /// The node of exactly this name (lower-case wire format), also below a cut: for glue.
     #[must_use]
+    #[inline]
     pub fn exact(&self, name: &[u8]) -> Option<Node<'_>> {
         let is = |number| self.node(NodeId(number)).lower() == name;
         self.names.find(hash(name), is).map(|number| self.node(NodeId(number)))

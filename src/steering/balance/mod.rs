@@ -84,7 +84,7 @@ struct Chosen<'a> {
 }
 
 /// Chooses entries, best first; inlined where addresses are picked, as it is nearly all of that.
-#[inline]
+#[inline(always)]
 fn choose<'a, T: Trace>(
     steering: &Steering,
     steered: &Steered,
