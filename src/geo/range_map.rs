@@ -224,9 +224,9 @@ impl<A: Bits, V: Copy + Eq> Runs<A, V> {
     }
 
     fn prefetch_runs(&self, address: A) {
-        let (low, _) = self.bounds(address);
-        prefetch::first_line(&self.starts[low]);
-        prefetch::first_line(&self.values[low]);
+        let (low, high) = self.bounds(address);
+        prefetch::lines(&self.starts[low..=high], 2);
+        prefetch::lines(&self.values[low..=high], 2);
     }
 
     /// First and last run that may hold the address.

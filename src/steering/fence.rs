@@ -1,19 +1,24 @@
 //! Fences: hard limits on the regions of a client, whatever else steers (SPEC 4.3).
 
-use super::selector::Whereabouts;
-use super::service::{FenceUnknown, Map};
+use smallvec::SmallVec;
+
+use super::selector::{Indexed, Whereabouts};
+use super::service::FenceUnknown;
 use super::trace::Trace;
 use crate::fleet::{Fleet, RegionId};
 
 /// The regions this client may be sent to: all matching fences intersected; `None` = any.
 pub(super) fn allowed<T: Trace>(
-    map: &Map,
+    indexed: &Indexed<'_>,
     client: Whereabouts<'_>,
     fleet: &Fleet,
     trace: &mut T,
 ) -> Option<Vec<RegionId>> {
     let mut allowed: Option<Vec<RegionId>> = None;
-    for fence in map.fences.iter().filter(|fence| fence.selector.fits(client)) {
+    let map = indexed.map;
+    let mut fitting: SmallVec<[usize; 4]> = indexed.fences.fitting(client).collect();
+    fitting.sort_unstable();
+    for fence in fitting.into_iter().map(|number| &map.fences[number]) {
         trace.note("fence", || format!("{} allows only {}", fence.text, names(fleet, &fence.value)));
         allowed = Some(match allowed {
             None => fence.value.clone(),

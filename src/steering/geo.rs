@@ -2,21 +2,22 @@
 
 use super::nearest::{by_distance, distances, position};
 use super::order::Ranking;
-use super::selector::{Whereabouts, most_specific};
-use super::service::{Element, List, Map, TOLERANCE, Within};
+use super::selector::{Indexed, Whereabouts};
+use super::service::{Element, List, TOLERANCE, Within};
 use super::trace::Trace;
 use crate::fleet::{Fleet, RegionId};
 use crate::geo::Coordinates;
 
 /// The order of `present` regions for a client.
 pub(super) fn order<T: Trace>(
-    map: &Map,
+    indexed: &Indexed<'_>,
     client: Whereabouts<'_>,
     fleet: &Fleet,
     present: &[RegionId],
     trace: &mut T,
 ) -> Ranking {
-    let list = match most_specific(&map.entries, client) {
+    let map = indexed.map;
+    let list = match indexed.entries.most_specific(client).map(|number| &map.entries[number]) {
         Some(entry) => {
             trace.note("entry", || format!("map {}: {} fits best", map.name, entry.text));
             &entry.value

@@ -10,7 +10,6 @@
 //!  for this client      [ eu-west  sa-east ]  us-east  ap-south        equals by the client's key
 //! ```
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::fence;
@@ -63,54 +62,46 @@ fn sink(room: &mut [(f64, u32)]) {
 /// Whose every address is, as far as measuring tells clients apart: less than a place says, so that it is found sooner and
 /// holds for wider prefixes.
 #[derive(Debug)]
-pub struct Homes {
-    /// Index into `homes`.
-    pub table: RangeMap<u32>,
-    homes: Vec<Home>,
-}
+pub struct Homes(RangeMap<Home>);
 
 /// Autonomous system and country.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Home {
-    as_number: Option<u32>,
+    /// 0 = unknown.
+    as_number: u32,
     country: Option<Code>,
 }
 
 /// Nobody's.
 impl Default for Homes {
     fn default() -> Homes {
-        Homes { table: RangeMap::uniform(0), homes: vec![Home::default()] }
+        Homes(RangeMap::uniform(Home::default()))
     }
 }
 
 impl Homes {
     /// What an atlas says of that.
     pub(super) fn of(atlas: &Atlas) -> Homes {
-        let mut homes = Vec::new();
-        let mut numbers: HashMap<Home, u32> = HashMap::new();
-        let mut number = |place: &Place| {
-            let home = Home { as_number: place.as_number, country: place.country };
-            *numbers.entry(home).or_insert_with(|| {
-                homes.push(home);
-                homes.len() as u32 - 1
-            })
-        };
-        let of_places: Vec<u32> = atlas.places().iter().map(&mut number).collect();
-        Homes { table: atlas.map().map(|place| of_places[place.0 as usize]), homes }
+        let home = |place: &Place| Home { as_number: place.as_number.unwrap_or(0), country: place.country };
+        Homes(atlas.map().map(|place| home(atlas.place(place))))
     }
 
-    /// Asks the processor for what is measured around an address; for many addresses one after the other, which then wait
-    /// for memory together.
+    /// Asks the processor for what says where in the table an address is; the first of three steps, each for many addresses
+    /// one after the other, which so wait for memory together.
+    pub fn prefetch_index(&self, address: IpAddr) {
+        self.0.prefetch_index(address);
+    }
+
+    /// The second step.
+    pub fn prefetch_runs(&self, address: IpAddr) {
+        self.0.prefetch_runs(address);
+    }
+
+    /// The third: asks for what is measured of the ways from an address, or from around it.
     pub fn prefetch_ways(&self, view: &View, address: IpAddr) {
         let mut ways = Ways::new(view, self, address);
         let around = ways.around();
         around.iter().chain([&ways.own]).for_each(|row| prefetch::lines(row, 1));
-    }
-
-    #[inline]
-    fn lookup(&self, address: IpAddr) -> (Home, u8) {
-        let (home, scope) = self.table.lookup(address);
-        (self.homes[home as usize], scope)
     }
 }
 
@@ -147,14 +138,14 @@ impl<'a> Ways<'a> {
         if let Some(around) = self.around {
             return around;
         }
-        let (home, scope) = self.homes.lookup(self.address);
+        let (home, scope) = self.homes.0.lookup(self.address);
         self.scope = self.scope.max(scope);
         *self.around.insert(self.of_home(home))
     }
 
     fn of_home(&self, home: Home) -> [&'a [Entry]; 2] {
         let measured = &self.view.measured;
-        let system = home.as_number.map_or(&[][..], |number| measured.of_system(number));
+        let system = if home.as_number == 0 { &[] } else { measured.of_system(home.as_number) };
         [system, home.country.map_or(&[][..], |code| measured.of_country(code))]
     }
 
@@ -203,11 +194,11 @@ impl<'a> Ways<'a> {
     /// Whose measurement decides about a region, and what it says, in words.
     pub(super) fn tell(&self, region: RegionId) -> String {
         let Some(number) = self.view.number(region) else { return "not measured".into() };
-        let (home, _) = self.homes.lookup(self.address);
+        let (home, _) = self.homes.0.lookup(self.address);
         let [system, country] = self.of_home(home);
         let (_, length) = self.view.measured.of_prefix(self.address);
         let prefix = format!("{}/{length}", super::client::mask(self.address, length));
-        let system_name = home.as_number.map_or(String::new(), |number| format!("AS {number}"));
+        let system_name = format!("AS {}", home.as_number);
         let country_name = home.country.map_or(String::new(), |code| format!("country {code}"));
         let rows = [(self.own, prefix), (system, system_name), (country, country_name)];
         let known = rows.into_iter().find_map(|(row, whose)| Some((find(row, number)?, whose)));
@@ -281,6 +272,39 @@ mod tests {
             assert_eq!(ways.sort(&mut groups, tolerance, region, &mut Vec::new()), equals, "{address}");
             assert_eq!((&groups[..], ways.scope), (sorted, scope), "{address} {tolerance}");
             assert_eq!(ways.equals(&groups, tolerance, region), equals, "{address}");
+        }
+    }
+
+    #[test]
+    fn what_is_measured_holds_for_all_cities_of_a_system() {
+        let city = |prefix: &str, place| Network { prefix: prefix.parse().expect("a prefix"), place };
+        let networks = vec![
+            city("10.0.0.0/10", Place { city: Some(1), ..germany() }),
+            city("10.64.0.0/10", Place { city: Some(2), ..germany() }),
+            // Nobody knows whose; what is measured of a system of number 0 is not theirs.
+            city("10.128.0.0/9", Place { city: Some(3), ..Place::default() }),
+        ];
+        let homes = Homes::of(&Atlas::compile(&Data { networks, ..Data::default() }));
+        let fleet = world();
+        let mut book = Book::new(Policy::default());
+        let region = book.region(&fleet.regions[0].name);
+        for (client, as_number) in [("192.0.2.0/24", 64500), ("198.51.100.0/24", 0)] {
+            let client = client.parse().expect("a prefix");
+            let sample = Sample { client, as_number: Some(as_number), country: None, region, rtt: Rtt::from_ms(5.0) };
+            (0..ENOUGH).for_each(|_| book.take(&sample, Tick::START));
+        }
+        let view = View::of(Arc::new(book.freeze(&Measured::default())), &fleet, 0);
+        for (address, time, scope) in [
+            ("10.0.0.7", Some(Rtt::from_ms(5.0)), 9),
+            ("10.64.0.7", Some(Rtt::from_ms(5.0)), 9),
+            ("10.200.0.7", None, 9),
+        ] {
+            let address = address.parse().expect("an address");
+            homes.prefetch_index(address);
+            homes.prefetch_runs(address);
+            homes.prefetch_ways(&view, address);
+            let mut ways = Ways::new(&view, &homes, address);
+            assert_eq!((ways.to(RegionId(0)), ways.scope), (time, scope), "{address}");
         }
     }
 

@@ -165,3 +165,24 @@ impl Local {
         self.running = vec![0; need.running];
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_is_told_once_each() {
+        let mut read = Read::default();
+        assert!(!read.is_any() && !read.has_latency() && read.tables().next().is_none());
+        for table in [7, 0, 62, 7, 63, 100] {
+            read.note(Ahead::of_table(table));
+        }
+        read.note(None);
+        assert_eq!(read.tables().collect::<Vec<_>>(), [0, 7, 62]);
+        assert!(read.is_any() && !read.has_latency());
+        read.note(Some(Ahead::LATENCY));
+        assert!(read.has_latency());
+        (0..63).for_each(|table| read.note(Ahead::of_table(table)));
+        assert_eq!(read.tables().collect::<Vec<_>>(), [0, 1, 2, 3]);
+    }
+}

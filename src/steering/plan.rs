@@ -22,7 +22,7 @@ use super::beside::Derived;
 use super::latency::Homes;
 use super::local::Ahead;
 use super::order::{Order, Ranking};
-use super::selector::Whereabouts;
+use super::selector::{Indexed, Whereabouts};
 use super::service::{Balance, Manner, Map, MapId, Service, ServiceId, Steer, WhenAllDown};
 use super::trace::{Silent, Trace};
 use super::walk::MAX_FALLBACKS;
@@ -231,9 +231,10 @@ impl Steering {
     /// Compiles services over a fleet, maps and geo data. `epoch` must differ from all earlier ones.
     #[must_use]
     pub fn compile(epoch: u64, fleet: Fleet, maps: Vec<Map>, atlas: Atlas, services: Vec<Service>) -> Steering {
+        let indexed: Vec<Indexed<'_>> = maps.iter().map(Indexed::new).collect();
         let mut compiler = Compiler {
             fleet: &fleet,
-            maps: &maps,
+            maps: &indexed,
             atlas: &atlas,
             layouts: Vec::new(),
             layout_ids: HashMap::new(),
@@ -314,9 +315,10 @@ impl Steering {
     pub fn describe<T: Trace>(&self, service: &Steered, address: IpAddr, trace: &mut T) {
         let (place, _) = self.atlas.lookup(address);
         let configured = &service.configured.service;
-        let map = configured.map.map(|map| &self.maps[map.0 as usize]);
+        let map = configured.map.map(|map| Indexed::new(&self.maps[map.0 as usize]));
+        let map = map.as_ref();
         let networks: Vec<IpNet> = map.map_or_else(Vec::new, |map| {
-            networks_of(map).into_iter().filter(|network| network.contains(&address)).collect()
+            networks_of(map.map).into_iter().filter(|network| network.contains(&address)).collect()
         });
         let client = Whereabouts { place: self.atlas.place(place), networks: &networks };
         let present = present(&self.fleet, self.layout(service.layout).pool);
@@ -386,7 +388,7 @@ fn labels(services: &[Steered], layouts: &[Layout], fleet: &Fleet) -> Labels {
 
 struct Compiler<'a> {
     fleet: &'a Fleet,
-    maps: &'a [Map],
+    maps: &'a [Indexed<'a>],
     atlas: &'a Atlas,
     layouts: Vec<Layout>,
     layout_ids: HashMap<LayoutKey, LayoutId>,
@@ -548,7 +550,7 @@ impl Compiler<'_> {
         let follows_place = match service.steer {
             Steer::Geo | Steer::Nearest { .. } | Steer::Latency { .. } => true,
             Steer::Failover { .. } | Steer::Weighted { .. } | Steer::Any => {
-                map.is_some_and(|map| !map.fences.is_empty())
+                map.is_some_and(|map| !map.map.fences.is_empty())
             }
         };
         if !follows_place {
@@ -596,7 +598,7 @@ impl Compiler<'_> {
             return Arc::new(Networks { table: RangeMap::uniform(0), sets: vec![Vec::new()] });
         };
         let maps = self.maps;
-        let compile = || Arc::new(Networks::of(networks_of(&maps[id.0 as usize])));
+        let compile = || Arc::new(Networks::of(networks_of(maps[id.0 as usize].map)));
         Arc::clone(self.networks.entry(id).or_insert_with(compile))
     }
 }
@@ -680,7 +682,7 @@ fn present(fleet: &Fleet, pool: PoolId) -> Vec<RegionId> {
 /// The one place that decides an order: policy first, fences over it.
 fn evaluate<T: Trace>(
     fleet: &Fleet,
-    map: Option<&Map>,
+    map: Option<&Indexed<'_>>,
     service: &Service,
     present: &[RegionId],
     client: Whereabouts<'_>,
@@ -697,18 +699,19 @@ fn evaluate<T: Trace>(
 
 fn policy<T: Trace>(
     fleet: &Fleet,
-    map: Option<&Map>,
+    map: Option<&Indexed<'_>>,
     service: &Service,
     present: &[RegionId],
     client: Whereabouts<'_>,
     trace: &mut T,
 ) -> Ranking {
+    let plain = map.map(|map| map.map);
     match (&service.steer, map) {
         (Steer::Geo, Some(map)) => geo::order(map, client, fleet, present, trace),
         // A configuration without a map for `geo` is refused at load.
         (Steer::Geo, None) => Ranking::default(),
-        (Steer::Nearest { tolerance }, map) => nearest::order(map, *tolerance, client.place, fleet, present, trace),
-        (Steer::Latency { tolerance }, map) => latency::order(map, *tolerance, client.place, fleet, present, trace),
+        (Steer::Nearest { tolerance }, _) => nearest::order(plain, *tolerance, client.place, fleet, present, trace),
+        (Steer::Latency { tolerance }, _) => latency::order(plain, *tolerance, client.place, fleet, present, trace),
         (Steer::Failover { order }, _) => {
             let regions = failover::order(order, present);
             trace.note("order", || format!("failover: {}", fence::names(fleet, &regions)));

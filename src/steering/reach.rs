@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 
 use super::plan::{Networks, networks_of};
-use super::selector::{Whereabouts, most_specific};
-use super::service::{Map, MapEntry, MapId, Part, Selector, Service, Steer};
+use super::selector::{Indexed, Whereabouts};
+use super::service::{Map, MapId, Part, Selector, Service, Steer};
 use crate::geo::{Atlas, Place, PlaceId};
 
 /// Most selectors that are named as those which win instead.
@@ -72,7 +72,7 @@ pub fn unreached(maps: &[Map], services: &[Service], atlas: &Atlas, most: usize)
 
 /// Everybody that a map can meet.
 struct Survey<'a> {
-    map: &'a Map,
+    map: Indexed<'a>,
     atlas: &'a Atlas,
     networks: Networks,
     pairs: Vec<(PlaceId, u32)>,
@@ -93,7 +93,7 @@ impl<'a> Survey<'a> {
                 pairs.push((place, set));
             }
         });
-        Survey { map, atlas, networks, pairs }
+        Survey { map: Indexed::new(map), atlas, networks, pairs }
     }
 
     fn clients(&self) -> impl Iterator<Item = Whereabouts<'_>> {
@@ -106,16 +106,15 @@ impl<'a> Survey<'a> {
 
     /// Numbers of the entries that win nowhere, and what wins instead of those that fit somewhere.
     fn entries(&self) -> Vec<(usize, Option<Why>)> {
-        let entries = &self.map.entries;
+        let Indexed { map: Map { entries, .. }, entries: selectors, .. } = &self.map;
         let mut wins = vec![false; entries.len()];
         let mut losses: Vec<Option<(Vec<String>, usize)>> = vec![None; entries.len()];
         let mut known: HashSet<(usize, usize)> = HashSet::new();
         for client in self.clients() {
-            let Some(best) = most_specific(entries, client) else { continue };
-            let at = number_of(entries, best);
+            let Some(at) = selectors.most_specific(client) else { continue };
+            let best = &entries[at];
             wins[at] = true;
-            let loses = |(number, entry): &(usize, &MapEntry<_>)| *number != at && entry.selector.fits(client);
-            for (number, _) in entries.iter().enumerate().filter(|(number, _)| !wins[*number]).filter(loses) {
+            for number in selectors.fitting(client).filter(|&number| !wins[number]) {
                 let (winners, more) = losses[number].get_or_insert_default();
                 if winners.contains(&best.text) {
                 } else if winners.len() < MAX_WINNERS {
@@ -131,11 +130,9 @@ impl<'a> Survey<'a> {
 
     /// Numbers of the fences that hold nobody.
     fn fences(&self) -> Vec<usize> {
-        let mut fits = vec![false; self.map.fences.len()];
+        let mut fits = vec![false; self.map.map.fences.len()];
         for client in self.clients() {
-            for (fits, fence) in fits.iter_mut().zip(&self.map.fences).filter(|(fits, _)| !**fits) {
-                *fits = fence.selector.fits(client);
-            }
+            self.map.fences.fitting(client).for_each(|number| fits[number] = true);
         }
         fits.iter().enumerate().filter(|(_, fits)| !**fits).map(|(number, _)| number).collect()
     }
@@ -161,10 +158,6 @@ impl<'a> Survey<'a> {
         }
         Why::NotTogether
     }
-}
-
-fn number_of<T>(entries: &[MapEntry<T>], entry: &MapEntry<T>) -> usize {
-    entries.iter().position(|other| std::ptr::eq(other, entry)).expect("it is one of them")
 }
 
 /// `country AQ`.

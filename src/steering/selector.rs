@@ -1,11 +1,13 @@
 //! Which clients a map's entry or fence fits, and which of several entries is the most specific (SPEC 4.2).
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use ipnet::IpNet;
 
-use super::service::{MapEntry, Part, Selector};
-use crate::geo::Place;
+use super::service::{List, Map, MapEntry, Part, Selector};
+use crate::fleet::RegionId;
+use crate::geo::{Code, Place};
 
 /// Where a client is, as far as selectors can ask.
 #[derive(Clone, Copy, Debug)]
@@ -73,21 +75,92 @@ impl Part {
     }
 }
 
-/// The most specific entry that fits; of equals the one that stands first.
-#[must_use]
-pub(super) fn most_specific<'m, T>(entries: &'m [MapEntry<T>], client: Whereabouts<'_>) -> Option<&'m MapEntry<T>> {
-    let fitting = entries.iter().filter(|entry| entry.selector.fits(client));
-    fitting.reduce(
-        |best, entry| {
-            if entry.selector.specificity(&best.selector) == Ordering::Greater { entry } else { best }
-        },
-    )
+/// Entries of a map, or its fences, by the most specific part of each: of many only those few are looked at that name
+/// something of the client.
+pub(super) struct Selectors<'m, T> {
+    entries: &'m [MapEntry<T>],
+    by_part: HashMap<Key<'m>, Vec<usize>>,
+}
+
+/// What a [`Part`] asks for.
+#[derive(PartialEq, Eq, Hash)]
+enum Key<'m> {
+    Network(IpNet),
+    As(u32),
+    City(u32),
+    Subdivision(&'m str),
+    Country(Code),
+    Continent(Code),
+}
+
+impl<'m> Key<'m> {
+    fn of(part: &'m Part) -> Key<'m> {
+        match part {
+            Part::Network(network) => Key::Network(*network),
+            Part::As(number) => Key::As(*number),
+            Part::City(id) => Key::City(*id),
+            Part::Subdivision(code) => Key::Subdivision(code),
+            Part::Country(code) => Key::Country(*code),
+            Part::Continent(code) => Key::Continent(*code),
+        }
+    }
+}
+
+impl<'m, T> Selectors<'m, T> {
+    pub(super) fn new(entries: &'m [MapEntry<T>]) -> Selectors<'m, T> {
+        let mut by_part: HashMap<Key<'m>, Vec<usize>> = HashMap::new();
+        for (number, entry) in entries.iter().enumerate() {
+            // Loading sees to it that each has one.
+            if let Some(part) = entry.selector.0.iter().max_by_key(|part| part.rank()) {
+                by_part.entry(Key::of(part)).or_default().push(number);
+            }
+        }
+        Selectors { entries, by_part }
+    }
+
+    /// Numbers of the entries that fit, in no order.
+    pub(super) fn fitting<'c>(&'c self, client: Whereabouts<'c>) -> impl Iterator<Item = usize> + 'c {
+        let place = client.place;
+        let networks = client.networks.iter().map(|network| Key::Network(*network));
+        let others = [
+            place.as_number.map(Key::As),
+            place.city.map(Key::City),
+            place.subdivision.as_deref().map(Key::Subdivision),
+            place.country.map(Key::Country),
+            place.continent.map(Key::Continent),
+        ];
+        let keys = networks.chain(others.into_iter().flatten());
+        let named = keys.filter_map(|key| self.by_part.get(&key)).flatten().copied();
+        named.filter(move |&number| self.entries[number].selector.fits(client))
+    }
+
+    /// Number of the most specific entry that fits; of equals the one that stands first.
+    pub(super) fn most_specific(&self, client: Whereabouts<'_>) -> Option<usize> {
+        let selector = |number: usize| &self.entries[number].selector;
+        self.fitting(client).reduce(|best, number| match selector(number).specificity(selector(best)) {
+            Ordering::Greater => number,
+            Ordering::Equal => best.min(number),
+            Ordering::Less => best,
+        })
+    }
+}
+
+/// A map, ready to be asked for many clients.
+pub(super) struct Indexed<'m> {
+    pub(super) map: &'m Map,
+    pub(super) entries: Selectors<'m, List>,
+    pub(super) fences: Selectors<'m, Vec<RegionId>>,
+}
+
+impl<'m> Indexed<'m> {
+    pub(super) fn new(map: &'m Map) -> Indexed<'m> {
+        Indexed { map, entries: Selectors::new(&map.entries), fences: Selectors::new(&map.fences) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::geo::Code;
 
     fn entry(text: &str) -> MapEntry<()> {
         let part = |text: &str| match text.split_once(':') {
@@ -133,11 +206,15 @@ mod tests {
             for loses in &ladder[..index] {
                 for pair in [[wins, loses], [loses, wins]] {
                     let entries = pair.map(|text| entry(text));
-                    assert_eq!(&most_specific(&entries, client).expect("one fits").text, wins, "over {loses}");
+                    let best = Selectors::new(&entries).most_specific(client).expect("one fits");
+                    assert_eq!(&entries[best].text, wins, "over {loses}");
                 }
             }
         }
         let others = ["continent:AS", "country:DE,as:1", "10.2.0.0/16", "city:8"].map(entry);
-        assert!(most_specific(&others, client).is_none());
+        assert_eq!(Selectors::new(&others).most_specific(client), None);
+        // Those that look again at what others say are as specific: the first counts.
+        let equals = ["continent:AS", "country:DE", "country:DE", "continent:EU"].map(entry);
+        assert_eq!(Selectors::new(&equals).most_specific(client), Some(1));
     }
 }
