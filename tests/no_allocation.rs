@@ -161,11 +161,19 @@ cut NS ns.cut
 ns.cut A 192.0.2.53
 d DNAME wild
 mail MX 1 static
-$GENERATE 1-12000 h$ A 192.0.2.1
 "#;
+/// More names than are in caches.
+const MANY_NAMES: &str = "$GENERATE 1-12000 h$ A 192.0.2.1\n";
+/// Networks by turns in and out of a country: more than are in caches.
+const MANY_NETWORKS: u16 = 6000;
 
 /// 600 instances in three regions, half of them with IPv6.
 fn node() -> Node {
+    node_with(MANY_NAMES)
+}
+
+/// The same with these names beside.
+fn node_with(names: &str) -> Node {
     let mut configuration = CONFIGURATION.to_string();
     for at in 0..600 {
         let region = ["eu", "eu2", "us"][at % 3];
@@ -176,8 +184,13 @@ fn node() -> Node {
             "i{at} = {{ region = \"{region}\", address = [\"192.0.{high}.{low}\"{six}], weight = {weight} }}\n"
         );
     }
+    let mut networks = format!("{NETWORKS}\n");
+    for [high, low] in (0..MANY_NETWORKS).step_by(2).map(u16::to_be_bytes) {
+        networks += &format!("\"11.{high}.{low}.0/24\" = {{ country = \"CH\" }}\n");
+    }
+    let zone = format!("{ZONE}{names}");
     let mut node =
-        Node::of(&[("waymark.toml", &configuration), ("networks", NETWORKS), ("zone", ZONE), ("secrets", SECRET)]);
+        Node::of(&[("waymark.toml", &configuration), ("networks", &networks), ("zone", &zone), ("secrets", SECRET)]);
     for (client, region, ms) in [("203.0.113.0/24", "us", 30.0), ("203.0.113.0/24", "eu2", 35.0)] {
         (0..ENOUGH).for_each(|_| node.measure(client.parse().expect("a prefix"), region, ms));
     }
@@ -226,6 +239,7 @@ fn asks() -> Vec<Ask> {
             asks.push(ask.clone().option(11, Vec::new()).tcp());
             asks.push(Ask { transport: Transport::Tls, ..ask.clone().option(12, vec![0; 16]) });
             asks.push(ask.clone().subnet("203.0.113.0/24").option(3, Vec::new()));
+            asks.push(ask.clone().subnet("11.0.2.0/24"));
             asks.push(ask.clone().subnet("2001:db8::/32").from("198.51.100.1"));
             asks.push(ask.tcp());
         }
@@ -319,10 +333,19 @@ fn withholding_allocates_nothing() {
     assert!(lengths.iter().all(|&count| count > 500), "{lengths:?}");
 }
 
-/// Among this many names. It allocates nothing either, and changes no answer: no draw, no turn, no counter.
+/// It allocates nothing either, and changes no answer: no draw, no turn, no counter.
 #[test]
 fn looking_ahead_changes_nothing() {
-    let (mut one, mut other) = (node(), node());
+    for names in [MANY_NAMES, ""] {
+        let nodes = [names; 2].map(node_with);
+        let has_large =
+            nodes[0].snapshot.steering.large.iter().any(|orders| orders.table.runs() > MANY_NETWORKS.into());
+        assert!(has_large, "a table of clients is looked into as well");
+        look_ahead_at(nodes);
+    }
+}
+
+fn look_ahead_at([mut one, mut other]: [Node; 2]) {
     let queries: Vec<(Ask, Vec<u8>)> = asks().into_iter().map(|ask| (ask.clone(), ask.encode())).collect();
     let junk = [&[][..], &[0; 11], &[0xff; 12], &[0; 300]];
     for down in [None, Some("region/eu"), Some("region/*")] {
