@@ -32,15 +32,15 @@ impl Random {
 
 /// A large table of clients that answers read: that of a number, or those of the measured ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ahead(u64);
+pub struct Large(u64);
 
-impl Ahead {
+impl Large {
     /// What is measured of clients, and whose system and country they are.
-    pub(super) const LATENCY: Ahead = Ahead(1 << 63);
+    pub(super) const LATENCY: Large = Large(1 << 63);
 
     /// A table of orders by its number, if there is room for it.
-    pub(super) fn of_table(number: usize) -> Option<Ahead> {
-        (number < 63).then(|| Ahead(1 << number))
+    pub(super) fn of_table(number: usize) -> Option<Large> {
+        (number < 63).then(|| Large(1 << number))
     }
 }
 
@@ -54,7 +54,7 @@ impl Read {
 
     /// Notes a table, if it is large.
     #[inline]
-    pub(super) fn note(&mut self, table: Option<Ahead>) {
+    pub(super) fn note(&mut self, table: Option<Large>) {
         self.0 |= table.map_or(0, |table| table.0);
     }
 
@@ -67,12 +67,12 @@ impl Read {
     /// Whether what is measured was.
     #[must_use]
     pub fn has_latency(self) -> bool {
-        self.0 & Ahead::LATENCY.0 != 0
+        self.0 & Large::LATENCY.0 != 0
     }
 
     /// Numbers of tables of orders, ascending; of more than a few the first.
     pub fn tables(self) -> impl Iterator<Item = usize> {
-        let mut left = self.0 & !Ahead::LATENCY.0;
+        let mut left = self.0 & !Large::LATENCY.0;
         let next = move || {
             let number = left.trailing_zeros();
             left &= left.checked_sub(1)?;
@@ -175,14 +175,14 @@ mod tests {
         let mut read = Read::default();
         assert!(!read.is_any() && !read.has_latency() && read.tables().next().is_none());
         for table in [7, 0, 62, 7, 63, 100] {
-            read.note(Ahead::of_table(table));
+            read.note(Large::of_table(table));
         }
         read.note(None);
         assert_eq!(read.tables().collect::<Vec<_>>(), [0, 7, 62]);
         assert!(read.is_any() && !read.has_latency());
-        read.note(Some(Ahead::LATENCY));
+        read.note(Some(Large::LATENCY));
         assert!(read.has_latency());
-        (0..63).for_each(|table| read.note(Ahead::of_table(table)));
+        (0..63).for_each(|table| read.note(Large::of_table(table)));
         assert_eq!(read.tables().collect::<Vec<_>>(), [0, 1, 2, 3]);
     }
 }

@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 
 use super::beside::Derived;
 use super::latency::Homes;
-use super::local::Ahead;
+use super::local::Large;
 use super::order::{Order, Ranking};
 use super::selector::{Indexed, Whereabouts};
 use super::service::{Balance, Manner, Map, MapId, Service, ServiceId, Steer, WhenAllDown};
@@ -31,7 +31,8 @@ use crate::fleet::{Family, Fleet, InstanceId, PoolId, RegionId};
 use crate::geo::{Atlas, PlaceId, RangeMap};
 use crate::metrics::Labels;
 
-/// Runs of a table of which a core's nearest caches hold little, beside what the kernel reads for each packet.
+/// Runs of a table of which a core's nearest caches hold little, beside what the kernel reads for each packet. Looking ahead
+/// into one of 14 000 gained 1.5 % of an answer, into one of hundreds of thousands 5 %.
 const LARGE: usize = 1 << 12;
 
 /// Index into [`Steering::layouts`].
@@ -207,7 +208,7 @@ pub struct Orders {
     /// Distinct orders.
     pub orders: Vec<Order>,
     /// Its number among those that are worth looking into ahead.
-    pub large: Option<Ahead>,
+    pub large: Option<Large>,
 }
 
 impl Orders {
@@ -534,7 +535,7 @@ impl Compiler<'_> {
             return Arc::clone(orders);
         }
         let mut orders = self.compile_orders(service, layout, &present);
-        orders.large = if orders.table.runs() < LARGE { None } else { Ahead::of_table(self.large.len()) };
+        orders.large = if orders.table.runs() < LARGE { None } else { Large::of_table(self.large.len()) };
         let orders = Arc::new(orders);
         if orders.large.is_some() {
             self.large.push(Arc::clone(&orders));

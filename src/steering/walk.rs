@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::client::{Client, mask};
 use super::hash;
 use super::latency::{EXPLORER, Ways};
-use super::local::{Ahead, Local};
+use super::local::{Large, Local};
 use super::order::{self, By, Order, Run};
 use super::plan::{Group, Steered, Steering};
 use super::selection::{Roster, Selection, Standings, Table};
@@ -282,7 +282,7 @@ impl<'a> Walk<'a, '_> {
                 }
                 By::Weights => order::by_key(stretch, key(), ranked, |_, group| (hash(group), weight(group))),
                 By::Latency { tolerance } => {
-                    read.note(Some(Ahead::LATENCY));
+                    read.note(Some(Large::LATENCY));
                     let equals = self.sort_by_latency(steered, stretch, *tolerance, ranked);
                     if equals > 1 {
                         let equals = &mut stretch[..equals];
