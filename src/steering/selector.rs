@@ -213,7 +213,7 @@ mod tests {
         }
         let others = ["continent:AS", "country:DE,as:1", "10.2.0.0/16", "city:8"].map(entry);
         assert_eq!(Selectors::new(&others).most_specific(client), None);
-        // Those that look again at what others say are as specific: the first counts.
+        // Of equals the first counts.
         let equals = ["continent:AS", "country:DE", "country:DE", "continent:EU"].map(entry);
         assert_eq!(Selectors::new(&equals).most_specific(client), Some(1));
     }
