@@ -9,7 +9,7 @@ use clap::ValueEnum;
 
 use crate::full;
 use crate::kind::{HOSTS, Kind};
-use crate::support::networks;
+use crate::support::networks::{self, Network};
 
 /// A server that can take part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -106,14 +106,11 @@ impl Peer {
             true => [full::SERVER, full::GEO, &full::world(&networks), full::REST],
             false => [""; 4],
         };
-        for (name, mut text) in self.files() {
-            let numbers = [("@PORT@", port.to_string()), ("@ADMIN@", admin.to_string())];
-            let numbers = numbers.iter().map(|(key, value)| (*key, value.as_str()));
-            let keys =
-                [("@DIR@", &*directory), ("@SERVER@", server), ("@GEO@", geo), ("@WORLD@", world), ("@REST@", rest)];
-            for (key, value) in numbers.chain(keys) {
-                text = text.replace(key, value);
-            }
+        let (port, admin) = (port.to_string(), admin.to_string());
+        let own = [("@DIR@", &*directory), ("@PORT@", &port), ("@ADMIN@", &admin)];
+        let keys = own.into_iter().chain([("@SERVER@", server), ("@GEO@", geo), ("@WORLD@", world), ("@REST@", rest)]);
+        for (name, text) in self.files(&networks) {
+            let text = keys.clone().fold(text, |text, (key, value)| text.replace(key, value));
             write(&folder.join(name), text.as_bytes())?;
         }
         if matches!(self, Peer::Gdnsd | Peer::Knot | Peer::Pdns) {
@@ -139,12 +136,12 @@ impl Peer {
         command
     }
 
-    fn files(self) -> Files {
+    fn files(self, networks: &[Network]) -> Files {
         match self {
             Peer::Echo => vec![],
             Peer::Waymark | Peer::Other => vec![
                 ("waymark.toml", include_str!("peers/waymark.toml").to_owned() + &sticky_instances() + "@REST@"),
-                ("networks.toml", networks::toml(&networks::networks())),
+                ("networks.toml", networks::toml(networks)),
                 ("zone", zone()),
             ],
             Peer::Gdnsd => vec![

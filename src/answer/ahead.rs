@@ -116,14 +116,9 @@ pub fn look_ahead<'m>(
 fn look_up(snapshot: &Snapshot, read: Read, clients: &[IpAddr]) {
     let Snapshot { steering, latency, .. } = snapshot;
     let tables = || read.tables().filter_map(|number| Some(&steering.large.get(number)?.table));
-    let (homes, measured) = (&steering.homes, &latency.measured);
     tables().for_each(|table| clients.iter().for_each(|&client| table.prefetch_index(client)));
     if read.has_latency() {
-        clients.iter().for_each(|&client| homes.prefetch_index(client));
-        clients.iter().for_each(|&client| measured.prefetch_index(client));
-        clients.iter().for_each(|&client| homes.prefetch_runs(client));
-        clients.iter().for_each(|&client| measured.prefetch_runs(client));
-        clients.iter().for_each(|&client| homes.prefetch_ways(latency, client));
+        steering.homes.prefetch(latency, clients);
     }
     tables().for_each(|table| clients.iter().for_each(|&client| table.prefetch_runs(client)));
 }

@@ -295,8 +295,8 @@ pub fn parse(message: &[u8], qname: &mut LowerName) -> Parsed {
     Parsed::Query(Query { id, flags, question_end, qtype, qclass, edns, tsig_at })
 }
 
-/// The address of the client subnet that a query most likely has, in an OPT right behind its question: for looking ahead, so
-/// that nothing is checked.
+/// The address of the client subnet that a query most likely has, at its very end or in an OPT right behind its question: for
+/// looking ahead, so that nothing is checked.
 #[inline]
 #[must_use]
 pub fn likely_subnet(message: &[u8]) -> Option<IpAddr> {

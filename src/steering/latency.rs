@@ -86,22 +86,18 @@ impl Homes {
         Homes(atlas.map().map(|place| home(atlas.place(place))))
     }
 
-    /// Asks the processor for what says where in the table an address is; the first of three steps, each for many addresses
-    /// one after the other, which so wait for memory together.
-    pub fn prefetch_index(&self, address: IpAddr) {
-        self.0.prefetch_index(address);
-    }
-
-    /// The second step.
-    pub fn prefetch_runs(&self, address: IpAddr) {
-        self.0.prefetch_runs(address);
-    }
-
-    /// The third: asks for what is measured of the ways from an address, or from around it.
-    pub fn prefetch_ways(&self, view: &View, address: IpAddr) {
-        let mut ways = Ways::new(view, self, address);
-        let around = ways.around();
-        around.iter().chain([&ways.own]).for_each(|row| prefetch::lines(row, 1));
+    /// Asks the processor for all that says how long the ways from these clients are, step by step for all of them, so that
+    /// they wait for memory together.
+    pub fn prefetch(&self, view: &View, clients: &[IpAddr]) {
+        clients.iter().for_each(|&client| self.0.prefetch_index(client));
+        clients.iter().for_each(|&client| view.measured.prefetch_index(client));
+        clients.iter().for_each(|&client| self.0.prefetch_runs(client));
+        clients.iter().for_each(|&client| view.measured.prefetch_runs(client));
+        for &client in clients {
+            let mut ways = Ways::new(view, self, client);
+            let around = ways.around();
+            around.iter().chain([&ways.own]).for_each(|row| prefetch::lines(row, 1));
+        }
     }
 }
 
@@ -300,9 +296,7 @@ mod tests {
             ("10.200.0.7", None, 9),
         ] {
             let address = address.parse().expect("an address");
-            homes.prefetch_index(address);
-            homes.prefetch_runs(address);
-            homes.prefetch_ways(&view, address);
+            homes.prefetch(&view, &[address]);
             let mut ways = Ways::new(&view, &homes, address);
             assert_eq!((ways.to(RegionId(0)), ways.scope), (time, scope), "{address}");
         }

@@ -31,8 +31,7 @@ use crate::fleet::{Family, Fleet, InstanceId, PoolId, RegionId};
 use crate::geo::{Atlas, PlaceId, RangeMap};
 use crate::metrics::Labels;
 
-/// Runs of a table of which a core's nearest caches hold little, beside what the kernel reads for each packet. Looking ahead
-/// into one of 14 000 gained 1.5 % of an answer, into one of hundreds of thousands 5 %.
+/// Runs of a table of which a core's nearest caches hold little, beside what the kernel reads for each packet.
 const LARGE: usize = 1 << 12;
 
 /// Index into [`Steering::layouts`].
@@ -256,7 +255,8 @@ impl Steering {
             compiled.push(steered);
         }
         let mut services = compiled;
-        let Compiler { layouts, mut room, large, .. } = compiler;
+        let Compiler { layouts, orders, mut room, large, .. } = compiler;
+        let by_latency = orders.values().any(|orders| orders.orders.iter().any(Order::goes_by_latency));
         let mut slot: u32 = 0;
         for steered in &mut services {
             let groups = &layouts[steered.layout.0 as usize].groups;
@@ -274,8 +274,7 @@ impl Steering {
         let may_be_cname = may_be_cname(&services, &fleet);
         services.iter_mut().zip(may_be_cname).for_each(|(steered, may)| steered.may_be_cname = may);
         let labels = labels(&services, &layouts, &fleet);
-        let by_latency = |steered: &Steered| steered.orders.orders.iter().any(Order::goes_by_latency);
-        let homes = if services.iter().any(by_latency) { Homes::of(&atlas) } else { Homes::default() };
+        let homes = if by_latency { Homes::of(&atlas) } else { Homes::default() };
         Steering { epoch, fleet, maps, atlas, services, layouts, homes, large, labels, room }
     }
 
@@ -534,9 +533,9 @@ impl Compiler<'_> {
         if let Some(orders) = self.orders.get(&key) {
             return Arc::clone(orders);
         }
-        let mut orders = self.compile_orders(service, layout, &present);
-        orders.large = if orders.table.runs() < LARGE { None } else { Large::of_table(self.large.len()) };
-        let orders = Arc::new(orders);
+        let (table, orders) = self.compile_orders(service, layout, &present);
+        let large = if table.runs() < LARGE { None } else { Large::of_table(self.large.len()) };
+        let orders = Arc::new(Orders { table, orders, large });
         if orders.large.is_some() {
             self.large.push(Arc::clone(&orders));
         }
@@ -544,7 +543,13 @@ impl Compiler<'_> {
         orders
     }
 
-    fn compile_orders(&mut self, service: &Service, layout: LayoutId, present: &[RegionId]) -> Orders {
+    /// Prefix → number of an order, and the orders.
+    fn compile_orders(
+        &mut self,
+        service: &Service,
+        layout: LayoutId,
+        present: &[RegionId],
+    ) -> (RangeMap<u32>, Vec<Order>) {
         let map = service.map.map(|map| &self.maps[map.0 as usize]);
         let mut collected = Collected::default();
         let fleet = self.fleet;
@@ -558,7 +563,7 @@ impl Compiler<'_> {
             let client = Whereabouts { place: self.atlas.place(PlaceId(0)), networks: &[] };
             let evaluated = evaluate(fleet, map, service, present, client, &mut Silent);
             let order = self.order(service, layout, evaluated);
-            return Orders { table: RangeMap::uniform(collected.id(order)), orders: collected.orders, large: None };
+            return (RangeMap::uniform(collected.id(order)), collected.orders);
         }
         let networks = self.networks_of(service.map);
         let atlas = self.atlas;
@@ -572,7 +577,7 @@ impl Compiler<'_> {
             }
             *slot
         });
-        Orders { table, orders: collected.orders, large: None }
+        (table, collected.orders)
     }
 
     /// Regions become groups of the layout.

@@ -18,6 +18,21 @@ pub(super) struct Whereabouts<'a> {
     pub(super) networks: &'a [IpNet],
 }
 
+impl<'a> Whereabouts<'a> {
+    /// All that parts of selectors may ask for and this client has.
+    fn keys(self) -> impl Iterator<Item = Key<'a>> {
+        let Whereabouts { place, networks } = self;
+        let others = [
+            place.as_number.map(Key::As),
+            place.city.map(Key::City),
+            place.subdivision.as_deref().map(Key::Subdivision),
+            place.country.map(Key::Country),
+            place.continent.map(Key::Continent),
+        ];
+        networks.iter().map(|network| Key::Network(*network)).chain(others.into_iter().flatten())
+    }
+}
+
 impl Selector {
     /// Whether all conditions hold.
     #[must_use]
@@ -51,15 +66,8 @@ impl Selector {
 
 impl Part {
     fn fits(&self, client: Whereabouts<'_>) -> bool {
-        let place = client.place;
-        match self {
-            Part::Network(network) => client.networks.contains(network),
-            Part::As(number) => place.as_number == Some(*number),
-            Part::City(id) => place.city == Some(*id),
-            Part::Subdivision(code) => place.subdivision.as_deref() == Some(&**code),
-            Part::Country(code) => place.country == Some(*code),
-            Part::Continent(code) => place.continent == Some(*code),
-        }
+        let key = Key::of(self);
+        client.keys().any(|of_client| of_client == key)
     }
 
     /// Kind, then prefix length.
@@ -120,17 +128,7 @@ impl<'m, T> Selectors<'m, T> {
 
     /// Numbers of the entries that fit, in no order.
     pub(super) fn fitting<'c>(&'c self, client: Whereabouts<'c>) -> impl Iterator<Item = usize> + 'c {
-        let place = client.place;
-        let networks = client.networks.iter().map(|network| Key::Network(*network));
-        let others = [
-            place.as_number.map(Key::As),
-            place.city.map(Key::City),
-            place.subdivision.as_deref().map(Key::Subdivision),
-            place.country.map(Key::Country),
-            place.continent.map(Key::Continent),
-        ];
-        let keys = networks.chain(others.into_iter().flatten());
-        let named = keys.filter_map(|key| self.by_part.get(&key)).flatten().copied();
+        let named = client.keys().filter_map(|key| self.by_part.get(&key)).flatten().copied();
         named.filter(move |&number| self.entries[number].selector.fits(client))
     }
 
